@@ -1,0 +1,1 @@
+//! The rules of the line: pure, no I/O, no clock, no randomness.
