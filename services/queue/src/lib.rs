@@ -1,1 +1,3 @@
 //! The keeper of the line.
+
+pub mod store;

@@ -1,0 +1,390 @@
+//! What can be asked of the line, and what it answers.
+//!
+//! A command is whole and checked when it gets here: names are well formed, tags are bits of the policy revision
+//! that the command names. What is left to refuse depends on the state of the line.
+
+use crate::chat::{EndedAs, Fence, OfferId, Step, TokenHash};
+use crate::event::{Event, Reason};
+use crate::ids::{ChatId, DigestHex, ResponderId};
+use crate::lifecycle::ChatState;
+use crate::policy::Policy;
+use crate::priority::Urgency;
+use crate::requirement::Mask;
+use crate::responder::Status;
+
+/// A new chat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The name that the chat gets, unless the same request was made before.
+    pub chat: ChatId,
+    /// Names the idempotency record: a digest of principal and request id.
+    pub request_key: DigestHex,
+    /// A digest of the request's body.
+    pub body: DigestHex,
+    /// SHA-256 of the visitor's token.
+    pub token: TokenHash,
+    /// How urgent it is.
+    pub urgency: Urgency,
+    /// The routing ladder: 1 to [`crate::limits::MAX_STEPS`] steps, the first at 0, each later one later.
+    pub steps: Vec<Step>,
+    /// The policy revision whose tags the steps are made of.
+    pub revision: u64,
+    /// The integrator vouches for the visitor's presence.
+    pub attested: bool,
+    /// Sealed for the responder who accepts.
+    pub handoff: Vec<u8>,
+    /// The trace that the request came with (W3C traceparent), or empty.
+    pub trace: String,
+}
+
+/// One thing asked of the line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Accept a chat into the line. The same key and body again is answered with the same chat.
+    Request(Box<Request>),
+    /// Raise the urgency of a chat. A lower one changes nothing.
+    Triage {
+        /// Which chat.
+        chat: ChatId,
+        /// The visitor's right to speak for it.
+        token: TokenHash,
+        /// At least this urgent.
+        urgency: Urgency,
+    },
+    /// The visitor is there: renews the chat's presence, brings it back from away.
+    Beat {
+        /// Which chat.
+        chat: ChatId,
+        /// The visitor's right to speak for it.
+        token: TokenHash,
+    },
+    /// The visitor leaves the line or the conversation.
+    Leave {
+        /// Which chat.
+        chat: ChatId,
+        /// The visitor's right to speak for it.
+        token: TokenHash,
+        /// The visitor takes the resources that were shown instead of waiting on.
+        fallback: bool,
+    },
+    /// The visitor comes back: re-opens an abandoned chat at its old place; of any other chat it is a beat.
+    Resume {
+        /// Which chat.
+        chat: ChatId,
+        /// The visitor's right to speak for it.
+        token: TokenHash,
+    },
+    /// Ends the chat if it lives and removes its content now; a tombstone without content stays for the retention.
+    Erase {
+        /// Which chat.
+        chat: ChatId,
+        /// The visitor's right to speak for it.
+        token: TokenHash,
+    },
+    /// A responder comes, on a new device or back on the old one. The newest session wins.
+    SignIn {
+        /// Who.
+        responder: ResponderId,
+        /// What they can do.
+        capabilities: Mask,
+        /// How many scarce capabilities are among them.
+        scarce: u32,
+        /// Load that they can carry: 1 to [`crate::limits::MAX_CAPACITY`].
+        capacity: u32,
+        /// Ready for chats at once; on a break otherwise.
+        ready: bool,
+        /// The policy revision whose tags the capabilities are made of.
+        revision: u64,
+    },
+    /// The responder's device is alive: renews presence.
+    Heartbeat {
+        /// Who.
+        responder: ResponderId,
+        /// Which sign-in.
+        session: u64,
+    },
+    /// The responder declares READY, ON_BREAK or LEAVING.
+    SetStatus {
+        /// Who.
+        responder: ResponderId,
+        /// Which sign-in.
+        session: u64,
+        /// The status declared; OFFLINE and NOT_RESPONDING cannot be.
+        status: Status,
+    },
+    /// The connection of a session broke: offers go on to others at once, assignments after the reconnect grace.
+    Unlink {
+        /// Who.
+        responder: ResponderId,
+        /// Which sign-in.
+        session: u64,
+    },
+    /// The responder goes. What is in their hands goes back to the line at once.
+    SignOut {
+        /// Who.
+        responder: ResponderId,
+        /// Which sign-in.
+        session: u64,
+    },
+    /// The responder takes an offer. Asking again is answered the same.
+    Accept {
+        /// Who.
+        responder: ResponderId,
+        /// Which sign-in.
+        session: u64,
+        /// Which offer.
+        offer: OfferId,
+        /// Sealed for the visitor.
+        reply_handoff: Vec<u8>,
+    },
+    /// The responder turns an offer down. It costs the chat nothing.
+    Decline {
+        /// Who.
+        responder: ResponderId,
+        /// Which sign-in.
+        session: u64,
+        /// Which offer.
+        offer: OfferId,
+        /// Why.
+        reason: Reason,
+    },
+    /// The responder wrote for the first time.
+    Engage {
+        /// Who.
+        responder: ResponderId,
+        /// Which sign-in.
+        session: u64,
+        /// Which chat.
+        chat: ChatId,
+        /// The fence of the assignment.
+        fence: Fence,
+    },
+    /// The responder of a chat asks a supervisor to come. It tells the board and changes nothing.
+    CallSupervisor {
+        /// Who.
+        responder: ResponderId,
+        /// Which sign-in.
+        session: u64,
+        /// Which chat.
+        chat: ChatId,
+        /// The fence of the assignment.
+        fence: Fence,
+    },
+    /// The conversation is over. Asking again is answered the same.
+    Close {
+        /// Who.
+        responder: ResponderId,
+        /// Which sign-in.
+        session: u64,
+        /// Which chat.
+        chat: ChatId,
+        /// The fence of the assignment.
+        fence: Fence,
+    },
+    /// The responder hands the chat on: back to the line with a head start; the same responder is asked
+    /// again only after the back-off.
+    Transfer {
+        /// Who.
+        responder: ResponderId,
+        /// Which sign-in.
+        session: u64,
+        /// Which chat.
+        chat: ChatId,
+        /// The fence of the assignment.
+        fence: Fence,
+    },
+    /// The responder has finished the notes of a chat before the wrap-up time is over.
+    FinishWrapUp {
+        /// Who.
+        responder: ResponderId,
+        /// Which sign-in.
+        session: u64,
+        /// Which chat.
+        chat: ChatId,
+    },
+    /// Handle what is due. One replica at a time does it: another one is let in when the last tick is over a
+    /// second old.
+    Tick {
+        /// Who ticks: the replica's name, as a digest.
+        by: DigestHex,
+        /// How many timers at the most: 1 to [`crate::limits::MAX_TICK`].
+        limit: u32,
+    },
+    /// Replace the policy, if it stands at the expected revision.
+    SetPolicy {
+        /// The new policy; its revision is set to the one after the expected.
+        policy: Box<Policy>,
+        /// The revision that it replaces; 0 when there is none yet.
+        expected: u64,
+    },
+}
+
+impl Command {
+    /// The word for it, in metrics and traces.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Request(_) => "request",
+            Self::Triage { .. } => "triage",
+            Self::Beat { .. } => "beat",
+            Self::Leave { .. } => "leave",
+            Self::Resume { .. } => "resume",
+            Self::Erase { .. } => "erase",
+            Self::SignIn { .. } => "sign_in",
+            Self::Heartbeat { .. } => "heartbeat",
+            Self::SetStatus { .. } => "set_status",
+            Self::Unlink { .. } => "unlink",
+            Self::SignOut { .. } => "sign_out",
+            Self::Accept { .. } => "accept",
+            Self::Decline { .. } => "decline",
+            Self::Engage { .. } => "engage",
+            Self::CallSupervisor { .. } => "call_supervisor",
+            Self::Close { .. } => "close",
+            Self::Transfer { .. } => "transfer",
+            Self::FinishWrapUp { .. } => "finish_wrap_up",
+            Self::Tick { .. } => "tick",
+            Self::SetPolicy { .. } => "set_policy",
+        }
+    }
+}
+
+/// What the line answers to a command that it carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// To the visitor's commands: how the chat stands now.
+    Chat {
+        /// Which chat; on a repeated request, the one made first.
+        chat: ChatId,
+        /// Where it stands in its life.
+        state: ChatState,
+        /// How urgent it is.
+        urgency: Urgency,
+        /// Its version.
+        version: u64,
+        /// 1 for the next in line; 0 when not in the line now.
+        place: u64,
+        /// The visitor counts as out of touch.
+        away: bool,
+        /// When it arrived, on the service clock.
+        arrival_ms: u64,
+        /// What became of it.
+        outcome: Option<EndedAs>,
+        /// The request had been made before, and nothing new was created.
+        replay: bool,
+        /// The service clock now.
+        now_ms: u64,
+        /// Milliseconds between recent hand-overs, smoothed; 0 while fewer than five were seen.
+        pace_ms: u64,
+    },
+    /// To a responder's commands: how they stand now.
+    Responder {
+        /// Who.
+        responder: ResponderId,
+        /// Which sign-in is the newest.
+        session: u64,
+        /// Their status.
+        status: Status,
+        /// Nothing is offered before this moment; 0 when not cooling down.
+        cooling_until_ms: u64,
+        /// Their version: rises with each change that they may want to see.
+        version: u64,
+        /// The service clock now.
+        now_ms: u64,
+    },
+    /// To accept: the assignment.
+    Accepted {
+        /// Which chat.
+        chat: ChatId,
+        /// What every later word about this assignment must carry.
+        fence: Fence,
+        /// How urgent it is.
+        urgency: Urgency,
+        /// The responder's version.
+        version: u64,
+        /// What the integrator sealed for this responder.
+        handoff: Vec<u8>,
+        /// The trace that the chat was requested with, or empty.
+        trace: String,
+    },
+    /// To tick.
+    Ticked {
+        /// How many timers were handled.
+        handled: u32,
+        /// Another replica ticks this helpline.
+        not_mine: bool,
+        /// When the next timer is due, on the service clock, if there is one.
+        next_due_ms: Option<u64>,
+        /// The service clock now.
+        now_ms: u64,
+    },
+    /// To set-policy: the revision that is in force now.
+    Policy {
+        /// The revision.
+        revision: u64,
+    },
+}
+
+/// Why the line refused. A refusal changes nothing but the clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The helpline has no policy yet.
+    NoPolicy,
+    /// The command was made for another revision of the policy; this one is in force.
+    PolicyChanged {
+        /// The revision in force.
+        revision: u64,
+    },
+    /// The same request id came with another body.
+    RequestConflict,
+    /// As many chats wait as the policy allows.
+    LineFull,
+    /// No such chat, or not this visitor's, which must look the same from outside.
+    UnknownChat,
+    /// The chat has ended.
+    ChatEnded {
+        /// As what.
+        outcome: EndedAs,
+    },
+    /// No such responder is signed in.
+    NotSignedIn,
+    /// A newer sign-in of the same responder exists.
+    StaleSession,
+    /// The offer is not open to this responder (any more).
+    OfferGone,
+    /// The assignment is not this responder's (any more).
+    StaleFence,
+    /// Nothing to wrap up.
+    NotWrappingUp,
+    /// No responder may declare this status.
+    StatusNotAllowed,
+}
+
+impl Refusal {
+    /// The word for it, as the scripts return it and as errors state it.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::NoPolicy => "no_policy",
+            Self::PolicyChanged { .. } => "policy_changed",
+            Self::RequestConflict => "request_conflict",
+            Self::LineFull => "line_full",
+            Self::UnknownChat => "unknown_chat",
+            Self::ChatEnded { .. } => "chat_ended",
+            Self::NotSignedIn => "not_signed_in",
+            Self::StaleSession => "stale_session",
+            Self::OfferGone => "offer_gone",
+            Self::StaleFence => "stale_fence",
+            Self::NotWrappingUp => "not_wrapping_up",
+            Self::StatusNotAllowed => "status_not_allowed",
+        }
+    }
+}
+
+/// What became of a command: the answer, and the events that follow from it, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// The answer, or why it was refused.
+    pub reply: Result<Reply, Refusal>,
+    /// What changed. Empty when refused.
+    pub events: Vec<Event>,
+}

@@ -1,0 +1,31 @@
+//! Every limit of the line, in one place: both stores obey the same ones, and services publish them.
+
+/// Offers of one chat that may be open at once.
+pub const MAX_FAN_OUT: usize = 4;
+/// Responders who declined, missed or handed on a chat that it remembers; the oldest is forgotten first.
+pub const MAX_ASKED: usize = 8;
+/// How deep a search looks within one lane or one class of responders, past those that may not meet. Larger than
+/// `MAX_FAN_OUT + MAX_ASKED`, so the search for a responder is never cut short by it.
+pub const SEARCH_DEPTH: usize = 16;
+/// Steps of a routing ladder.
+pub const MAX_STEPS: usize = 8;
+/// Alternatives of one requirement.
+pub const MAX_ALTERNATIVES: usize = 8;
+/// Tags that one request or one responder may name.
+pub const MAX_TAGS: usize = 64;
+/// Capability bits of one helpline: the sum of the levels of all its tags.
+pub const MAX_CAPABILITY_BITS: usize = 512;
+/// Chats that one responder may hold at once.
+pub const MAX_CAPACITY: u32 = 20;
+/// Bytes of a sealed handoff, either way.
+pub const MAX_HANDOFF_BYTES: usize = 8 * 1024;
+/// Responders that a helpline may keep free for IMMINENT chats.
+pub const MAX_RESERVE: u32 = 50;
+/// Free responders who are looked at again when the reserve is full once more: more than can have been held back.
+pub const SWEEP: usize = 160;
+/// Timers that one tick handles.
+pub const MAX_TICK: u32 = 100;
+/// Bytes of a traceparent header (W3C trace context, version 00).
+pub const MAX_TRACE_BYTES: usize = 64;
+/// Longest duration that a policy may name: 30 days.
+pub const MAX_DURATION_MS: u64 = 30 * 24 * 3600 * 1000;

@@ -1,0 +1,559 @@
+//! The line: a command and the time go in, an answer and the events that follow come out.
+//!
+//! This is the specification. The Redis scripts beside `queue/src/store/redis.rs` do the same, step by step, and a
+//! differential test plays random histories on both. Functions here and there bear the same names.
+//!
+//! Each command is checked whole before it changes anything; then it changes the records; then [`matching`] brings
+//! together who became free and who became matchable. The order of the line and the free responders are kept in
+//! [`index`]es that `settle_chat` and `settle_responder` bring up to date, the only two places that do.
+
+mod index;
+mod matching;
+mod responders;
+mod timers;
+mod visitors;
+
+use crate::chat::{Chat, EndedAs, Fence, Standing};
+use crate::clock::ServiceClock;
+use crate::command::{Applied, Command, Refusal, Reply};
+use crate::event::{Event, EventKind, Reason};
+use crate::ids::{ChatId, DigestHex, ResponderId};
+use crate::lifecycle::{ChatState, Happening, next};
+use crate::policy::{Numbers, Policy};
+use crate::priority::{Urgency, score};
+use crate::responder::{HoldingKind, Idle, Responder, Status};
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use index::Index;
+pub use timers::{Timer, Timers};
+
+/// Where every accepted chat is: accepted = waiting + offered + active + ended, always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ledger {
+    /// Chats ever accepted.
+    pub accepted: u64,
+    /// Chats WAITING now.
+    pub waiting: u64,
+    /// Chats OFFERED now.
+    pub offered: u64,
+    /// Chats ACTIVE now.
+    pub active: u64,
+    /// Chats ENDED, by outcome, in the order of [`EndedAs::ALL`].
+    pub ended: [u64; 6],
+}
+
+impl Ledger {
+    /// Accepted chats minus those accounted for. Anything but 0 is a person lost or counted twice.
+    #[must_use]
+    pub fn difference(&self) -> i128 {
+        let ended: u64 = self.ended.iter().sum();
+        i128::from(self.accepted) - i128::from(self.waiting + self.offered + self.active + ended)
+    }
+
+    fn cell(&mut self, state: ChatState, outcome: Option<EndedAs>) -> Option<&mut u64> {
+        match state {
+            ChatState::Waiting => Some(&mut self.waiting),
+            ChatState::Offered => Some(&mut self.offered),
+            ChatState::Active => Some(&mut self.active),
+            ChatState::Ended => {
+                let outcome = outcome?;
+                let at = EndedAs::ALL.iter().position(|o| *o == outcome)?;
+                self.ended.get_mut(at)
+            }
+        }
+    }
+}
+
+/// How fast the line moves: the time between hand-overs, smoothed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pace {
+    /// Hand-overs seen.
+    pub hand_overs: u64,
+    /// When the last one was, on the service clock.
+    pub last_ms: u64,
+    /// Milliseconds between two, each new gap counting for an eighth.
+    pub gap_ms: u64,
+}
+
+impl Pace {
+    /// Hand-overs before the pace is worth telling.
+    pub const ENOUGH: u64 = 5;
+
+    fn hand_over(&mut self, now_ms: u64) {
+        if self.hand_overs > 0 {
+            let gap = now_ms - self.last_ms;
+            self.gap_ms = if self.hand_overs == 1 { gap } else { (self.gap_ms * 7 + gap) / 8 };
+        }
+        self.last_ms = now_ms;
+        self.hand_overs += 1;
+    }
+
+    /// Milliseconds between hand-overs, or 0 while too few were seen.
+    #[must_use]
+    pub fn known_ms(&self) -> u64 {
+        if self.hand_overs >= Self::ENOUGH { self.gap_ms } else { 0 }
+    }
+}
+
+/// Who minted which epochs: rises whenever the store may have forgotten some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Term {
+    /// The term in force.
+    pub number: u64,
+    /// The node it was begun on: first 32 bits of the replication id.
+    pub node: Option<u32>,
+}
+
+/// 2020-01-01 in Unix milliseconds: a term that starts at the seconds since then is above any older one, even when
+/// the store has forgotten everything.
+pub const TERM_EPOCH_MS: u64 = 1_577_836_800_000;
+/// An epoch is term · 2²⁰ + n.
+pub const EPOCHS_PER_TERM: u64 = 1 << 20;
+
+/// The replica that ticks, and when it last did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ticker {
+    /// Which replica.
+    pub by: DigestHex,
+    /// Its last tick, on the service clock.
+    pub at_ms: u64,
+}
+
+/// Everything that a line knows, for comparison and for keeping.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Snapshot {
+    /// The service clock.
+    pub clock: ServiceClock,
+    /// The policy in force.
+    pub policy: Option<Policy>,
+    /// The term in force.
+    pub term: Term,
+    /// Arrivals so far.
+    pub arrivals: u64,
+    /// Events so far.
+    pub events: u64,
+    /// Where every chat is.
+    pub ledger: Ledger,
+    /// How fast the line moves.
+    pub pace: Pace,
+    /// Who ticks.
+    pub ticker: Option<Ticker>,
+    /// Every chat known.
+    pub chats: BTreeMap<ChatId, Chat>,
+    /// Every responder known.
+    pub responders: BTreeMap<ResponderId, Responder>,
+    /// Idempotency records: which chat a request made.
+    pub requests: BTreeMap<DigestHex, ChatId>,
+    /// Everything that waits for a moment.
+    pub timers: Timers,
+    /// The waiting chats, by lane.
+    pub lanes: Index,
+    /// The free responders, by class.
+    pub classes: Index,
+}
+
+/// A helpline's line.
+#[derive(Debug, Clone)]
+pub struct Line {
+    state: Snapshot,
+    node: u32,
+    now: u64,
+    events: Vec<Event>,
+    freed: Vec<ResponderId>,
+    hungry: Vec<ChatId>,
+    sweep: bool,
+}
+
+/// An event about to happen: what it is about; the line adds when.
+#[derive(Default)]
+struct About<'a> {
+    chat: Option<&'a ChatId>,
+    responder: Option<&'a ResponderId>,
+    urgency: Option<Urgency>,
+    offer: Option<u32>,
+    fence: Option<Fence>,
+    until_ms: Option<u64>,
+    outcome: Option<EndedAs>,
+    reason: Option<Reason>,
+    status: Option<Status>,
+}
+
+impl Line {
+    /// An empty line on a node (the first 32 bits of its replication id; anything stable for an embedded line).
+    #[must_use]
+    pub fn new(node: u32) -> Self {
+        Self {
+            state: Snapshot::default(),
+            node,
+            now: 0,
+            events: Vec::new(),
+            freed: Vec::new(),
+            hungry: Vec::new(),
+            sweep: false,
+        }
+    }
+
+    /// Everything that the line knows.
+    #[must_use]
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.state
+    }
+
+    /// The line goes on on another node, as after a failover: the next epoch begins a new term.
+    pub fn move_to_node(&mut self, node: u32) {
+        self.node = node;
+    }
+
+    /// Carries out a command at the store's time `wall_ms` (milliseconds since 1970).
+    pub fn apply(&mut self, wall_ms: u64, command: &Command) -> Applied {
+        self.now = self.state.clock.advance(wall_ms);
+        self.events.clear();
+        self.freed.clear();
+        self.hungry.clear();
+        self.sweep = false;
+        let reply = self.dispatch(command);
+        Applied { reply, events: std::mem::take(&mut self.events) }
+    }
+
+    fn dispatch(&mut self, command: &Command) -> Result<Reply, Refusal> {
+        match command {
+            Command::Request(request) => self.request(request),
+            Command::Triage { chat, token, urgency } => self.triage(chat, *token, *urgency),
+            Command::Beat { chat, token } => self.beat(chat, *token),
+            Command::Leave { chat, token, fallback } => self.leave(chat, *token, *fallback),
+            Command::Resume { chat, token } => self.resume(chat, *token),
+            Command::Erase { chat, token } => self.erase(chat, *token),
+            Command::SignIn { responder, capabilities, scarce, capacity, ready, revision } => {
+                self.sign_in(responder, (*capabilities, *scarce), *capacity, *ready, *revision)
+            }
+            Command::Heartbeat { responder, session } => self.heartbeat(responder, *session),
+            Command::SetStatus { responder, session, status } => self.set_status(responder, *session, *status),
+            Command::Unlink { responder, session } => self.unlink(responder, *session),
+            Command::SignOut { responder, session } => self.sign_out(responder, *session),
+            Command::Accept { responder, session, offer, reply_handoff } => {
+                self.accept(responder, *session, offer, reply_handoff)
+            }
+            Command::Decline { responder, session, offer, reason } => {
+                self.decline(responder, *session, offer, *reason)
+            }
+            Command::Engage { responder, session, chat, fence } => self.engage(responder, *session, chat, *fence),
+            Command::CallSupervisor { responder, session, chat, fence } => {
+                self.call_supervisor(responder, *session, chat, *fence)
+            }
+            Command::Close { responder, session, chat, fence } => self.close(responder, *session, chat, *fence),
+            Command::Transfer { responder, session, chat, fence } => {
+                self.transfer(responder, *session, chat, *fence)
+            }
+            Command::FinishWrapUp { responder, session, chat } => self.finish_wrap_up(responder, *session, chat),
+            Command::Tick { by, limit } => Ok(self.tick(by, *limit)),
+            Command::SetPolicy { policy, expected } => self.set_policy(policy, *expected),
+        }
+    }
+
+    fn set_policy(&mut self, policy: &Policy, expected: u64) -> Result<Reply, Refusal> {
+        let revision = self.state.policy.as_ref().map_or(0, |p| p.revision);
+        if revision != expected {
+            return Err(Refusal::PolicyChanged { revision });
+        }
+        let revision = revision + 1;
+        self.state.policy = Some(Policy { revision, ..policy.clone() });
+        self.tell(EventKind::PolicySet, About::default());
+        self.sweep = true;
+        self.finish();
+        Ok(Reply::Policy { revision })
+    }
+
+    /// The numbers in force; the defaults before there is a policy, when nothing depends on them.
+    fn numbers(&self) -> Numbers {
+        self.state.policy.as_ref().map(|p| p.numbers.clone()).unwrap_or_default()
+    }
+
+    fn tell(&mut self, kind: EventKind, about: About<'_>) {
+        self.state.events += 1;
+        self.events.push(Event {
+            sequence: self.state.events,
+            term: self.state.term.number,
+            at_ms: self.now,
+            kind,
+            chat: about.chat.cloned(),
+            responder: about.responder.cloned(),
+            urgency: about.urgency,
+            offer: about.offer,
+            fence: about.fence,
+            until_ms: about.until_ms,
+            outcome: about.outcome,
+            reason: about.reason,
+            status: about.status,
+        });
+    }
+
+    fn chat(&self, id: &ChatId) -> Option<&Chat> {
+        self.state.chats.get(id)
+    }
+
+    fn with_chat<T>(&mut self, id: &ChatId, change: impl FnOnce(&mut Chat) -> T) -> Option<T> {
+        self.state.chats.get_mut(id).map(change)
+    }
+
+    fn with_responder<T>(&mut self, id: &ResponderId, change: impl FnOnce(&mut Responder) -> T) -> Option<T> {
+        self.state.responders.get_mut(id).map(change)
+    }
+
+    /// Moves a chat along the table of [`next`] and the ledger with it. A move that the table does not know is not
+    /// made: callers have checked, and a test of the whole table proves it.
+    fn happen(&mut self, id: &ChatId, happening: Happening) {
+        let Some(chat) = self.state.chats.get_mut(id) else { return };
+        let Some(to) = next(chat.state, happening) else { return };
+        let from = (chat.state, chat.ended.map(|e| e.0));
+        chat.state = to;
+        chat.ended = match happening {
+            Happening::End(outcome) => Some((outcome, self.now)),
+            Happening::Offer
+            | Happening::LastOfferGone
+            | Happening::Accept
+            | Happening::Return
+            | Happening::Reopen => None,
+        };
+        let to = (to, chat.ended.map(|e| e.0));
+        if let Some(cell) = self.state.ledger.cell(from.0, from.1) {
+            *cell -= 1;
+        }
+        if let Some(cell) = self.state.ledger.cell(to.0, to.1) {
+            *cell += 1;
+        }
+    }
+
+    /// Puts a chat where it belongs in the order of the line, or takes it out.
+    fn settle_chat(&mut self, id: &ChatId) {
+        let numbers = self.numbers();
+        let Some(chat) = self.state.chats.get_mut(id) else { return };
+        let standing = standing(chat, &numbers);
+        if standing == chat.standing {
+            return;
+        }
+        let member = chat.member();
+        if let Some(old) = chat.standing.take() {
+            self.state.lanes.remove(&old.lane, old.score, &member);
+        }
+        if let Some(new) = &standing {
+            self.state.lanes.insert(&new.lane, new.score, &member);
+        }
+        chat.standing = standing;
+    }
+
+    /// Puts a responder where they belong among those who are free, or takes them out.
+    fn settle_responder(&mut self, id: &ResponderId) {
+        let Some(responder) = self.state.responders.get_mut(id) else { return };
+        let idle = (responder.available() && responder.free() > 0)
+            .then(|| Idle { class: responder.class(), rested_ms: responder.rested_ms });
+        if idle == responder.idle {
+            return;
+        }
+        if let Some(old) = responder.idle.take() {
+            self.state.classes.remove(&old.class, idle_score(responder.scarce, old.rested_ms), id.as_str());
+        }
+        if let Some(new) = &idle {
+            self.state.classes.insert(&new.class, idle_score(responder.scarce, new.rested_ms), id.as_str());
+        }
+        responder.idle = idle;
+    }
+
+    /// Takes an open offer back: the chat is no longer offered to that responder, the load is free again.
+    fn withdraw(&mut self, chat: &ChatId, number: u32) -> Option<ResponderId> {
+        let (responder, last) = self.with_chat(chat, |c| {
+            let at = c.offers.iter().position(|o| o.number == number)?;
+            Some((c.offers.remove(at).responder, c.offers.is_empty()))
+        })??;
+        self.state.timers.cancel(&Timer::Offer(chat.clone(), number));
+        if last {
+            self.happen(chat, Happening::LastOfferGone);
+        }
+        self.settle_chat(chat);
+        self.drop_holding(&responder, chat);
+        Some(responder)
+    }
+
+    /// Withdraws every open offer of a chat, telling each responder why.
+    fn rescind_all(&mut self, id: &ChatId, reason: Reason) {
+        let open = self.chat(id).map(|c| c.offers.clone()).unwrap_or_default();
+        for offer in open {
+            self.withdraw(id, offer.number);
+            self.tell(
+                EventKind::Rescinded,
+                About {
+                    chat: Some(id),
+                    responder: Some(&offer.responder),
+                    offer: Some(offer.number),
+                    reason: Some(reason),
+                    ..About::default()
+                },
+            );
+        }
+    }
+
+    /// Frees what a responder holds of a chat. One who is leaving goes when the last thing is out of their hands.
+    fn drop_holding(&mut self, responder: &ResponderId, chat: &ChatId) {
+        let leaves = self.with_responder(responder, |r| {
+            r.holdings.retain(|h| h.chat != *chat);
+            r.version += 1;
+            r.status == Status::Leaving && r.holdings.is_empty()
+        });
+        self.settle_responder(responder);
+        if leaves == Some(true) {
+            self.go_offline(responder, Reason::Asked);
+        } else {
+            self.freed.push(responder.clone());
+        }
+    }
+
+    /// Ends a chat: its offers are withdrawn, its owner wraps up, and it is remembered until its retention is over.
+    fn end_chat(&mut self, id: &ChatId, outcome: EndedAs, reason: Reason) {
+        let numbers = self.numbers();
+        self.rescind_all(id, Reason::ChatEnded);
+        let was_active = self.chat(id).is_some_and(|c| c.state == ChatState::Active);
+        self.happen(id, Happening::End(outcome));
+        self.state.timers.cancel(&Timer::Away(id.clone()));
+        self.state.timers.cancel(&Timer::Abandon(id.clone()));
+        self.state.timers.cancel(&Timer::Step(id.clone()));
+        self.state.timers.cancel(&Timer::Retry(id.clone()));
+        self.state.timers.set(&Timer::Forget(id.clone()), self.now + numbers.retention_ms);
+        let ended = self.with_chat(id, |c| {
+            c.version += 1;
+            c.away = false;
+            if outcome != EndedAs::Abandoned {
+                c.handoff.clear();
+            }
+            c.reply_handoff.clear();
+            (c.owner.clone(), c.urgency)
+        });
+        self.settle_chat(id);
+        let Some((owner, urgency)) = ended else { return };
+        self.tell(
+            EventKind::Ended,
+            About {
+                chat: Some(id),
+                responder: owner.as_ref().map(|o| &o.responder),
+                urgency: Some(urgency),
+                fence: owner.as_ref().map(|o| o.fence),
+                outcome: Some(outcome),
+                reason: Some(reason),
+                ..About::default()
+            },
+        );
+        if let (true, Some(owner)) = (was_active, owner) {
+            self.wind_down(&owner.responder, id, urgency, self.now - owner.since_ms);
+        }
+    }
+
+    /// After a chat its responder writes notes, and after a hard one has a pause that nobody can shorten.
+    fn wind_down(&mut self, responder: &ResponderId, chat: &ChatId, urgency: Urgency, lasted_ms: u64) {
+        let numbers = self.numbers();
+        let now = self.now;
+        let wrap_up_ms = Numbers::by(&numbers.wrap_up_ms, urgency);
+        let cool_down_ms = Numbers::by(&numbers.cool_down_ms, urgency);
+        let strain = u64::from(Numbers::by(&numbers.strain_percent, urgency));
+        let cooling = self.with_responder(responder, |r| {
+            r.rested_ms = r.rested_ms.max(now) + lasted_ms * strain / 100;
+            if wrap_up_ms > 0 {
+                r.holdings.iter_mut().filter(|h| h.chat == *chat).for_each(|h| h.kind = HoldingKind::WrapUp);
+                r.version += 1;
+            }
+            let until = now + cool_down_ms;
+            let cools = cool_down_ms > 0 && until > r.cooling_until_ms;
+            if cools {
+                r.cooling_until_ms = until;
+            }
+            cools.then_some(until)
+        });
+        if wrap_up_ms > 0 {
+            self.state.timers.set(&Timer::WrapUp(responder.clone(), chat.clone()), now + wrap_up_ms);
+        }
+        if let Some(Some(until)) = cooling {
+            self.state.timers.set(&Timer::CoolDown(responder.clone()), until);
+            self.tell(
+                EventKind::CoolingDown,
+                About { responder: Some(responder), until_ms: Some(until), ..About::default() },
+            );
+        }
+        self.settle_responder(responder);
+        if wrap_up_ms == 0 {
+            self.drop_holding(responder, chat);
+        }
+    }
+
+    /// Remembers that a responder was asked and did not take the chat, and looks again after the shortest back-off.
+    fn remember_asked(&mut self, chat: &ChatId, responder: &ResponderId) {
+        let now = self.now;
+        let retry = now + self.numbers().min_back_off_ms;
+        self.with_chat(chat, |c| {
+            c.asked.retain(|a| a.responder != *responder);
+            c.asked.push(crate::chat::Asked { responder: responder.clone(), at_ms: now });
+            if c.asked.len() > crate::limits::MAX_ASKED {
+                c.asked.remove(0);
+            }
+        });
+        self.state.timers.set(&Timer::Retry(chat.clone()), retry);
+    }
+
+    /// The answer to a visitor.
+    fn view(&self, id: &ChatId, replay: bool) -> Result<Reply, Refusal> {
+        let chat = self.chat(id).ok_or(Refusal::UnknownChat)?;
+        Ok(Reply::Chat {
+            chat: id.clone(),
+            state: chat.state,
+            urgency: chat.urgency,
+            version: chat.version,
+            place: chat.standing.as_ref().map_or(0, |s| self.state.lanes.place(s.score, &chat.member())),
+            away: chat.away,
+            arrival_ms: chat.arrival_ms,
+            outcome: chat.ended.map(|e| e.0),
+            replay,
+            now_ms: self.now,
+            pace_ms: self.state.pace.known_ms(),
+        })
+    }
+
+    /// The answer to a responder.
+    fn responder_view(&self, id: &ResponderId) -> Result<Reply, Refusal> {
+        let responder = self.state.responders.get(id).ok_or(Refusal::NotSignedIn)?;
+        Ok(Reply::Responder {
+            responder: id.clone(),
+            session: responder.session,
+            status: responder.status,
+            cooling_until_ms: responder.cooling_until_ms,
+            version: responder.version,
+            now_ms: self.now,
+        })
+    }
+}
+
+/// Where a chat belongs in the order of the line: nowhere while nobody more is to be asked.
+pub(crate) fn standing(chat: &Chat, numbers: &Numbers) -> Option<Standing> {
+    let wanted = if chat.urgency == Urgency::Imminent { numbers.fan_out } else { 1 };
+    let open = u32::try_from(chat.offers.len()).unwrap_or(u32::MAX);
+    let matchable = match chat.state {
+        ChatState::Waiting | ChatState::Offered => !chat.away && open < wanted,
+        ChatState::Active | ChatState::Ended => false,
+    };
+    if !matchable {
+        return None;
+    }
+    let head_start = Numbers::by(&numbers.head_start_ms, chat.urgency)
+        + if chat.returned { numbers.return_head_start_ms } else { 0 };
+    let weight = Numbers::by(&numbers.weight, chat.urgency);
+    Some(Standing {
+        lane: format!("{weight}:{}", chat.requirement()?.signature()),
+        score: score(chat.urgency, chat.arrival_ms, head_start),
+    })
+}
+
+/// The place of a free responder among the others: fewest scarce capabilities first, then longest rested.
+pub(crate) fn idle_score(scarce: u32, rested_ms: u64) -> i64 {
+    (i64::from(scarce) << 42) + i64::try_from(rested_ms).unwrap_or(i64::MAX >> 2)
+}
+
+/// Names once each, in the order of their first mention.
+fn once_each<T: Ord + Clone>(names: Vec<T>) -> Vec<T> {
+    let mut seen = BTreeSet::new();
+    names.into_iter().filter(|n| seen.insert(n.clone())).collect()
+}

@@ -1,0 +1,465 @@
+//! What responders ask: to be seen as there, to take or turn down what is offered, to finish what they took.
+
+use super::{About, EPOCHS_PER_TERM, Line, TERM_EPOCH_MS, Timer};
+use crate::chat::{EndedAs, Fence, OfferId, Owner};
+use crate::command::{Refusal, Reply};
+use crate::event::{EventKind, Reason};
+use crate::ids::{ChatId, ResponderId};
+use crate::lifecycle::{ChatState, Happening};
+use crate::requirement::Mask;
+use crate::responder::{HoldingKind, Responder, Status};
+
+impl Line {
+    pub(super) fn sign_in(
+        &mut self,
+        id: &ResponderId,
+        (capabilities, scarce): (Mask, u32),
+        capacity: u32,
+        ready: bool,
+        revision: u64,
+    ) -> Result<Reply, Refusal> {
+        let policy = self.state.policy.as_ref().ok_or(Refusal::NoPolicy)?;
+        if policy.revision != revision {
+            return Err(Refusal::PolicyChanged { revision: policy.revision });
+        }
+        let lease = self.now + policy.numbers.presence_lease_ms;
+        let now = self.now;
+        let status = if ready { Status::Ready } else { Status::OnBreak };
+        self.unlist_responder(id);
+        let responder = self.state.responders.entry(id.clone()).or_insert_with(|| Responder {
+            id: id.clone(),
+            session: 0,
+            linked: false,
+            status: Status::Offline,
+            cooling_until_ms: 0,
+            capabilities,
+            scarce,
+            capacity,
+            holdings: Vec::new(),
+            rested_ms: now,
+            version: 0,
+            idle: None,
+        });
+        // Above every earlier session, even one of a record that was forgotten.
+        responder.session = (responder.session + 1).max(now);
+        responder.linked = true;
+        responder.status = status;
+        responder.capabilities = capabilities;
+        responder.scarce = scarce;
+        responder.capacity = capacity;
+        responder.version += 1;
+        self.state.timers.cancel(&Timer::Gone(id.clone()));
+        self.state.timers.set(&Timer::Presence(id.clone()), lease);
+        self.settle_responder(id);
+        self.tell(
+            EventKind::SignedIn,
+            About { responder: Some(id), status: Some(status), ..About::default() },
+        );
+        self.freed.push(id.clone());
+        self.finish();
+        self.responder_view(id)
+    }
+
+    /// Takes a responder out of the free ones before what they can do changes: the entry is found by the old values.
+    fn unlist_responder(&mut self, id: &ResponderId) {
+        self.with_responder(id, |r| r.linked = false);
+        self.settle_responder(id);
+    }
+
+    fn check_session(&self, id: &ResponderId, session: u64) -> Result<&Responder, Refusal> {
+        let responder = self.state.responders.get(id).ok_or(Refusal::NotSignedIn)?;
+        if responder.status == Status::Offline {
+            return Err(Refusal::NotSignedIn);
+        }
+        if responder.session != session || !responder.linked {
+            return Err(Refusal::StaleSession);
+        }
+        Ok(responder)
+    }
+
+    pub(super) fn tell_status(&mut self, id: &ResponderId, status: Status, reason: Reason) {
+        self.tell(
+            EventKind::StatusChanged,
+            About { responder: Some(id), status: Some(status), reason: Some(reason), ..About::default() },
+        );
+    }
+
+    pub(super) fn heartbeat(&mut self, id: &ResponderId, session: u64) -> Result<Reply, Refusal> {
+        self.check_session(id, session)?;
+        let lease = self.now + self.numbers().presence_lease_ms;
+        self.state.timers.set(&Timer::Presence(id.clone()), lease);
+        self.responder_view(id)
+    }
+
+    pub(super) fn set_status(&mut self, id: &ResponderId, session: u64, status: Status) -> Result<Reply, Refusal> {
+        let responder = self.check_session(id, session)?;
+        if matches!(status, Status::Offline | Status::NotResponding) {
+            return Err(Refusal::StatusNotAllowed);
+        }
+        if responder.status == status {
+            return self.responder_view(id);
+        }
+        let idle_handed = responder.holdings.is_empty();
+        self.with_responder(id, |r| {
+            r.status = status;
+            r.version += 1;
+        });
+        self.settle_responder(id);
+        self.tell_status(id, status, Reason::Asked);
+        if status == Status::Ready {
+            self.freed.push(id.clone());
+        } else {
+            self.give_back_offers(id, Reason::Asked);
+        }
+        if status == Status::Leaving && idle_handed {
+            self.go_offline(id, Reason::Asked);
+        }
+        self.finish();
+        self.responder_view(id)
+    }
+
+    pub(super) fn unlink(&mut self, id: &ResponderId, session: u64) -> Result<Reply, Refusal> {
+        self.check_session(id, session)?;
+        let grace = self.now + self.numbers().reconnect_grace_ms;
+        let presence = Timer::Presence(id.clone());
+        let lease = self.state.timers.at(&presence).map_or(grace, |at| at.min(grace));
+        self.state.timers.set(&presence, lease);
+        self.with_responder(id, |r| {
+            r.linked = false;
+            r.version += 1;
+        });
+        self.settle_responder(id);
+        self.tell(
+            EventKind::Unlinked,
+            About { responder: Some(id), until_ms: Some(lease), ..About::default() },
+        );
+        self.give_back_offers(id, Reason::ResponderLost);
+        self.finish();
+        self.responder_view(id)
+    }
+
+    pub(super) fn sign_out(&mut self, id: &ResponderId, session: u64) -> Result<Reply, Refusal> {
+        self.check_session(id, session)?;
+        self.go_offline(id, Reason::Asked);
+        self.finish();
+        self.responder_view(id)
+    }
+
+    /// Open offers go on to others at once; it is not a miss.
+    fn give_back_offers(&mut self, id: &ResponderId, reason: Reason) {
+        let offered: Vec<ChatId> = self
+            .state
+            .responders
+            .get(id)
+            .map(|r| r.holdings.iter().filter(|h| h.kind == HoldingKind::Offer).map(|h| h.chat.clone()).collect())
+            .unwrap_or_default();
+        for chat in offered {
+            let Some(number) = self.chat(&chat).and_then(|c| c.offer_to(id)).map(|o| o.number) else { continue };
+            self.withdraw(&chat, number);
+            self.tell(
+                EventKind::Rescinded,
+                About {
+                    chat: Some(&chat),
+                    responder: Some(id),
+                    offer: Some(number),
+                    reason: Some(reason),
+                    ..About::default()
+                },
+            );
+            self.hungry.push(chat);
+        }
+    }
+
+    /// A responder is gone: everything in their hands goes back.
+    pub(super) fn go_offline(&mut self, id: &ResponderId, reason: Reason) {
+        let was_online = self.with_responder(id, |r| {
+            let was_online = r.status != Status::Offline;
+            r.status = Status::Offline;
+            r.linked = false;
+            r.version += 1;
+            was_online
+        });
+        if was_online != Some(true) {
+            return;
+        }
+        let gone = self.now + self.numbers().retention_ms;
+        self.state.timers.cancel(&Timer::Presence(id.clone()));
+        self.state.timers.set(&Timer::Gone(id.clone()), gone);
+        self.settle_responder(id);
+        self.tell(
+            EventKind::SignedOut,
+            About { responder: Some(id), reason: Some(reason), ..About::default() },
+        );
+        self.give_back_offers(id, reason);
+        let held = self.state.responders.get(id).map(|r| r.holdings.clone()).unwrap_or_default();
+        for holding in held {
+            match holding.kind {
+                HoldingKind::Offer => {}
+                HoldingKind::Active => self.return_chat(&holding.chat, id, reason),
+                HoldingKind::WrapUp => {
+                    self.state.timers.cancel(&Timer::WrapUp(id.clone(), holding.chat.clone()));
+                    self.drop_holding(id, &holding.chat);
+                }
+            }
+        }
+    }
+
+    /// A chat comes back from its owner to the line: at its old place, with a head start, and looked at at once.
+    fn return_chat(&mut self, id: &ChatId, responder: &ResponderId, reason: Reason) {
+        let away_at = self.now + self.numbers().away_after_ms;
+        self.happen(id, Happening::Return);
+        let returned = self.with_chat(id, |c| {
+            c.returned = true;
+            c.version += 1;
+            c.reply_handoff.clear();
+            (c.owner.take().map(|o| o.fence), c.attested)
+        });
+        let Some((fence, attested)) = returned else { return };
+        if !attested {
+            self.state.timers.set(&Timer::Away(id.clone()), away_at);
+        }
+        self.settle_chat(id);
+        self.tell(
+            EventKind::Returned,
+            About { chat: Some(id), responder: Some(responder), fence, reason: Some(reason), ..About::default() },
+        );
+        self.drop_holding(responder, id);
+        self.hungry.push(id.clone());
+    }
+
+    pub(super) fn accept(
+        &mut self,
+        id: &ResponderId,
+        session: u64,
+        offer: &OfferId,
+        reply_handoff: &[u8],
+    ) -> Result<Reply, Refusal> {
+        self.check_session(id, session)?;
+        let chat = self.chat(&offer.chat).ok_or(Refusal::OfferGone)?;
+        let theirs = chat.state == ChatState::Active
+            && chat.owner.as_ref().is_some_and(|o| o.responder == *id && o.offer == offer.number);
+        if theirs {
+            self.with_chat(&offer.chat, |c| c.replays += 1);
+            return self.accepted(&offer.chat);
+        }
+        if chat.offer_to(id).is_none_or(|o| o.number != offer.number) {
+            return Err(Refusal::OfferGone);
+        }
+        self.assign(id, offer, reply_handoff);
+        self.finish();
+        self.accepted(&offer.chat)
+    }
+
+    fn assign(&mut self, id: &ResponderId, offer: &OfferId, reply_handoff: &[u8]) {
+        let now = self.now;
+        let chat = &offer.chat;
+        self.begin_term_if_moved();
+        let first_epoch = self.state.term.number * EPOCHS_PER_TERM;
+        let minted_by = self.node;
+        let others: Vec<u32> = self
+            .chat(chat)
+            .map(|c| c.offers.iter().map(|o| o.number).filter(|n| *n != offer.number).collect())
+            .unwrap_or_default();
+        for number in others {
+            self.lose_to(chat, number);
+        }
+        self.state.timers.cancel(&Timer::Offer(chat.clone(), offer.number));
+        self.state.timers.cancel(&Timer::Away(chat.clone()));
+        self.state.timers.cancel(&Timer::Retry(chat.clone()));
+        self.happen(chat, Happening::Accept);
+        let assigned = self.with_chat(chat, |c| {
+            c.offers.clear();
+            c.version += 1;
+            c.assignments_made += 1;
+            c.reply_handoff = reply_handoff.to_vec();
+            let fence = Fence { epoch: first_epoch + u64::from(c.assignments_made), minted_by };
+            let responder = id.clone();
+            c.owner = Some(Owner { responder, offer: offer.number, fence, since_ms: now, engaged_ms: None });
+            (fence, c.urgency)
+        });
+        let Some((fence, urgency)) = assigned else { return };
+        self.with_responder(id, |r| {
+            r.holdings.iter_mut().filter(|h| h.chat == *chat).for_each(|h| h.kind = HoldingKind::Active);
+            r.version += 1;
+        });
+        self.state.pace.hand_over(now);
+        self.settle_chat(chat);
+        self.tell(
+            EventKind::Accepted,
+            About {
+                chat: Some(chat),
+                responder: Some(id),
+                urgency: Some(urgency),
+                offer: Some(offer.number),
+                fence: Some(fence),
+                ..About::default()
+            },
+        );
+    }
+
+    /// Somebody else was faster.
+    fn lose_to(&mut self, chat: &ChatId, number: u32) {
+        let Some(loser) = self.withdraw(chat, number) else { return };
+        self.tell(
+            EventKind::Rescinded,
+            About {
+                chat: Some(chat),
+                responder: Some(&loser),
+                offer: Some(number),
+                reason: Some(Reason::Taken),
+                ..About::default()
+            },
+        );
+    }
+
+    /// A line that finds itself on another node may have forgotten epochs that were minted: it begins a new term,
+    /// above every older one.
+    fn begin_term_if_moved(&mut self) {
+        if self.state.term.node != Some(self.node) {
+            let since_2020 = self.state.clock.last_wall_ms.saturating_sub(TERM_EPOCH_MS) / 1000;
+            self.state.term.number = self.state.term.number.max(since_2020) + 1;
+            self.state.term.node = Some(self.node);
+        }
+    }
+
+    fn accepted(&self, id: &ChatId) -> Result<Reply, Refusal> {
+        let chat = self.chat(id).ok_or(Refusal::OfferGone)?;
+        let owner = chat.owner.as_ref().ok_or(Refusal::OfferGone)?;
+        Ok(Reply::Accepted {
+            chat: id.clone(),
+            fence: owner.fence,
+            urgency: chat.urgency,
+            version: self.state.responders.get(&owner.responder).map_or(0, |r| r.version),
+            handoff: chat.handoff.clone(),
+            trace: chat.trace.clone(),
+        })
+    }
+
+    pub(super) fn decline(
+        &mut self,
+        id: &ResponderId,
+        session: u64,
+        offer: &OfferId,
+        reason: Reason,
+    ) -> Result<Reply, Refusal> {
+        self.check_session(id, session)?;
+        let open = self.chat(&offer.chat).and_then(|c| c.offer_to(id)).is_some_and(|o| o.number == offer.number);
+        if !open {
+            return Err(Refusal::OfferGone);
+        }
+        self.withdraw(&offer.chat, offer.number);
+        self.remember_asked(&offer.chat, id);
+        self.tell(
+            EventKind::Declined,
+            About {
+                chat: Some(&offer.chat),
+                responder: Some(id),
+                offer: Some(offer.number),
+                reason: Some(reason),
+                ..About::default()
+            },
+        );
+        self.hungry.push(offer.chat.clone());
+        self.finish();
+        self.responder_view(id)
+    }
+
+    /// Whether the assignment is this responder's, by its newest fence.
+    fn check_fence(&self, id: &ResponderId, chat: &ChatId, fence: Fence) -> Result<ChatState, Refusal> {
+        let chat = self.chat(chat).ok_or(Refusal::StaleFence)?;
+        let theirs = chat.owner.as_ref().is_some_and(|o| o.responder == *id && o.fence == fence);
+        if theirs { Ok(chat.state) } else { Err(Refusal::StaleFence) }
+    }
+
+    pub(super) fn engage(
+        &mut self,
+        id: &ResponderId,
+        session: u64,
+        chat: &ChatId,
+        fence: Fence,
+    ) -> Result<Reply, Refusal> {
+        self.check_session(id, session)?;
+        if self.check_fence(id, chat, fence)? != ChatState::Active {
+            return Err(Refusal::StaleFence);
+        }
+        let now = self.now;
+        let first = self.with_chat(chat, |c| {
+            let owner = c.owner.as_mut()?;
+            let first = owner.engaged_ms.is_none();
+            if first {
+                owner.engaged_ms = Some(now);
+                c.version += 1;
+            }
+            Some(first)
+        });
+        if first == Some(Some(true)) {
+            self.tell(
+                EventKind::Engaged,
+                About { chat: Some(chat), responder: Some(id), fence: Some(fence), ..About::default() },
+            );
+        }
+        self.responder_view(id)
+    }
+
+    pub(super) fn call_supervisor(
+        &mut self,
+        id: &ResponderId,
+        session: u64,
+        chat: &ChatId,
+        fence: Fence,
+    ) -> Result<Reply, Refusal> {
+        self.check_session(id, session)?;
+        if self.check_fence(id, chat, fence)? != ChatState::Active {
+            return Err(Refusal::StaleFence);
+        }
+        let urgency = self.chat(chat).map(|c| c.urgency);
+        self.tell(
+            EventKind::SupervisorCalled,
+            About { chat: Some(chat), responder: Some(id), urgency, fence: Some(fence), ..About::default() },
+        );
+        self.responder_view(id)
+    }
+
+    pub(super) fn close(
+        &mut self,
+        id: &ResponderId,
+        session: u64,
+        chat: &ChatId,
+        fence: Fence,
+    ) -> Result<Reply, Refusal> {
+        self.check_session(id, session)?;
+        if self.check_fence(id, chat, fence)? == ChatState::Active {
+            self.end_chat(chat, EndedAs::Completed, Reason::Asked);
+            self.finish();
+        }
+        self.responder_view(id)
+    }
+
+    pub(super) fn transfer(
+        &mut self,
+        id: &ResponderId,
+        session: u64,
+        chat: &ChatId,
+        fence: Fence,
+    ) -> Result<Reply, Refusal> {
+        self.check_session(id, session)?;
+        if self.check_fence(id, chat, fence)? != ChatState::Active {
+            return Err(Refusal::StaleFence);
+        }
+        self.remember_asked(chat, id);
+        self.return_chat(chat, id, Reason::Transfer);
+        self.finish();
+        self.responder_view(id)
+    }
+
+    pub(super) fn finish_wrap_up(&mut self, id: &ResponderId, session: u64, chat: &ChatId) -> Result<Reply, Refusal> {
+        let responder = self.check_session(id, session)?;
+        if responder.holding(chat).is_none_or(|h| h.kind != HoldingKind::WrapUp) {
+            return Err(Refusal::NotWrappingUp);
+        }
+        self.state.timers.cancel(&Timer::WrapUp(id.clone(), chat.clone()));
+        self.end_wrap_up(id, chat);
+        self.finish();
+        self.responder_view(id)
+    }
+}

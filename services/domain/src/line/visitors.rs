@@ -1,0 +1,204 @@
+//! What visitors ask: to be let in, to be seen as there, to leave, to come back, to be forgotten.
+
+use super::{About, Line, Timer};
+use crate::chat::{Chat, EndedAs, TokenHash};
+use crate::command::{Refusal, Reply, Request};
+use crate::event::{EventKind, Reason};
+use crate::ids::ChatId;
+use crate::lifecycle::{ChatState, Happening};
+use crate::priority::Urgency;
+use crate::requirement::Requirement;
+
+impl Line {
+    pub(super) fn request(&mut self, request: &Request) -> Result<Reply, Refusal> {
+        let policy = self.state.policy.as_ref().ok_or(Refusal::NoPolicy)?;
+        if let Some(made) = self.state.requests.get(&request.request_key).cloned() {
+            return self.replay(&made, request);
+        }
+        if policy.revision != request.revision {
+            return Err(Refusal::PolicyChanged { revision: policy.revision });
+        }
+        if self.state.chats.contains_key(&request.chat) {
+            return Err(Refusal::RequestConflict);
+        }
+        if self.state.ledger.waiting >= policy.numbers.max_waiting && request.urgency != Urgency::Imminent {
+            return Err(Refusal::LineFull);
+        }
+        self.admit(request);
+        self.view(&request.chat, false)
+    }
+
+    /// The same request again. Counting it is a write, so that a store which waits for its replicas waits for it.
+    fn replay(&mut self, made: &ChatId, request: &Request) -> Result<Reply, Refusal> {
+        if self.chat(made).is_some_and(|c| c.body != request.body) {
+            return Err(Refusal::RequestConflict);
+        }
+        self.with_chat(made, |c| c.replays += 1);
+        self.view(made, true)
+    }
+
+    fn admit(&mut self, request: &Request) {
+        let numbers = self.numbers();
+        let id = &request.chat;
+        self.state.arrivals += 1;
+        self.state.ledger.accepted += 1;
+        self.state.ledger.waiting += 1;
+        self.state.requests.insert(request.request_key.clone(), id.clone());
+        self.state.chats.insert(
+            id.clone(),
+            Chat {
+                id: id.clone(),
+                state: ChatState::Waiting,
+                urgency: request.urgency,
+                arrival_ms: self.now,
+                sequence: self.state.arrivals,
+                version: 1,
+                token: request.token,
+                request_key: request.request_key.clone(),
+                body: request.body.clone(),
+                replays: 0,
+                attested: request.attested,
+                away: false,
+                steps: request.steps.clone(),
+                step: 0,
+                returned: false,
+                asked: Vec::new(),
+                offers: Vec::new(),
+                offers_made: 0,
+                assignments_made: 0,
+                owner: None,
+                erased: false,
+                ended: None,
+                handoff: request.handoff.clone(),
+                reply_handoff: Vec::new(),
+                trace: request.trace.clone(),
+                standing: None,
+            },
+        );
+        if !request.attested {
+            self.state.timers.set(&Timer::Away(id.clone()), self.now + numbers.away_after_ms);
+        }
+        self.arm_next_step(id);
+        self.settle_chat(id);
+        self.tell(
+            EventKind::Requested,
+            About { chat: Some(id), urgency: Some(request.urgency), ..About::default() },
+        );
+        self.hungry.push(id.clone());
+        self.finish();
+    }
+
+    fn arm_next_step(&mut self, id: &ChatId) {
+        let next = self.chat(id).and_then(|c| c.steps.get(c.step + 1).map(|s| c.arrival_ms + s.after_ms));
+        if let Some(at) = next {
+            self.state.timers.set(&Timer::Step(id.clone()), at);
+        }
+    }
+
+    /// The visitor's own chat. A wrong token and an unknown chat are one refusal.
+    fn own(&self, id: &ChatId, token: TokenHash) -> Result<&Chat, Refusal> {
+        self.chat(id).filter(|c| c.token == token).ok_or(Refusal::UnknownChat)
+    }
+
+    pub(super) fn triage(&mut self, id: &ChatId, token: TokenHash, urgency: Urgency) -> Result<Reply, Refusal> {
+        let chat = self.own(id, token)?;
+        if let Some((outcome, _)) = chat.ended {
+            return Err(Refusal::ChatEnded { outcome });
+        }
+        if urgency > chat.urgency {
+            self.with_chat(id, |c| {
+                c.urgency = urgency;
+                c.version += 1;
+            });
+            self.settle_chat(id);
+            self.tell(EventKind::Triaged, About { chat: Some(id), urgency: Some(urgency), ..About::default() });
+            self.hungry.push(id.clone());
+            self.finish();
+        }
+        self.view(id, false)
+    }
+
+    pub(super) fn beat(&mut self, id: &ChatId, token: TokenHash) -> Result<Reply, Refusal> {
+        self.own(id, token)?;
+        self.touch(id);
+        self.finish();
+        self.view(id, false)
+    }
+
+    /// The visitor is there.
+    pub(super) fn touch(&mut self, id: &ChatId) {
+        let Some(chat) = self.chat(id) else { return };
+        let in_line = matches!(chat.state, ChatState::Waiting | ChatState::Offered);
+        if chat.attested || !in_line {
+            return;
+        }
+        let was_away = chat.away;
+        let away_at = self.now + self.numbers().away_after_ms;
+        self.state.timers.set(&Timer::Away(id.clone()), away_at);
+        if was_away {
+            self.state.timers.cancel(&Timer::Abandon(id.clone()));
+            self.with_chat(id, |c| {
+                c.away = false;
+                c.version += 1;
+            });
+            self.settle_chat(id);
+            self.tell(EventKind::Back, About { chat: Some(id), ..About::default() });
+            self.hungry.push(id.clone());
+        }
+    }
+
+    pub(super) fn leave(&mut self, id: &ChatId, token: TokenHash, fallback: bool) -> Result<Reply, Refusal> {
+        let chat = self.own(id, token)?;
+        let outcome = match chat.state {
+            ChatState::Ended => return self.view(id, false),
+            ChatState::Active => EndedAs::Completed,
+            ChatState::Waiting | ChatState::Offered if fallback => EndedAs::Fallback,
+            ChatState::Waiting | ChatState::Offered => EndedAs::Left,
+        };
+        self.end_chat(id, outcome, Reason::Visitor);
+        self.finish();
+        self.view(id, false)
+    }
+
+    pub(super) fn resume(&mut self, id: &ChatId, token: TokenHash) -> Result<Reply, Refusal> {
+        let chat = self.own(id, token)?;
+        let abandoned = chat.ended.is_some_and(|(outcome, _)| outcome == EndedAs::Abandoned) && !chat.erased;
+        if abandoned {
+            self.happen(id, Happening::Reopen);
+            self.state.timers.cancel(&Timer::Forget(id.clone()));
+            self.with_chat(id, |c| c.version += 1);
+            self.arm_next_step(id);
+            self.settle_chat(id);
+            self.tell(EventKind::Reopened, About { chat: Some(id), ..About::default() });
+            self.hungry.push(id.clone());
+        }
+        self.touch(id);
+        self.finish();
+        self.view(id, false)
+    }
+
+    pub(super) fn erase(&mut self, id: &ChatId, token: TokenHash) -> Result<Reply, Refusal> {
+        let chat = self.own(id, token)?;
+        let erased = chat.erased;
+        match chat.state {
+            ChatState::Ended => {}
+            ChatState::Active => self.end_chat(id, EndedAs::Completed, Reason::Visitor),
+            ChatState::Waiting | ChatState::Offered => self.end_chat(id, EndedAs::Left, Reason::Visitor),
+        }
+        if !erased {
+            self.with_chat(id, |c| {
+                c.erased = true;
+                c.version += 1;
+                c.handoff.clear();
+                c.reply_handoff.clear();
+                c.trace.clear();
+                c.asked.clear();
+                c.step = 0;
+                c.steps = vec![crate::Step { after_ms: 0, requirement: Requirement::anyone() }];
+            });
+            self.tell(EventKind::Erased, About { chat: Some(id), ..About::default() });
+        }
+        self.finish();
+        self.view(id, false)
+    }
+}

@@ -1,0 +1,380 @@
+//! What a helpline decides: its tags, its numbers, its resources for when nobody can come.
+
+use crate::ids::HelplineId;
+use crate::limits::{
+    MAX_ALTERNATIVES, MAX_CAPABILITY_BITS, MAX_DURATION_MS, MAX_FAN_OUT, MAX_RESERVE, MAX_STEPS, MAX_TAGS,
+};
+use crate::priority::Urgency;
+use crate::requirement::{Mask, Requirement};
+use serde::{Deserialize, Serialize};
+
+/// A policy as a helpline writes it: one TOML file. Unknown keys are refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// The helpline that it is for.
+    pub helpline: String,
+    /// What visitors are told the helpline is called.
+    pub name: String,
+    /// Rises by one with each change; set by the line, not by the file.
+    #[serde(default)]
+    pub revision: u64,
+    /// The numbers that decide.
+    #[serde(default)]
+    pub numbers: Numbers,
+    /// Its tags, in order. A new one goes to the end: the order is what stored masks are made of.
+    #[serde(default)]
+    pub tags: Vec<Tag>,
+    /// Where else a person can turn, by locale.
+    #[serde(default)]
+    pub resources: Vec<Resource>,
+}
+
+/// One thing that a responder can have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tag {
+    /// Its name, such as `lang:es` or `skill:minors`.
+    pub name: String,
+    /// The highest level, 1 to 5.
+    #[serde(default = "one")]
+    pub levels: u8,
+    /// Few responders have it: they are kept for those who need it, as long as others are free.
+    #[serde(default)]
+    pub scarce: bool,
+}
+
+fn one() -> u8 {
+    1
+}
+
+/// A vetted place to turn to when nobody can come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resource {
+    /// Language tag (BCP 47) that it is written in; an empty one fits everybody.
+    #[serde(default)]
+    pub locale: String,
+    /// What it is.
+    pub title: String,
+    /// How to reach it: a telephone number of the service, a web address, an instruction.
+    pub contact: String,
+}
+
+/// The numbers that decide. Every duration is in milliseconds; arrays are by urgency: LOW, MODERATE, HIGH, IMMINENT.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Numbers {
+    /// Taken off the arrival time of LOW, MODERATE and HIGH chats. IMMINENT goes first whatever the time.
+    pub head_start_ms: [u64; 3],
+    /// One more head start for a chat that comes back from its responder.
+    pub return_head_start_ms: u64,
+    /// Load that a chat takes of a responder; never more than the responder's whole capacity.
+    pub weight: [u32; 4],
+    /// To how many responders an IMMINENT chat is offered at once.
+    pub fan_out: u32,
+    /// The last so many free responders are kept for IMMINENT chats.
+    pub reserve: u32,
+    /// As many chats may wait; IMMINENT ones are always let in.
+    pub max_waiting: u64,
+    /// A responder has so long to answer an offer.
+    pub offer_deadline_ms: u64,
+    /// A responder who declined or missed a chat is not asked again for it so long, while others are there.
+    pub back_off_ms: u64,
+    /// And never sooner than this.
+    pub min_back_off_ms: u64,
+    /// Responders' devices say so often that they are there.
+    pub heartbeat_ms: u64,
+    /// After so long without a word a responder is gone.
+    pub presence_lease_ms: u64,
+    /// After so long without a connection a responder is gone.
+    pub reconnect_grace_ms: u64,
+    /// After so long without a word a visitor is away: not offered, place kept.
+    pub away_after_ms: u64,
+    /// After so long away a chat is given up as abandoned.
+    pub abandon_after_ms: u64,
+    /// Time for notes after a chat; 0 for none.
+    pub wrap_up_ms: [u64; 4],
+    /// A pause after a hard chat; 0 for none.
+    pub cool_down_ms: [u64; 4],
+    /// What a chat takes out of a responder, in percent of its duration: moves "rested" on by so much.
+    pub strain_percent: [u32; 4],
+    /// After its last step a chat may be offered to anyone; for ladders that do not end so by themselves.
+    pub anyone_after_ms: u64,
+    /// An ended chat is remembered so long, without content: for retries, for re-opening, for the ledger.
+    pub retention_ms: u64,
+    /// So many events are kept for readers who come back.
+    pub keep_events: u64,
+}
+
+impl Default for Numbers {
+    fn default() -> Self {
+        let minute = 60_000;
+        Self {
+            head_start_ms: [0, 10 * minute, 30 * minute],
+            return_head_start_ms: 30 * minute,
+            weight: [1, 1, 1, 2],
+            fan_out: 2,
+            reserve: 0,
+            max_waiting: 10_000,
+            offer_deadline_ms: 20_000,
+            back_off_ms: minute,
+            min_back_off_ms: 5_000,
+            heartbeat_ms: 3_000,
+            presence_lease_ms: 15_000,
+            reconnect_grace_ms: 10_000,
+            away_after_ms: minute,
+            abandon_after_ms: 15 * minute,
+            wrap_up_ms: [minute, 2 * minute, 3 * minute, 5 * minute],
+            cool_down_ms: [0, 0, 5 * minute, 15 * minute],
+            strain_percent: [0, 25, 100, 200],
+            anyone_after_ms: 5 * minute,
+            retention_ms: 24 * 60 * minute,
+            keep_events: 100_000,
+        }
+    }
+}
+
+/// A mistake in a policy or in something that speaks its words: which field, and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct PolicyError {
+    /// The field, as it is written.
+    pub field: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+fn wrong<T>(field: impl Into<String>, problem: impl Into<String>) -> Result<T, PolicyError> {
+    Err(PolicyError { field: field.into(), problem: problem.into() })
+}
+
+/// A tag and the level wanted or had.
+pub type TagLevel<'a> = (&'a str, u32);
+
+impl Policy {
+    /// Reads and checks a policy file.
+    pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
+        let policy: Self = match toml::from_str(text) {
+            Ok(policy) => policy,
+            Err(e) => return wrong("policy", e.to_string().trim().to_owned()),
+        };
+        policy.check()?;
+        Ok(policy)
+    }
+
+    /// The policy as a file.
+    pub fn to_toml(&self) -> Result<String, PolicyError> {
+        toml::to_string(self).or_else(|e| wrong("policy", e.to_string()))
+    }
+
+    /// Refuses numbers that cannot be meant and tags that cannot be stored.
+    pub fn check(&self) -> Result<(), PolicyError> {
+        if let Err(e) = HelplineId::parse(&self.helpline) {
+            return wrong("helpline", e.to_string());
+        }
+        self.numbers.check()?;
+        self.check_tags()
+    }
+
+    fn check_tags(&self) -> Result<(), PolicyError> {
+        let mut bits = 0;
+        for (i, tag) in self.tags.iter().enumerate() {
+            let field = format!("tags[{i}]");
+            if tag.name.is_empty() || tag.name.len() > 40 {
+                return wrong(field, "name must be 1 to 40 bytes long");
+            }
+            if !tag.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b":-_.".contains(&b)) {
+                return wrong(field, "name may only hold lower-case letters, digits, ':', '-', '_' and '.'");
+            }
+            if !(1..=5).contains(&tag.levels) {
+                return wrong(field, "levels must be 1 to 5");
+            }
+            if self.tags.iter().take(i).any(|other| other.name == tag.name) {
+                return wrong(field, format!("'{}' stands here twice", tag.name));
+            }
+            bits += usize::from(tag.levels);
+        }
+        if bits > MAX_CAPABILITY_BITS {
+            return wrong("tags", format!("the levels of all tags add up to {bits}, at most {MAX_CAPABILITY_BITS}"));
+        }
+        Ok(())
+    }
+
+    /// The bit of level 1 of a tag, and the tag.
+    fn find(&self, name: &str) -> Option<(usize, &Tag)> {
+        let mut bit = 0;
+        for tag in &self.tags {
+            if tag.name == name {
+                return Some((bit, tag));
+            }
+            bit += usize::from(tag.levels);
+        }
+        None
+    }
+
+    /// The mask of a set of tags. With `all_levels` every level up to the stated one is set (what somebody has),
+    /// without it only the stated one (what is needed).
+    fn mask(&self, field: &str, tags: &[TagLevel<'_>], all_levels: bool) -> Result<Mask, PolicyError> {
+        if tags.len() > MAX_TAGS {
+            return wrong(field, format!("at most {MAX_TAGS} tags"));
+        }
+        let mut mask = Mask::default();
+        for (i, (name, level)) in tags.iter().enumerate() {
+            let Some((first, tag)) = self.find(name) else {
+                return wrong(format!("{field}[{i}].tag"), "no such tag in this helpline's policy");
+            };
+            if *level > u32::from(tag.levels) {
+                return wrong(format!("{field}[{i}].level"), format!("at most {} for this tag", tag.levels));
+            }
+            let level = usize::try_from(*level).unwrap_or(0);
+            let from = if all_levels { 1 } else { level.max(1) };
+            for l in from..=level {
+                mask.set(first + l - 1);
+            }
+        }
+        Ok(mask)
+    }
+
+    /// What a responder with these tags can do, and how many of them are scarce.
+    pub fn capabilities(&self, field: &str, tags: &[TagLevel<'_>]) -> Result<(Mask, u32), PolicyError> {
+        let have = self.mask(field, tags, true)?;
+        let mut scarce = Mask::default();
+        let mut bit = 0;
+        for tag in &self.tags {
+            for level in 0..usize::from(tag.levels) {
+                if tag.scarce {
+                    scarce.set(bit + level);
+                }
+            }
+            bit += usize::from(tag.levels);
+        }
+        Ok((have, have.shared(&scarce)))
+    }
+
+    /// What a responder must have, from alternatives of tags. No alternative means anyone.
+    pub fn requirement(&self, field: &str, any_of: &[Vec<TagLevel<'_>>]) -> Result<Requirement, PolicyError> {
+        if any_of.len() > MAX_ALTERNATIVES {
+            return wrong(field, format!("at most {MAX_ALTERNATIVES} alternatives"));
+        }
+        let mut masks = Vec::with_capacity(any_of.len());
+        for (i, all_of) in any_of.iter().enumerate() {
+            masks.push(self.mask(&format!("{field}[{i}].all_of"), all_of, false)?);
+        }
+        Ok(Requirement::any_of(masks).unwrap_or_else(Requirement::anyone))
+    }
+
+    /// Completes and checks a routing ladder: it begins at 0, rises, and ends with anyone, so that its last step is
+    /// always reachable.
+    pub fn ladder(&self, field: &str, mut steps: Vec<crate::Step>) -> Result<Vec<crate::Step>, PolicyError> {
+        if steps.is_empty() {
+            steps.push(crate::Step { after_ms: 0, requirement: Requirement::anyone() });
+        }
+        let mut last = None;
+        for (i, step) in steps.iter().enumerate() {
+            let field = format!("{field}[{i}].after");
+            if i == 0 && step.after_ms != 0 {
+                return wrong(field, "the first step begins at 0");
+            }
+            if last.is_some_and(|last| step.after_ms <= last) {
+                return wrong(field, "must be later than the step before");
+            }
+            if step.after_ms > MAX_DURATION_MS {
+                return wrong(field, "at most 30 days");
+            }
+            last = Some(step.after_ms);
+        }
+        if steps.last().is_some_and(|s| !s.requirement.is_anyone()) {
+            let after_ms = last.unwrap_or(0) + self.numbers.anyone_after_ms.max(1);
+            steps.push(crate::Step { after_ms, requirement: Requirement::anyone() });
+        }
+        if steps.len() > MAX_STEPS {
+            return wrong(field, format!("at most {MAX_STEPS} steps, the last for anyone included"));
+        }
+        Ok(steps)
+    }
+
+    /// The resources for a locale: those in that language, then those for everybody, never none if there are any.
+    #[must_use]
+    pub fn resources_for(&self, locale: &str) -> Vec<&Resource> {
+        let language = |l: &str| l.split('-').next().unwrap_or("").to_ascii_lowercase();
+        let wanted = language(locale);
+        let fits = |r: &&Resource| !wanted.is_empty() && language(&r.locale) == wanted;
+        let mut found: Vec<&Resource> = self.resources.iter().filter(fits).collect();
+        found.extend(self.resources.iter().filter(|r| r.locale.is_empty()));
+        if found.is_empty() {
+            found.extend(self.resources.iter());
+        }
+        found
+    }
+}
+
+impl Numbers {
+    fn check(&self) -> Result<(), PolicyError> {
+        let durations: [(&str, u64, u64); 10] = [
+            ("offer_deadline_ms", self.offer_deadline_ms, 100),
+            ("back_off_ms", self.back_off_ms, 0),
+            ("min_back_off_ms", self.min_back_off_ms, 1),
+            ("heartbeat_ms", self.heartbeat_ms, 50),
+            ("presence_lease_ms", self.presence_lease_ms, 100),
+            ("reconnect_grace_ms", self.reconnect_grace_ms, 1),
+            ("away_after_ms", self.away_after_ms, 100),
+            ("abandon_after_ms", self.abandon_after_ms, 100),
+            ("anyone_after_ms", self.anyone_after_ms, 1),
+            ("retention_ms", self.retention_ms, 1000),
+        ];
+        for (name, value, least) in durations {
+            if value < least || value > MAX_DURATION_MS {
+                return wrong(format!("numbers.{name}"), format!("must be {least} to {MAX_DURATION_MS}"));
+            }
+        }
+        let lists: [(&str, &[u64]); 3] = [
+            ("head_start_ms", &self.head_start_ms),
+            ("wrap_up_ms", &self.wrap_up_ms),
+            ("cool_down_ms", &self.cool_down_ms),
+        ];
+        for (name, values) in lists {
+            if values.iter().any(|v| *v > MAX_DURATION_MS) {
+                return wrong(format!("numbers.{name}"), format!("each must be at most {MAX_DURATION_MS}"));
+            }
+        }
+        if self.return_head_start_ms > MAX_DURATION_MS {
+            return wrong("numbers.return_head_start_ms", format!("must be at most {MAX_DURATION_MS}"));
+        }
+        if !self.head_start_ms.is_sorted() {
+            return wrong("numbers.head_start_ms", "a higher urgency must not start behind a lower one");
+        }
+        if self.weight.iter().any(|w| !(1..=20).contains(w)) {
+            return wrong("numbers.weight", "each must be 1 to 20");
+        }
+        if !(1..=MAX_FAN_OUT).contains(&usize::try_from(self.fan_out).unwrap_or(0)) {
+            return wrong("numbers.fan_out", format!("must be 1 to {MAX_FAN_OUT}"));
+        }
+        if self.strain_percent.iter().any(|s| *s > 10_000) {
+            return wrong("numbers.strain_percent", "each must be at most 10000");
+        }
+        if self.heartbeat_ms >= self.presence_lease_ms {
+            return wrong("numbers.heartbeat_ms", "must be shorter than presence_lease_ms");
+        }
+        if self.min_back_off_ms > self.back_off_ms.max(1) {
+            return wrong("numbers.min_back_off_ms", "must not be longer than back_off_ms");
+        }
+        if self.reserve > MAX_RESERVE {
+            return wrong("numbers.reserve", format!("must be at most {MAX_RESERVE}"));
+        }
+        if !(1..=1_000_000).contains(&self.max_waiting) {
+            return wrong("numbers.max_waiting", "must be 1 to 1000000");
+        }
+        if !(100..=10_000_000).contains(&self.keep_events) {
+            return wrong("numbers.keep_events", "must be 100 to 10000000");
+        }
+        Ok(())
+    }
+
+    /// The value for an urgency of one of the arrays above.
+    #[must_use]
+    pub fn by<T: Copy + Default>(values: &[T], urgency: Urgency) -> T {
+        values.get(urgency.rank()).copied().unwrap_or_default()
+    }
+}
+

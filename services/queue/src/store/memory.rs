@@ -1,0 +1,194 @@
+//! The embedded store: a [`Line`] for each helpline, in memory. It answers exactly as the line does, and a restart
+//! loses it, which every acknowledgement says.
+
+use super::{Cursor, Durability, Floor, NOTICE_BUFFER, Notice, Persistence, Placed, ResponderView, Store, StoreError};
+use futures::future::{BoxFuture, ready};
+use holdfast_domain::line::Timer;
+use holdfast_domain::{
+    Applied, Chat, ChatId, Command, Event, HelplineId, HoldingKind, Line, Policy, Responder, ResponderId, Snapshot,
+    Status,
+};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::broadcast;
+
+/// Reads the time: milliseconds since 1970.
+pub type WallClock = Box<dyn Fn() -> u64 + Send + Sync>;
+
+/// Lines in memory.
+pub struct MemoryStore {
+    // A plain mutex: nothing awaits while holding it, and a command takes microseconds.
+    lines: Mutex<BTreeMap<HelplineId, Kept>>,
+    wall_ms: WallClock,
+    node: u32,
+    generation: String,
+    notices: broadcast::Sender<Notice>,
+}
+
+struct Kept {
+    line: Line,
+    events: VecDeque<Placed>,
+}
+
+impl MemoryStore {
+    /// An empty store. The generation names this run; the node stands in epochs.
+    #[must_use]
+    pub fn new(wall_ms: WallClock, node: u32, generation: String) -> Self {
+        Self {
+            lines: Mutex::new(BTreeMap::new()),
+            wall_ms,
+            node,
+            generation,
+            notices: broadcast::channel(NOTICE_BUFFER).0,
+        }
+    }
+
+    fn lines(&self) -> MutexGuard<'_, BTreeMap<HelplineId, Kept>> {
+        // A line is only changed by commands that cannot panic half way; a poisoned lock holds a whole one.
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn apply(&self, helpline: &HelplineId, command: &Command) -> Applied {
+        let mut lines = self.lines();
+        let kept = lines
+            .entry(helpline.clone())
+            .or_insert_with(|| Kept { line: Line::new(self.node), events: VecDeque::new() });
+        let applied = kept.line.apply((self.wall_ms)(), command);
+        if !applied.events.is_empty() {
+            let placed: Vec<Placed> = applied.events.iter().map(|e| self.place_event(e)).collect();
+            kept.events.extend(placed.iter().cloned());
+            let keep = kept.line.snapshot().policy.as_ref().map_or(u64::MAX, |p| p.numbers.keep_events);
+            while kept.events.len() > usize::try_from(keep).unwrap_or(usize::MAX) {
+                kept.events.pop_front();
+            }
+            // Sent under the lock, so that notices keep the order of the commands. Nobody listening is no error.
+            let _ = self.notices.send(Notice { helpline: helpline.clone(), events: Arc::new(placed) });
+        }
+        applied
+    }
+
+    fn place_event(&self, event: &Event) -> Placed {
+        let cursor =
+            Cursor { generation: self.generation.clone(), term: event.term, sequence: event.sequence };
+        Placed { cursor, event: event.clone() }
+    }
+
+    fn read<T>(&self, helpline: &HelplineId, read: impl FnOnce(&Snapshot) -> T) -> Option<T> {
+        self.lines().get(helpline).map(|kept| read(kept.line.snapshot()))
+    }
+
+    fn events_after(&self, helpline: &HelplineId, after: &Cursor, limit: usize) -> Result<Vec<Placed>, StoreError> {
+        let lines = self.lines();
+        let Some(kept) = lines.get(helpline) else { return Ok(Vec::new()) };
+        let before = |p: &Placed| (p.cursor.term, p.cursor.sequence);
+        let same_store = after.generation == self.generation;
+        let from = if same_store { (after.term, after.sequence) } else { (0, 0) };
+        if let Some(first) = kept.events.front() {
+            let gap = from.1 + 1 < first.event.sequence;
+            let whole = Cursor::default() == *after;
+            if !whole && (!same_store || gap) {
+                let mut cursor = first.cursor.clone();
+                cursor.sequence -= 1;
+                return Err(StoreError::CursorTooOld { first: cursor });
+            }
+        }
+        Ok(kept.events.iter().filter(|p| before(p) > from).take(limit).cloned().collect())
+    }
+}
+
+impl Store for MemoryStore {
+    fn execute<'a>(
+        &'a self,
+        helpline: &'a HelplineId,
+        command: &'a Command,
+    ) -> BoxFuture<'a, Result<Applied, StoreError>> {
+        Box::pin(ready(Ok(self.apply(helpline, command))))
+    }
+
+    fn chat<'a>(
+        &'a self,
+        helpline: &'a HelplineId,
+        chat: &'a ChatId,
+    ) -> BoxFuture<'a, Result<Option<Chat>, StoreError>> {
+        Box::pin(ready(Ok(self.read(helpline, |line| line.chats.get(chat).cloned()).flatten())))
+    }
+
+    fn place<'a>(&'a self, helpline: &'a HelplineId, chat: &'a ChatId) -> BoxFuture<'a, Result<u64, StoreError>> {
+        let place = self.read(helpline, |line| {
+            let chat = line.chats.get(chat)?;
+            Some(line.lanes.place(chat.standing.as_ref()?.score, &chat.member()))
+        });
+        Box::pin(ready(Ok(place.flatten().unwrap_or(0))))
+    }
+
+    fn responder<'a>(
+        &'a self,
+        helpline: &'a HelplineId,
+        responder: &'a ResponderId,
+    ) -> BoxFuture<'a, Result<Option<ResponderView>, StoreError>> {
+        let view = self.read(helpline, |line| {
+            let responder = line.responders.get(responder)?.clone();
+            let held = responder.holdings.iter().filter_map(|h| {
+                let chat = line.chats.get(&h.chat)?.clone();
+                let due = due_timer(&chat, h.kind, &responder).and_then(|t| line.timers.at(&t));
+                Some((chat, due))
+            });
+            Some(ResponderView { held: held.collect(), now_ms: line.clock.now_ms, responder: responder.clone() })
+        });
+        Box::pin(ready(Ok(view.flatten())))
+    }
+
+    fn floor<'a>(&'a self, helpline: &'a HelplineId, limit: usize) -> BoxFuture<'a, Result<Floor, StoreError>> {
+        Box::pin(ready(Ok(self.read(helpline, |line| floor_of(line, limit)).unwrap_or_default())))
+    }
+
+    fn policy<'a>(&'a self, helpline: &'a HelplineId) -> BoxFuture<'a, Result<Option<Policy>, StoreError>> {
+        Box::pin(ready(Ok(self.read(helpline, |line| line.policy.clone()).flatten())))
+    }
+
+    fn events<'a>(
+        &'a self,
+        helpline: &'a HelplineId,
+        after: &'a Cursor,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Placed>, StoreError>> {
+        Box::pin(ready(self.events_after(helpline, after, limit)))
+    }
+
+    fn notices(&self) -> broadcast::Receiver<Notice> {
+        self.notices.subscribe()
+    }
+
+    fn durability(&self) -> Durability {
+        Durability { persistence: Persistence::Ephemeral, replicas_acked: 0 }
+    }
+
+    fn snapshot<'a>(&'a self, helpline: &'a HelplineId) -> BoxFuture<'a, Result<Snapshot, StoreError>> {
+        Box::pin(ready(Ok(self.read(helpline, Snapshot::clone).unwrap_or_default())))
+    }
+}
+
+/// The timer that ends a holding, if one does.
+pub(super) fn due_timer(chat: &Chat, kind: HoldingKind, responder: &Responder) -> Option<Timer> {
+    match kind {
+        HoldingKind::Offer => chat.offer_to(&responder.id).map(|o| Timer::Offer(chat.id.clone(), o.number)),
+        HoldingKind::WrapUp => Some(Timer::WrapUp(responder.id.clone(), chat.id.clone())),
+        HoldingKind::Active => None,
+    }
+}
+
+fn floor_of(line: &Snapshot, limit: usize) -> Floor {
+    let chat_of = |(_, member): (i64, &str)| {
+        let id = ChatId::parse(member.split_once(':')?.1).ok()?;
+        line.chats.get(&id).cloned()
+    };
+    Floor {
+        ledger: line.ledger,
+        in_line: u64::try_from(line.lanes.len()).unwrap_or(u64::MAX),
+        waiting: line.lanes.all().take(limit).filter_map(chat_of).collect(),
+        responders: line.responders.values().filter(|r| r.status != Status::Offline).take(limit).cloned().collect(),
+        clock: line.clock,
+        pace_ms: line.pace.known_ms(),
+        policy_revision: line.policy.as_ref().map_or(0, |p| p.revision),
+    }
+}
