@@ -118,8 +118,8 @@ fn one_owner(line: &Snapshot) -> Result<(), String> {
 fn load_within_capacity(line: &Snapshot) -> Result<(), String> {
     for responder in line.responders.values() {
         // Signing in with less capacity than is in hand is allowed; it only stops further offers.
-        let offered: u32 = responder.holdings.iter().filter(|h| h.kind == HoldingKind::Offer).map(|h| h.weight).sum();
-        ensure(offered == 0 || responder.load() <= responder.capacity.max(offered), || {
+        let offered = responder.holdings.iter().any(|h| h.kind == HoldingKind::Offer);
+        ensure(!offered || responder.load() <= responder.capacity, || {
             format!("{} carries {} of {}", responder.id, responder.load(), responder.capacity)
         })?;
         for holding in &responder.holdings {

@@ -17,6 +17,8 @@ pub mod chat;
 pub mod clock;
 pub mod command;
 pub mod event;
+#[cfg(feature = "test-util")]
+pub mod histories;
 pub mod ids;
 pub mod invariants;
 pub mod lifecycle;

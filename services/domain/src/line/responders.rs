@@ -26,6 +26,11 @@ impl Line {
         let now = self.now;
         let status = if ready { Status::Ready } else { Status::OnBreak };
         self.unlist_responder(id);
+        let as_before = self
+            .state
+            .responders
+            .get(id)
+            .is_some_and(|r| r.capabilities == capabilities && r.capacity == capacity);
         let responder = self.state.responders.entry(id.clone()).or_insert_with(|| Responder {
             id: id.clone(),
             session: 0,
@@ -55,6 +60,10 @@ impl Line {
             EventKind::SignedIn,
             About { responder: Some(id), status: Some(status), ..About::default() },
         );
+        // What was offered to the old device stays offered only to somebody who can still take it.
+        if !(ready && as_before) {
+            self.give_back_offers(id, Reason::Asked);
+        }
         self.freed.push(id.clone());
         self.finish();
         self.responder_view(id)

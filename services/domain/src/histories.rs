@@ -1,0 +1,511 @@
+//! Random histories of commands, for tests. A history is a list of [`Op`]s: intentions with small numbers in them,
+//! which shrink well; [`Player`] turns each into a command against what the line knows at that moment, so that most
+//! of them take effect and some are deliberately stale, wrong or repeated.
+
+use crate::chat::{Fence, OfferId, Step, TokenHash};
+use crate::command::{Applied, Command, Reply, Request};
+use crate::event::Reason;
+use crate::ids::{ChatId, DigestHex, ResponderId};
+use crate::line::{Line, Snapshot};
+use crate::policy::{Numbers, Policy, Tag};
+use crate::priority::Urgency;
+use crate::responder::{HoldingKind, Responder, Status};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+/// What a visitor does.
+#[derive(Debug, Clone, Copy)]
+pub enum VisitorDoes {
+    /// Triage to this rank.
+    Triage(u8),
+    /// Beat.
+    Beat,
+    /// Leave, or take the fallback.
+    Leave(bool),
+    /// Resume.
+    Resume,
+    /// Erase.
+    Erase,
+}
+
+/// What a responder does with a chat or an offer.
+#[derive(Debug, Clone, Copy)]
+pub enum HandDoes {
+    /// Accept an offer.
+    Accept,
+    /// Accept once more what was accepted.
+    AcceptAgain,
+    /// Decline an offer.
+    Decline,
+    /// Write for the first time.
+    Engage,
+    /// Call a supervisor.
+    CallSupervisor,
+    /// Close.
+    Close,
+    /// Transfer.
+    Transfer,
+    /// Finish the wrap-up.
+    FinishWrapUp,
+}
+
+/// What a responder does about being there.
+#[derive(Debug, Clone, Copy)]
+pub enum PresenceDoes {
+    /// Sign in: capabilities, capacity, ready.
+    SignIn(u8, u8, bool),
+    /// Heartbeat.
+    Heartbeat,
+    /// Declare a status by its place in [`Status::ALL`].
+    SetStatus(u8),
+    /// Lose the connection.
+    Unlink,
+    /// Sign out.
+    SignOut,
+}
+
+/// How faithful a command is to the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aim {
+    /// As it should be.
+    True,
+    /// With an old or wrong session, token, offer or fence.
+    Stale,
+    /// At something that does not fit the state.
+    Wild,
+}
+
+/// One intention.
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// A request: urgency rank, needs, attested; with `again`, one of the requests made before, its body changed if
+    /// the flag says so.
+    Request {
+        /// Rank of the urgency.
+        urgency: u8,
+        /// Which ladder.
+        need: u8,
+        /// Vouched for.
+        attested: bool,
+        /// Repeat an earlier one.
+        again: Option<(u16, bool)>,
+    },
+    /// A visitor's command about one of the chats.
+    Visitor(VisitorDoes, u16, Aim),
+    /// A responder's command about one of the chats.
+    Hand(HandDoes, u16, Aim),
+    /// A responder's command about being there.
+    Presence(PresenceDoes, u8, Aim),
+    /// A tick by one of two replicas.
+    Tick {
+        /// Which replica.
+        by: bool,
+        /// How many timers.
+        limit: u8,
+    },
+    /// The policy is replaced by the same one, at the right revision or not.
+    SetPolicy(bool),
+}
+
+/// An intention, and how the store's time moves before it, in milliseconds.
+pub type TimedOp = (i64, Op);
+
+fn aim() -> impl Strategy<Value = Aim> {
+    prop_oneof![12 => Just(Aim::True), 1 => Just(Aim::Stale), 2 => Just(Aim::Wild)]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let visitor = prop_oneof![
+        2 => (0..4u8).prop_map(VisitorDoes::Triage),
+        6 => Just(VisitorDoes::Beat),
+        2 => any::<bool>().prop_map(VisitorDoes::Leave),
+        2 => Just(VisitorDoes::Resume),
+        1 => Just(VisitorDoes::Erase),
+    ];
+    let hand = prop_oneof![
+        8 => Just(HandDoes::Accept),
+        1 => Just(HandDoes::AcceptAgain),
+        4 => Just(HandDoes::Decline),
+        2 => Just(HandDoes::Engage),
+        2 => Just(HandDoes::CallSupervisor),
+        4 => Just(HandDoes::Close),
+        2 => Just(HandDoes::Transfer),
+        2 => Just(HandDoes::FinishWrapUp),
+    ];
+    let presence = prop_oneof![
+        6 => (0..6u8, 1..4u8, prop::bool::weighted(0.9)).prop_map(|(a, b, c)| PresenceDoes::SignIn(a, b, c)),
+        4 => Just(PresenceDoes::Heartbeat),
+        4 => prop_oneof![3 => 0..8u8, 2 => Just(4u8)].prop_map(PresenceDoes::SetStatus),
+        3 => Just(PresenceDoes::Unlink),
+        3 => Just(PresenceDoes::SignOut),
+    ];
+    let again = prop_oneof![6 => Just(None), 1 => (any::<u16>(), prop::bool::weighted(0.3)).prop_map(Some)];
+    prop_oneof![
+        5 => (0..4u8, 0..5u8, prop::bool::weighted(0.2), again)
+            .prop_map(|(urgency, need, attested, again)| Op::Request { urgency, need, attested, again }),
+        5 => (visitor, any::<u16>(), aim()).prop_map(|(v, pick, aim)| Op::Visitor(v, pick, aim)),
+        11 => (hand, any::<u16>(), aim()).prop_map(|(h, pick, aim)| Op::Hand(h, pick, aim)),
+        10 => (presence, 0..5u8, aim()).prop_map(|(p, who, aim)| Op::Presence(p, who, aim)),
+        5 => (prop::bool::weighted(0.1), prop_oneof![Just(1u8), Just(3), Just(100)])
+            .prop_map(|(by, limit)| Op::Tick { by, limit }),
+        1 => prop::bool::weighted(0.7).prop_map(Op::SetPolicy),
+    ]
+}
+
+/// Histories of half of `length` to `length` commands. Time mostly creeps, sometimes strides, seldom jumps an hour either way.
+pub fn history(length: usize) -> impl Strategy<Value = Vec<TimedOp>> {
+    let pass = prop_oneof![
+        30 => 0..300i64,
+        10 => 300..1500i64,
+        1 => Just(3_600_000i64),
+        1 => Just(-3_600_000i64),
+    ];
+    prop::collection::vec((pass, op()), length / 2..=length)
+}
+
+/// One of a few policies, with durations short enough for everything to happen within a history.
+#[must_use]
+pub fn policy(which: u8) -> Policy {
+    let numbers = Numbers {
+        head_start_ms: [0, 2_000, 5_000],
+        return_head_start_ms: 3_000,
+        weight: if which % 2 == 0 { [1, 1, 1, 2] } else { [1, 1, 2, 3] },
+        fan_out: 1 + u32::from(which % 3),
+        reserve: u32::from(which % 4 == 3),
+        max_waiting: if which % 5 == 4 { 3 } else { 100 },
+        offer_deadline_ms: 2_000,
+        back_off_ms: 1_500,
+        min_back_off_ms: 400,
+        heartbeat_ms: 100,
+        presence_lease_ms: 4_000,
+        reconnect_grace_ms: 1_000,
+        away_after_ms: 2_500,
+        abandon_after_ms: 3_000,
+        wrap_up_ms: if which % 3 == 0 { [0; 4] } else { [500, 700, 900, 1_500] },
+        cool_down_ms: [0, 0, 800, 1_600],
+        strain_percent: [0, 25, 100, 250],
+        anyone_after_ms: 2_000,
+        retention_ms: 5_000,
+        keep_events: 100_000,
+    };
+    let tag = |name: &str, levels, scarce| Tag { name: name.to_owned(), levels, scarce };
+    Policy {
+        helpline: "test".to_owned(),
+        name: "Test".to_owned(),
+        revision: 0,
+        numbers,
+        tags: vec![
+            tag("lang:en", 1, false),
+            tag("lang:es", 1, true),
+            tag("skill:minors", 3, true),
+            tag("pad:long", 5, false),
+            tag("far:one", 5, false),
+            tag("far:two", 5, false),
+            tag("far:three", 5, false),
+            tag("far:four", 5, false),
+            tag("far:five", 5, true),
+        ],
+        resources: Vec::new(),
+    }
+}
+
+fn tags(which: u8) -> Vec<(&'static str, u32)> {
+    match which {
+        0 => vec![("lang:en", 1)],
+        1 => vec![("lang:en", 1), ("lang:es", 1)],
+        2 => vec![("lang:es", 1), ("skill:minors", 2)],
+        3 => vec![("lang:en", 1), ("skill:minors", 3), ("far:five", 4)],
+        4 => vec![],
+        _ => vec![("lang:en", 1), ("lang:es", 1), ("skill:minors", 3), ("far:five", 5)],
+    }
+}
+
+fn ladder(policy: &Policy, which: u8) -> Vec<Step> {
+    let rungs: Vec<(u64, Vec<Vec<(&str, u32)>>)> = match which {
+        0 => vec![],
+        1 => vec![(0, vec![vec![("lang:en", 1)]])],
+        2 => vec![(0, vec![vec![("lang:es", 1), ("skill:minors", 2)]]), (1_500, vec![vec![("lang:es", 1)]])],
+        3 => vec![(0, vec![vec![("skill:minors", 3)], vec![("lang:es", 1)]])],
+        _ => vec![(0, vec![vec![("far:five", 5)]]), (900, vec![vec![("far:five", 1)], vec![("lang:es", 1)]])],
+    };
+    let steps = rungs
+        .iter()
+        .filter_map(|(after_ms, any_of)| {
+            Some(Step { after_ms: *after_ms, requirement: policy.requirement("need", any_of).ok()? })
+        })
+        .collect();
+    policy.ladder("need", steps).unwrap_or_default()
+}
+
+fn digest(kind: &str, n: u64) -> DigestHex {
+    let text: String = format!("{kind}{n}").bytes().map(|b| format!("{b:02x}")).collect();
+    DigestHex::parse(&text).unwrap_or_else(|_| unreachable_digest())
+}
+
+#[expect(clippy::panic, reason = "test support: hexadecimal digits are always a digest")]
+fn unreachable_digest() -> DigestHex {
+    panic!("hexadecimal digits are a digest")
+}
+
+#[expect(clippy::panic, reason = "test support: these names are well formed")]
+fn named<T: std::str::FromStr>(text: &str) -> T {
+    text.parse().unwrap_or_else(|_| panic!("{text} is a name"))
+}
+
+fn token(n: u64) -> TokenHash {
+    let mut bytes = [7u8; 32];
+    bytes[..8].copy_from_slice(&n.to_be_bytes());
+    TokenHash(bytes)
+}
+
+/// Plays intentions against a line.
+pub struct Player {
+    /// The line.
+    pub line: Line,
+    /// The store's time.
+    pub wall_ms: u64,
+    /// What was reached: (state, command) and how often.
+    pub reached: BTreeMap<(&'static str, &'static str), u64>,
+    /// Commands so far, and those that took effect.
+    pub counts: (u64, u64),
+    requests: Vec<Request>,
+}
+
+impl Player {
+    /// A line on a node with one of the policies.
+    #[must_use]
+    pub fn new(node: u32) -> Self {
+        Self {
+            line: Line::new(node),
+            wall_ms: 1_800_000_000_000,
+            reached: BTreeMap::new(),
+            counts: (0, 0),
+            requests: Vec::new(),
+        }
+    }
+
+    /// The command that gives a line its policy.
+    #[must_use]
+    pub fn first_command(which: u8) -> Command {
+        Command::SetPolicy { policy: Box::new(policy(which)), expected: 0 }
+    }
+
+    /// Moves time and turns an intention into a command.
+    pub fn command(&mut self, (pass, op): &TimedOp) -> Command {
+        self.wall_ms = self.wall_ms.saturating_add_signed(*pass);
+        match op {
+            Op::Request { urgency, need, attested, again } => self.request(*urgency, *need, *attested, *again),
+            Op::Visitor(does, pick, aim) => self.visitor(*does, *pick, *aim),
+            Op::Hand(does, pick, aim) => self.hand(*does, *pick, *aim),
+            Op::Presence(does, who, aim) => self.presence(*does, *who, *aim),
+            Op::Tick { by, limit } => Command::Tick { by: digest("t", u64::from(*by)), limit: u32::from(*limit) },
+            Op::SetPolicy(right) => {
+                let policy = self.state().policy.clone().unwrap_or_else(|| policy(0));
+                let expected = if *right { policy.revision } else { policy.revision + 1 };
+                Command::SetPolicy { policy: Box::new(policy), expected }
+            }
+        }
+    }
+
+    /// Carries a command out on the line and counts what it reached.
+    pub fn play(&mut self, command: &Command) -> Applied {
+        if let Some(state) = self.state_of_target(command) {
+            *self.reached.entry((state, command.word())).or_default() += 1;
+        }
+        let applied = self.line.apply(self.wall_ms, command);
+        self.counts.0 += 1;
+        let effect = match (&applied.reply, command) {
+            (Err(_), _) => false,
+            (Ok(Reply::Chat { replay: true, .. }), _) => true,
+            (Ok(_), Command::Beat { .. } | Command::Heartbeat { .. } | Command::Accept { .. }) => true,
+            (Ok(_), _) => !applied.events.is_empty(),
+        };
+        self.counts.1 += u64::from(effect);
+        applied
+    }
+
+    fn state(&self) -> &Snapshot {
+        self.line.snapshot()
+    }
+
+    fn state_of_target(&self, command: &Command) -> Option<&'static str> {
+        let state = self.state();
+        let of_chat = |chat: &ChatId| state.chats.get(chat).map_or("unknown", |c| c.state.word());
+        let of_responder = |r: &ResponderId| state.responders.get(r).map_or("unknown", |r| r.status.word());
+        Some(match command {
+            Command::Triage { chat, .. }
+            | Command::Beat { chat, .. }
+            | Command::Leave { chat, .. }
+            | Command::Resume { chat, .. }
+            | Command::Erase { chat, .. }
+            | Command::Engage { chat, .. }
+            | Command::CallSupervisor { chat, .. }
+            | Command::Close { chat, .. }
+            | Command::Transfer { chat, .. }
+            | Command::FinishWrapUp { chat, .. } => of_chat(chat),
+            Command::Accept { offer, .. } | Command::Decline { offer, .. } => of_chat(&offer.chat),
+            Command::SignIn { responder, .. }
+            | Command::Heartbeat { responder, .. }
+            | Command::SetStatus { responder, .. }
+            | Command::Unlink { responder, .. }
+            | Command::SignOut { responder, .. } => of_responder(responder),
+            Command::Request(_) | Command::Tick { .. } | Command::SetPolicy { .. } => return None,
+        })
+    }
+
+    fn request(&mut self, urgency: u8, need: u8, attested: bool, again: Option<(u16, bool)>) -> Command {
+        if let Some((pick, changed)) = again {
+            if let Some(mut request) = pick_from(&self.requests, pick).cloned() {
+                if changed {
+                    request.body = digest("c", 0);
+                }
+                return Command::Request(Box::new(request));
+            }
+        }
+        let n = u64::try_from(self.requests.len()).unwrap_or(0);
+        let policy = self.state().policy.clone().unwrap_or_else(|| policy(0));
+        let request = Request {
+            chat: named(&format!("chat-{n}")),
+            request_key: digest("k", n),
+            body: digest("b", n),
+            token: token(n),
+            urgency: Urgency::from_rank(usize::from(urgency)).unwrap_or_default(),
+            steps: ladder(&policy, need),
+            revision: if need == 4 && urgency == 0 && attested { 99 } else { policy.revision },
+            attested,
+            handoff: if need % 2 == 0 { vec![0, 10, 13, 255, urgency] } else { Vec::new() },
+            trace: if need == 1 { "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned() } else { String::new() },
+        };
+        self.requests.push(request.clone());
+        Command::Request(Box::new(request))
+    }
+
+    fn visitor(&self, does: VisitorDoes, pick: u16, aim: Aim) -> Command {
+        let all: Vec<&ChatId> = match aim {
+            Aim::True | Aim::Stale => self.state().chats.keys().collect(),
+            Aim::Wild => Vec::new(),
+        };
+        let chat = pick_from(&all, pick).map_or_else(|| named("nobody"), |c| (*c).clone());
+        let token = match (aim, self.state().chats.get(&chat)) {
+            (Aim::True, Some(chat)) => chat.token,
+            (Aim::True | Aim::Stale | Aim::Wild, _) => token(u64::MAX),
+        };
+        match does {
+            VisitorDoes::Triage(rank) => Command::Triage {
+                chat,
+                token,
+                urgency: Urgency::from_rank(usize::from(rank)).unwrap_or_default(),
+            },
+            VisitorDoes::Beat => Command::Beat { chat, token },
+            VisitorDoes::Leave(fallback) => Command::Leave { chat, token, fallback },
+            VisitorDoes::Resume => Command::Resume { chat, token },
+            VisitorDoes::Erase => Command::Erase { chat, token },
+        }
+    }
+
+    fn hand(&self, does: HandDoes, pick: u16, aim: Aim) -> Command {
+        let state = self.state();
+        let wanted = match does {
+            HandDoes::Accept | HandDoes::Decline => HoldingKind::Offer,
+            HandDoes::AcceptAgain
+            | HandDoes::Engage
+            | HandDoes::CallSupervisor
+            | HandDoes::Close
+            | HandDoes::Transfer => HoldingKind::Active,
+            HandDoes::FinishWrapUp => HoldingKind::WrapUp,
+        };
+        // A wild one takes any chat and any responder.
+        let held: Vec<(&Responder, &ChatId)> = state
+            .responders
+            .values()
+            .flat_map(|r| r.holdings.iter().map(move |h| (r, h)))
+            .filter(|(_, h)| h.kind == wanted && aim != Aim::Wild)
+            .map(|(r, h)| (r, &h.chat))
+            .collect();
+        let any: Vec<(&Responder, &ChatId)> =
+            state.responders.values().flat_map(|r| state.chats.keys().map(move |c| (r, c))).collect();
+        if held.is_empty() && aim == Aim::True && pick % 4 != 0 {
+            return self.visitor(VisitorDoes::Beat, pick, Aim::True);
+        }
+        let chosen = pick_from(&held, pick).or_else(|| pick_from(&any, pick));
+        let Some((holder, chat)) = chosen.map(|(r, c)| (*r, (*c).clone())) else {
+            return Command::Tick { by: digest("t", 0), limit: 100 };
+        };
+        let session = if aim == Aim::Stale && pick % 2 == 0 { holder.session - 1 } else { holder.session };
+        let stale = u32::from(aim == Aim::Stale);
+        let known = state.chats.get(&chat);
+        let number = known.map_or(1, |c| c.offer_to(&holder.id).map_or(c.offers_made, |o| o.number)) + stale;
+        let accepted = known.and_then(|c| c.owner.as_ref()).map_or(1, |o| o.offer) + stale;
+        let fence = known.and_then(|c| c.owner.as_ref()).map_or(Fence { epoch: 1, minted_by: 1 }, |o| o.fence);
+        let fence = Fence { epoch: fence.epoch - u64::from(stale), ..fence };
+        let responder = holder.id.clone();
+        match does {
+            HandDoes::Accept => {
+                let offer = OfferId { chat, number };
+                Command::Accept { responder, session, offer, reply_handoff: vec![1, 0, 37, 200] }
+            }
+            HandDoes::AcceptAgain => {
+                let offer = OfferId { chat, number: accepted };
+                Command::Accept { responder, session, offer, reply_handoff: Vec::new() }
+            }
+            HandDoes::Decline => {
+                let offer = OfferId { chat, number };
+                Command::Decline { responder, session, offer, reason: Reason::NotSuited }
+            }
+            HandDoes::Engage => Command::Engage { responder, session, chat, fence },
+            HandDoes::CallSupervisor => Command::CallSupervisor { responder, session, chat, fence },
+            HandDoes::Close => Command::Close { responder, session, chat, fence },
+            HandDoes::Transfer => Command::Transfer { responder, session, chat, fence },
+            HandDoes::FinishWrapUp => Command::FinishWrapUp { responder, session, chat },
+        }
+    }
+
+    fn presence(&self, does: PresenceDoes, who: u8, aim: Aim) -> Command {
+        let responder = self.whose(does, who);
+        let known = self.state().responders.get(&responder);
+        let session = known.map_or(1, |r| r.session) - u64::from(aim != Aim::True);
+        match does {
+            PresenceDoes::SignIn(caps, capacity, ready) => self.sign_in(responder, caps, capacity, ready, aim),
+            // Somebody who is not here has nothing else to say.
+            _ if aim == Aim::True && known.is_none_or(|r| r.status == Status::Offline || !r.linked) => {
+                self.sign_in(responder, who, 2, true, aim)
+            }
+            PresenceDoes::Heartbeat => Command::Heartbeat { responder, session },
+            PresenceDoes::SetStatus(n) => {
+                let status = Status::ALL.get(usize::from(n)).copied().unwrap_or(Status::Ready);
+                Command::SetStatus { responder, session, status }
+            }
+            PresenceDoes::Unlink => Command::Unlink { responder, session },
+            PresenceDoes::SignOut => Command::SignOut { responder, session },
+        }
+    }
+
+    /// Somebody; more often somebody for whom it makes a difference: leaving takes chats in hand, and once leaving
+    /// one is soon gone.
+    fn whose(&self, does: PresenceDoes, who: u8) -> ResponderId {
+        let all = &self.state().responders;
+        let leaving = all.values().find(|r| r.status == Status::Leaving);
+        let unwilling = all.values().find(|r| matches!(r.status, Status::OnBreak | Status::NotResponding));
+        let busy = all.values().find(|r| r.linked && r.holdings.iter().any(|h| h.kind != HoldingKind::Offer));
+        let chosen = match does {
+            PresenceDoes::SetStatus(4) => busy,
+            _ if who % 3 == 0 => leaving,
+            _ if who % 3 == 1 => unwilling,
+            _ => None,
+        };
+        chosen.map_or_else(|| named(&format!("vol-{who}")), |r| r.id.clone())
+    }
+
+    fn sign_in(&self, responder: ResponderId, caps: u8, capacity: u8, ready: bool, aim: Aim) -> Command {
+        let policy = self.state().policy.clone().unwrap_or_else(|| policy(0));
+        let (capabilities, scarce) = policy.capabilities("can", &tags(caps)).unwrap_or_default();
+        let revision = policy.revision + u64::from(aim == Aim::Wild);
+        Command::SignIn { responder, capabilities, scarce, capacity: u32::from(capacity), ready, revision }
+    }
+}
+
+fn pick_from<T>(items: &[T], pick: u16) -> Option<&T> {
+    // The newest are the likeliest to matter, so the pick counts from the end.
+    let n = items.len();
+    if n == 0 { None } else { items.get(n - 1 - usize::from(pick) % n) }
+}

@@ -1,0 +1,130 @@
+//! Whatever happens, in whatever order: the invariants hold after every command.
+
+use holdfast_domain::command::Command;
+use holdfast_domain::histories::{Player, TimedOp, history};
+use holdfast_domain::invariants::broken;
+use holdfast_domain::lifecycle::{ChatState, Happening, next};
+use holdfast_domain::{ChatId, EndedAs, EventKind, Fence};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+fn histories() -> u32 {
+    std::env::var("HOLDFAST_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(2000)
+}
+
+/// What must hold between two moments, beside what must hold at each.
+#[derive(Default)]
+struct Memory {
+    events: u64,
+    arrivals: BTreeMap<ChatId, u64>,
+    epochs: BTreeMap<ChatId, Fence>,
+    owned: BTreeMap<ChatId, bool>,
+}
+
+fn play(player: &mut Player, which: u8, ops: &[TimedOp]) -> Result<(), TestCaseError> {
+    let mut memory = Memory::default();
+    check(player, &mut memory, &Player::first_command(which))?;
+    for op in ops {
+        let command = player.command(op);
+        check(player, &mut memory, &command)?;
+    }
+    Ok(())
+}
+
+fn check(player: &mut Player, memory: &mut Memory, command: &Command) -> Result<(), TestCaseError> {
+    let before = player.line.snapshot().clone();
+    let applied = player.play(command);
+    let after = player.line.snapshot();
+    prop_assert_eq!(broken(after), Vec::<String>::new(), "after {:?}", command);
+    prop_assert!(after.clock.now_ms >= before.clock.now_ms, "service time went back");
+    prop_assert!(after.clock.now_ms - before.clock.now_ms <= 1000 || before.clock.last_wall_ms == 0);
+    if applied.reply.is_err() {
+        let mut same = before;
+        same.clock = after.clock;
+        prop_assert_eq!(&same, after, "a refusal changed something: {:?}", command);
+        prop_assert!(applied.events.is_empty());
+    }
+    for event in &applied.events {
+        memory.events += 1;
+        prop_assert_eq!(event.sequence, memory.events, "events have a gap");
+        follow_ownership(memory, event.kind, event.chat.as_ref(), event.fence)?;
+    }
+    for chat in after.chats.values() {
+        let arrival = *memory.arrivals.entry(chat.id.clone()).or_insert(chat.arrival_ms);
+        prop_assert_eq!(arrival, chat.arrival_ms, "INV-07: an arrival changed");
+    }
+    Ok(())
+}
+
+/// INV-01 from the events alone: accepted only when not owned, with a higher epoch each time.
+fn follow_ownership(
+    memory: &mut Memory,
+    kind: EventKind,
+    chat: Option<&ChatId>,
+    fence: Option<Fence>,
+) -> Result<(), TestCaseError> {
+    let Some(chat) = chat else { return Ok(()) };
+    let owned = memory.owned.entry(chat.clone()).or_default();
+    match kind {
+        EventKind::Accepted => {
+            prop_assert!(!*owned, "accepted while owned");
+            *owned = true;
+            let last = memory.epochs.insert(chat.clone(), fence.expect("an acceptance has a fence"));
+            prop_assert!(last.is_none_or(|l| l.epoch < fence.unwrap().epoch), "an epoch did not rise");
+        }
+        EventKind::Returned => {
+            prop_assert!(*owned, "returned and not owned");
+            *owned = false;
+        }
+        EventKind::Ended => *owned = false,
+        EventKind::Forgotten => {
+            memory.arrivals.remove(chat);
+            memory.epochs.remove(chat);
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+#[test]
+fn the_invariants_hold_after_every_command_of_random_histories() {
+    let config = Config { cases: histories(), failure_persistence: None, ..Config::default() };
+    let mut runner = TestRunner::new(config);
+    let totals = RefCell::new((0u64, 0u64));
+    let reached = RefCell::new(BTreeMap::new());
+    runner
+        .run(&(any::<u8>(), history(100)), |(which, ops)| {
+            let mut player = Player::new(0xabcd_ef01);
+            play(&mut player, which, &ops)?;
+            let mut totals = totals.borrow_mut();
+            totals.0 += player.counts.0;
+            totals.1 += player.counts.1;
+            for (pair, n) in player.reached {
+                *reached.borrow_mut().entry(pair).or_insert(0u64) += n;
+            }
+            Ok(())
+        })
+        .unwrap();
+    let (all, effective) = totals.into_inner();
+    let percent = effective * 100 / all;
+    println!("{all} commands, {percent} % took effect");
+    let rare: Vec<_> = reached.borrow().iter().filter(|(_, n)| **n < 100).map(|(pair, n)| (*pair, *n)).collect();
+    assert_eq!(rare, Vec::new(), "these (state, command) pairs were reached less than 100 times");
+    assert!(percent >= 60, "only {percent} % of the commands took effect: the histories test too little");
+}
+
+#[test]
+fn an_ended_chat_is_left_only_by_reopening_and_every_other_state_can_end() {
+    for state in ChatState::ALL {
+        for outcome in EndedAs::ALL {
+            let expected = (state != ChatState::Ended).then_some(ChatState::Ended);
+            assert_eq!(next(state, Happening::End(outcome)), expected);
+        }
+    }
+    for happening in [Happening::Offer, Happening::LastOfferGone, Happening::Accept, Happening::Return] {
+        assert_eq!(next(ChatState::Ended, happening), None);
+    }
+    assert_eq!(next(ChatState::Ended, Happening::Reopen), Some(ChatState::Waiting));
+}
