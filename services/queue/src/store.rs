@@ -1,7 +1,9 @@
 //! Where lines are kept. `memory` is a [`holdfast_domain::Line`] behind a mutex; `redis` is the same line as Lua
 //! scripts over Redis or Valkey. One contract suite and one differential test hold both to the same answers.
 
+pub mod keys;
 pub mod memory;
+pub mod redis;
 
 use futures::future::BoxFuture;
 use holdfast_domain::{

@@ -1,0 +1,50 @@
+# The work is in the crates and in tests/tools; a target here only names it. ARGS goes through to the command behind:
+#   make demo ARGS="--help"        make test ARGS="a_part_of_a_test_name"
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run demo test test-long lint bench image tools clean
+
+ARGS ?=
+
+help: ## this list
+	@awk -F ': ## ' '/^[a-z-]+: ## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## the line on this machine, nothing installed, until Ctrl-C
+	cargo run --locked -p holdfast -- up $(ARGS)
+
+demo: ## a busy evening in about a minute, with a report
+	cargo build --locked -p holdfast-intake -p holdfast-queue -p holdfast-dispatch -p holdfast
+	cargo run --locked -p holdfast -- demo $(ARGS)
+
+test: ## everything a change must pass, beside lint
+	tests/tools/setup test
+	cargo test --workspace --locked --no-fail-fast $(ARGS)
+
+test-long: ## the same with the slow tests and many more random cases
+	tests/tools/setup test
+	PROPTEST_CASES=$${PROPTEST_CASES:-4096} cargo test --workspace --locked --no-fail-fast $(ARGS) -- --include-ignored
+
+lint: ## format, clippy, docs, contract, dependencies, deployment files
+	tests/tools/setup lint
+	cargo fmt --all --check
+	tests/tools/check-proto
+	tests/tools/check-dependencies
+	tests/tools/check-deploy
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+bench: ## the figures, against raw Redis and raw gRPC on this machine
+	tests/tools/setup store
+	cargo bench --workspace --locked $(ARGS)
+
+image: ## container images of the services, with Docker
+	deploy/build-images $(ARGS)
+
+tools: ## what test and lint need, into .tools
+	tests/tools/setup test
+	tests/tools/setup lint
+
+clean: ## what was built and what was fetched
+	cargo clean
+	rm -rf .tools

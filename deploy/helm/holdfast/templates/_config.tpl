@@ -1,0 +1,49 @@
+{{/*
+config.toml of a service: its own `config` of values.yaml, and over it what follows from the rest of the values.
+Call with (dict "root" $ "service" "queue"). The keys are those of the config.toml beside its source.
+*/}}
+{{- define "holdfast.config" -}}
+{{- $values := .root.Values -}}
+{{- $ports := index (include "holdfast.services" .root | fromYaml) .service -}}
+{{- $config := dict
+    "server" (dict
+      "listen" (printf "0.0.0.0:%d" (int $ports.grpc))
+      "admin_listen" (printf "0.0.0.0:%d" (int $ports.admin)))
+    "telemetry" $values.telemetry
+    "security" (dict "insecure_no_authentication" $values.security.insecureNoAuthentication) -}}
+{{- if eq .service "queue" -}}
+{{- $store := dict "kind" "redis" "redis_urls" $values.redis.urls "cluster" $values.redis.cluster -}}
+{{- if $values.redis.passwordSecret.name -}}
+{{- $_ := set $store "redis_password_file" "/run/secrets/redis/password" -}}
+{{- end -}}
+{{- $_ := set $config "store" $store -}}
+{{- $_ := set $config "policy" (dict "dir" "/etc/holdfast/policies") -}}
+{{- else -}}
+{{- $queue := printf "http://%s-queue-headless.%s.svc:50052" (include "holdfast.fullname" .root) .root.Release.Namespace -}}
+{{- $_ := set $config "queue" (dict "discovery" "dns" "address" $queue) -}}
+{{- end -}}
+{{- if eq .service "intake" -}}
+{{- $_ := set $config.security "visitor_token_key_file" "/run/secrets/visitor-token/key" -}}
+{{- end -}}
+{{- include "holdfast.toml" (mustMergeOverwrite (deepCopy (index $values .service).config) $config) -}}
+{{- end }}
+
+{{/* A map of sections as TOML. Helm's own toToml writes whole numbers as 8000.0, which no integer setting accepts. */}}
+{{- define "holdfast.toml" -}}
+{{- range $section, $settings := . }}
+[{{ $section }}]
+{{- range $key, $value := $settings }}
+{{ $key }} = {{ include "holdfast.tomlValue" $value }}
+{{- end }}
+{{ end }}
+{{- end }}
+
+{{- define "holdfast.tomlValue" -}}
+{{- if kindIs "float64" . -}}
+{{- if eq . (floor .) }}{{ int64 . }}{{ else }}{{ . }}{{ end -}}
+{{- else if kindIs "map" . -}}
+{{- fail "config: a section may hold texts, numbers, booleans and lists of them" -}}
+{{- else -}}
+{{- toJson . -}}
+{{- end -}}
+{{- end }}

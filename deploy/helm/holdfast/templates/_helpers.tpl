@@ -1,0 +1,73 @@
+{{/* What the services are and which ports they have. Everything else that differs between them is in values.yaml. */}}
+{{- define "holdfast.services" -}}
+intake: {grpc: 50051, admin: 9051}
+queue: {grpc: 50052, admin: 9052}
+dispatch: {grpc: 50053, admin: 9053}
+{{- end }}
+
+{{- define "holdfast.fullname" -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end }}
+
+{{- define "holdfast.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "holdfast.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end }}
+
+{{- define "holdfast.policiesConfigMap" -}}
+{{- default (printf "%s-policies" (include "holdfast.fullname" .)) .Values.policiesConfigMap -}}
+{{- end }}
+
+{{/* Labels. The selectors are a part of them that never changes while a release lives. Call with (list $ "queue"). */}}
+{{- define "holdfast.selector" -}}
+{{- $root := index . 0 -}}
+app.kubernetes.io/name: {{ $root.Chart.Name }}
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end }}
+
+{{- define "holdfast.labels" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: holdfast
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Seconds a pod is given to stop: both parts of the drain and ten more to flush. Call with a service's values. */}}
+{{- define "holdfast.gracePeriod" -}}
+{{- $server := .config.server -}}
+{{- add 10 (ceil (divf (addf $server.drain_wait_ms $server.drain_deadline_ms) 1000)) -}}
+{{- end }}
+
+{{/* What must be said before anything is installed. */}}
+{{- define "holdfast.check" -}}
+{{- if not .Values.security.insecureNoAuthentication -}}
+{{- fail "\n\nHoldfast has no authentication yet: whoever reaches intake or dispatch may use it.\nSet security.insecureNoAuthentication=true to install it nevertheless, on a network that only you can reach.\n" -}}
+{{- end -}}
+{{- if not .Values.redis.urls -}}
+{{- fail "\n\nSet redis.urls, such as {redis://redis.example.svc:6379} (deploy/README.md says which settings Redis needs).\n" -}}
+{{- end -}}
+{{- range .Values.redis.urls -}}
+{{- if regexMatch "://[^/]*@" . -}}
+{{- fail "\n\nredis.urls holds a password or a user: put the password into the Secret redis.passwordSecret.\n" -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.redis) -}}
+{{- fail "\n\nSet networkPolicy.redis to the peers where Redis is, or networkPolicy.enabled=false.\n" -}}
+{{- end -}}
+{{- end }}

@@ -1,0 +1,17 @@
+#!lua flags=allow-oom
+-- The responder of a chat asks a supervisor to come; the board is told.
+-- Returns ok with the responder as they stand now; not_signed_in, stale_session, stale_fence.
+local responder_id = ARGV[2]
+local session = num(ARGV[3])
+local chat_id = ARGV[4]
+local epoch, minted = num(ARGV[5]), num(ARGV[6]) -- the fence
+
+local r, refused = check_session(responder_id, session)
+if refused then return refuse(refused) end
+local c = check_fence(responder_id, chat_id, epoch, minted)
+if not c or c.state ~= 'active' then return refuse('stale_fence') end
+tell('supervisor_called', {
+  chat = chat_id, responder = responder_id, urgency = c.urgency, epoch = epoch, minted = minted,
+})
+finish()
+return responder_view(r)

@@ -1,0 +1,25 @@
+#!lua flags=allow-oom
+-- The responder declares ready, on_break or leaving.
+-- Returns ok with the responder as they stand now; not_signed_in, stale_session, status_not_allowed.
+local responder_id = ARGV[2]
+local session = num(ARGV[3])
+local status = ARGV[4]
+
+local r, refused = check_session(responder_id, session)
+if refused then return refuse(refused) end
+if status == 'offline' or status == 'not_responding' then return refuse('status_not_allowed') end
+if r.status ~= status then
+  local empty_handed = #r.holdings == 0
+  r.status = status
+  r.version = r.version + 1
+  settle_responder(r)
+  tell_status(r, 'asked')
+  if status == 'ready' then
+    free(responder_id)
+  else
+    give_back_offers(r, 'asked')
+  end
+  if status == 'leaving' and empty_handed then go_offline(r, 'asked') end
+end
+finish()
+return responder_view(r)

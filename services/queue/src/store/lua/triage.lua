@@ -1,0 +1,19 @@
+#!lua flags=allow-oom
+-- Raises the urgency of a chat; a lower one changes nothing.
+-- Returns ok with the chat as its visitor may see it; unknown_chat, chat_ended.
+local chat_id = ARGV[2]
+local token = ARGV[3] -- SHA-256 of the visitor's token
+local urgency = num(ARGV[4]) -- 0 LOW to 3 IMMINENT
+
+local c = own(chat_id, token)
+if not c then return refuse('unknown_chat') end
+if c.state == 'ended' then return refuse('chat_ended', c.outcome) end
+if urgency > c.urgency then
+  c.urgency = urgency
+  c.version = c.version + 1
+  settle_chat(c)
+  tell('triaged', { chat = chat_id, urgency = urgency })
+  hunger(chat_id)
+end
+finish()
+return view(c, false)

@@ -1,0 +1,598 @@
+//! The line in Redis ≥ 7.0 or Valkey: one Lua script per command, atomic, the change and its notice together.
+//!
+//! Arguments are listed here in the order in which each script names them. Scripts are content-addressed (EVALSHA,
+//! loaded again on NOSCRIPT), so replicas of two versions of Holdfast can run side by side.
+
+mod decode;
+mod probe;
+mod scripts;
+mod subscription;
+
+use super::{Cursor, Durability, Floor, NOTICE_BUFFER, Notice, Placed, ResponderView, Store, StoreError, keys};
+use decode::Fields;
+use futures::future::BoxFuture;
+use holdfast_domain::line::Timer;
+use holdfast_domain::{
+    Applied, Chat, ChatId, Command, Fence, HelplineId, OfferId, Policy, ResponderId, Snapshot, Status,
+};
+use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
+use redis::cluster_async::ClusterConnection;
+use redis::{Cmd, Pipeline, RedisError, RedisFuture, Value};
+use scripts::Scripts;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+use tokio::sync::broadcast;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// How to reach the store.
+#[derive(Debug, Clone)]
+pub struct RedisSettings {
+    /// `redis://`, `rediss://` or `redis+unix://` addresses: one, or some nodes of a cluster.
+    pub urls: Vec<String>,
+    /// They are nodes of a Redis Cluster.
+    pub cluster: bool,
+    /// The password, if one is needed.
+    pub password: Option<String>,
+    /// After so long a command's outcome is unknown.
+    pub response_timeout: Duration,
+    /// After so long an attempt to connect has failed.
+    pub connect_timeout: Duration,
+}
+
+/// Lines in Redis.
+pub struct RedisStore {
+    connection: Connection,
+    scripts: Scripts,
+    notices: broadcast::Sender<Notice>,
+    persistence: Arc<AtomicU8>,
+    generation: String,
+    time: TimeSource,
+    _background: DropGuard,
+}
+
+/// Where scripts get the time from.
+enum TimeSource {
+    Store,
+    Given(std::sync::atomic::AtomicU64),
+}
+
+/// One node, or a cluster that finds the node by the key.
+#[derive(Clone)]
+enum Connection {
+    Single(ConnectionManager),
+    Cluster(ClusterConnection),
+}
+
+impl ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Self::Single(c) => c.req_packed_command(cmd),
+            Self::Cluster(c) => c.req_packed_command(cmd),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Self::Single(c) => c.req_packed_commands(pipeline, offset, count),
+            Self::Cluster(c) => c.req_packed_commands(pipeline, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        0
+    }
+}
+
+impl RedisStore {
+    /// Connects, loads nothing yet, and begins to listen for notices and to probe what acknowledgements are worth.
+    pub async fn connect(settings: &RedisSettings) -> Result<Self, StoreError> {
+        Self::open(settings, TimeSource::Store).await
+    }
+
+    /// The same with the time given by [`Self::set_time`]: for tests, which play the same history on two stores.
+    #[doc(hidden)]
+    pub async fn connect_with_given_time(settings: &RedisSettings) -> Result<Self, StoreError> {
+        Self::open(settings, TimeSource::Given(0.into())).await
+    }
+
+    /// Sets the store's time in milliseconds since 1970, where it is given.
+    #[doc(hidden)]
+    pub fn set_time(&self, wall_ms: u64) {
+        if let TimeSource::Given(time) = &self.time {
+            time.store(wall_ms, Ordering::Relaxed);
+        }
+    }
+
+    async fn open(settings: &RedisSettings, time: TimeSource) -> Result<Self, StoreError> {
+        let infos = settings.urls.iter().map(|url| connection_info(url, settings)).collect::<Result<Vec<_>, _>>()?;
+        let first = infos.first().cloned().ok_or_else(|| StoreError::Unreachable("no address".to_owned()))?;
+        let connection = if settings.cluster {
+            let client = redis::cluster::ClusterClientBuilder::new(infos)
+                .connection_timeout(settings.connect_timeout)
+                .response_timeout(settings.response_timeout)
+                .retries(2)
+                .build()
+                .map_err(store_error)?;
+            Connection::Cluster(client.get_async_connection().await.map_err(store_error)?)
+        } else {
+            let client = redis::Client::open(first.clone()).map_err(store_error)?;
+            // One retry: a command that waits for a lost connection must not wait for long.
+            let config = ConnectionManagerConfig::new()
+                .set_number_of_retries(1)
+                .set_max_delay(Duration::from_millis(200))
+                .set_connection_timeout(Some(settings.connect_timeout))
+                .set_response_timeout(Some(settings.response_timeout));
+            let connecting = client.get_connection_manager_with_config(config);
+            let manager = tokio::time::timeout(settings.connect_timeout * 2, connecting)
+                .await
+                .map_err(|_| StoreError::Unreachable("no connection in time".to_owned()))?
+                .map_err(store_error)?;
+            Connection::Single(manager)
+        };
+        let stop = CancellationToken::new();
+        let notices = broadcast::channel(NOTICE_BUFFER).0;
+        let persistence = Arc::new(AtomicU8::new(0));
+        probe::once(&mut connection.clone(), &persistence).await?;
+        tokio::spawn(probe::keep(connection.clone(), Arc::clone(&persistence), stop.clone()));
+        let listener = redis::Client::open(first).map_err(store_error)?;
+        let (ready, is_ready) = tokio::sync::oneshot::channel();
+        tokio::spawn(subscription::keep(listener, notices.clone(), stop.clone(), ready));
+        tokio::time::timeout(settings.connect_timeout * 2, is_ready)
+            .await
+            .map_err(|_| StoreError::Unreachable("no subscription in time".to_owned()))?
+            .map_err(|_| StoreError::Unreachable("no subscription".to_owned()))?;
+        Ok(Self {
+            connection,
+            scripts: Scripts::new(),
+            notices,
+            persistence,
+            generation: uuid::Uuid::new_v4().simple().to_string(),
+            time,
+            _background: stop.drop_guard(),
+        })
+    }
+
+    fn time_argument(&self) -> String {
+        match &self.time {
+            TimeSource::Store => String::new(),
+            TimeSource::Given(time) => time.load(Ordering::Relaxed).to_string(),
+        }
+    }
+
+    async fn run(&self, helpline: &HelplineId, command: &Command) -> Result<Applied, StoreError> {
+        let mut invocation = self.scripts.of(command).prepare_invoke();
+        invocation.key(keys::line(helpline)).arg(self.time_argument());
+        for argument in self.arguments(command)? {
+            invocation.arg(argument);
+        }
+        let mut connection = self.connection.clone();
+        let answer: Vec<Value> = invocation.invoke_async(&mut connection).await.map_err(store_error)?;
+        decode::applied(command, answer)
+    }
+
+    /// The arguments of the command's script after the time, in the script's own order.
+    fn arguments(&self, command: &Command) -> Result<Vec<Vec<u8>>, StoreError> {
+        let mut args = Arguments::default();
+        match command {
+            Command::Request(r) => args
+                .text(r.chat.as_str())
+                .text(r.request_key.as_str())
+                .text(r.body.as_str())
+                .text(&r.token.to_hex())
+                .number(r.urgency.rank() as u64)
+                .text(&decode::steps_text(&r.steps))
+                .number(r.revision)
+                .flag(r.attested)
+                .bytes(&r.handoff)
+                .text(&r.trace),
+            Command::Triage { chat, token, urgency } => {
+                args.text(chat.as_str()).text(&token.to_hex()).number(urgency.rank() as u64)
+            }
+            Command::Beat { chat, token } | Command::Resume { chat, token } | Command::Erase { chat, token } => {
+                args.text(chat.as_str()).text(&token.to_hex())
+            }
+            Command::Leave { chat, token, fallback } => {
+                args.text(chat.as_str()).text(&token.to_hex()).flag(*fallback)
+            }
+            Command::SignIn { responder, capabilities, scarce, capacity, ready, revision } => args
+                .text(responder.as_str())
+                .text(&capabilities.to_hex())
+                .number(u64::from(*scarce))
+                .number(u64::from(*capacity))
+                .flag(*ready)
+                .number(*revision),
+            Command::Heartbeat { responder, session }
+            | Command::Unlink { responder, session }
+            | Command::SignOut { responder, session } => args.session(responder, *session),
+            Command::SetStatus { responder, session, status } => {
+                args.session(responder, *session).text(status.word())
+            }
+            Command::Accept { responder, session, offer, reply_handoff } => {
+                args.session(responder, *session).offer(offer).bytes(reply_handoff)
+            }
+            Command::Decline { responder, session, offer, reason } => {
+                args.session(responder, *session).offer(offer).text(reason.word())
+            }
+            Command::Engage { responder, session, chat, fence }
+            | Command::CallSupervisor { responder, session, chat, fence }
+            | Command::Close { responder, session, chat, fence }
+            | Command::Transfer { responder, session, chat, fence } => {
+                args.session(responder, *session).text(chat.as_str()).fence(*fence)
+            }
+            Command::FinishWrapUp { responder, session, chat } => {
+                args.session(responder, *session).text(chat.as_str())
+            }
+            Command::Tick { by, limit } => args
+                .text(by.as_str())
+                .number(u64::from((*limit).min(holdfast_domain::limits::MAX_TICK))),
+            Command::SetPolicy { policy, expected } => {
+                let document = Policy { revision: 0, ..(**policy).clone() };
+                let document = document.to_toml().map_err(|e| StoreError::Garbled(e.to_string()))?;
+                args.number(*expected)
+                    .text(&keys::numbers(&policy.numbers))
+                    .text(&document)
+                    .text(&self.generation)
+            }
+        };
+        Ok(args.0)
+    }
+
+    async fn query<T: redis::FromRedisValue>(&self, cmd: &Cmd) -> Result<T, StoreError> {
+        cmd.query_async(&mut self.connection.clone()).await.map_err(store_error)
+    }
+
+    async fn fields(&self, key: String) -> Result<Fields, StoreError> {
+        let fields: BTreeMap<String, Vec<u8>> = self.query(redis::cmd("HGETALL").arg(key)).await?;
+        Ok(Fields(fields))
+    }
+
+    async fn read_chat(&self, helpline: &HelplineId, id: &ChatId) -> Result<Option<Chat>, StoreError> {
+        let fields = self.fields(format!("{}chat:{id}", keys::base(helpline))).await?;
+        if fields.is_empty() { Ok(None) } else { decode::chat(id, &fields).map(Some) }
+    }
+
+    async fn read_responder(
+        &self,
+        helpline: &HelplineId,
+        id: &ResponderId,
+    ) -> Result<Option<ResponderView>, StoreError> {
+        let base = keys::base(helpline);
+        let fields = self.fields(format!("{base}responder:{id}")).await?;
+        if fields.is_empty() {
+            return Ok(None);
+        }
+        let responder = decode::responder(id, &fields)?;
+        let now_ms = self.fields(keys::line(helpline)).await?.number("now")?;
+        let mut held = Vec::with_capacity(responder.holdings.len());
+        for holding in &responder.holdings {
+            let Some(chat) = self.read_chat(helpline, &holding.chat).await? else { continue };
+            let due = match super::memory::due_timer(&chat, holding.kind, &responder) {
+                Some(timer) => self.due(&base, &timer).await?,
+                None => None,
+            };
+            held.push((chat, due));
+        }
+        Ok(Some(ResponderView { responder, held, now_ms }))
+    }
+
+    async fn due(&self, base: &str, timer: &Timer) -> Result<Option<u64>, StoreError> {
+        let mut cmd = redis::cmd("ZSCORE");
+        let at: Option<f64> = self.query(cmd.arg(format!("{base}timers")).arg(timer.name())).await?;
+        Ok(at.map(decode::whole))
+    }
+
+    async fn read_place(&self, helpline: &HelplineId, id: &ChatId) -> Result<u64, StoreError> {
+        let Some(chat) = self.read_chat(helpline, id).await? else { return Ok(0) };
+        let mut cmd = redis::cmd("ZRANK");
+        let rank: Option<u64> =
+            self.query(cmd.arg(format!("{}waiting", keys::base(helpline))).arg(chat.member())).await?;
+        Ok(rank.map_or(0, |r| r + 1))
+    }
+
+    async fn read_floor(&self, helpline: &HelplineId, limit: usize) -> Result<Floor, StoreError> {
+        let base = keys::base(helpline);
+        let line = self.fields(keys::line(helpline)).await?;
+        let last = i64::try_from(limit).unwrap_or(i64::MAX) - 1;
+        let in_line: u64 = self.query(redis::cmd("ZCARD").arg(format!("{base}waiting"))).await?;
+        let members: Vec<String> =
+            self.query(redis::cmd("ZRANGE").arg(format!("{base}waiting")).arg(0).arg(last)).await?;
+        let mut here: Vec<String> = self.query(redis::cmd("SMEMBERS").arg(format!("{base}here"))).await?;
+        here.sort_unstable();
+        let mut floor = Floor {
+            ledger: decode::ledger(&line)?,
+            in_line,
+            waiting: Vec::new(),
+            responders: Vec::new(),
+            clock: decode::clock(&line)?,
+            pace_ms: decode::pace(&line)?.known_ms(),
+            policy_revision: line.number("revision")?,
+        };
+        for member in members {
+            let id = member.split_once(':').and_then(|(_, id)| ChatId::parse(id).ok());
+            if let Some(chat) = id.map(|id| async move { self.read_chat(helpline, &id).await }) {
+                floor.waiting.extend(chat.await?);
+            }
+        }
+        for id in here.iter().take(limit).filter_map(|id| ResponderId::parse(id).ok()) {
+            let fields = self.fields(format!("{base}responder:{id}")).await?;
+            if !fields.is_empty() {
+                floor.responders.push(decode::responder(&id, &fields)?);
+            }
+        }
+        Ok(floor)
+    }
+
+    async fn read_policy(&self, helpline: &HelplineId) -> Result<Option<Policy>, StoreError> {
+        let document: Option<String> =
+            self.query(redis::cmd("GET").arg(format!("{}policy", keys::base(helpline)))).await?;
+        let Some(document) = document else { return Ok(None) };
+        let revision: u64 =
+            self.query(redis::cmd("HGET").arg(keys::line(helpline)).arg("revision")).await?;
+        let policy = Policy::from_toml(&document).map_err(|e| StoreError::Garbled(e.to_string()))?;
+        Ok(Some(Policy { revision, ..policy }))
+    }
+
+    async fn read_events(
+        &self,
+        helpline: &HelplineId,
+        after: &Cursor,
+        limit: usize,
+    ) -> Result<Vec<Placed>, StoreError> {
+        let key = format!("{}events", keys::base(helpline));
+        let mut cmd = redis::cmd("HGET");
+        let generation: Option<String> = self.query(cmd.arg(keys::line(helpline)).arg("generation")).await?;
+        let generation = generation.unwrap_or_default();
+        let mut first = redis::cmd("XRANGE");
+        let first: Vec<(String, Vec<String>)> =
+            self.query(first.arg(&key).arg("-").arg("+").arg("COUNT").arg(1)).await?;
+        let whole = *after == Cursor::default();
+        if let Some((id, _)) = first.first() {
+            let (term, sequence) = decode::stream_id(id)?;
+            let gap = after.sequence + 1 < sequence;
+            if !whole && (after.generation != generation || gap) {
+                let sequence = sequence.saturating_sub(1);
+                return Err(StoreError::CursorTooOld { first: Cursor { generation, term, sequence } });
+            }
+        }
+        let start = if whole { "-".to_owned() } else { format!("({}-{}", after.term, after.sequence) };
+        let mut range = redis::cmd("XRANGE");
+        let found: Vec<(String, Vec<String>)> =
+            self.query(range.arg(&key).arg(start).arg("+").arg("COUNT").arg(limit)).await?;
+        found
+            .into_iter()
+            .map(|(_, fields)| decode::placed(&generation, fields.get(1).map_or("", String::as_str)))
+            .collect()
+    }
+
+    /// Reads every key of the helpline. Single nodes only: a cluster has no one place to scan.
+    async fn read_snapshot(&self, helpline: &HelplineId) -> Result<Snapshot, StoreError> {
+        let base = keys::base(helpline);
+        let pattern = base.replace('{', "\\{").replace('}', "\\}") + "*";
+        let mut keys_found: Vec<String> = Vec::new();
+        let mut cursor = 0u64;
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            let (next, keys): (u64, Vec<String>) =
+                self.query(scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(1000)).await?;
+            keys_found.extend(keys);
+            if next == 0 {
+                break;
+            }
+            cursor = next;
+        }
+        keys_found.sort_unstable();
+        keys_found.dedup();
+        let mut snapshot = decode::line(&self.fields(keys::line(helpline)).await?)?;
+        snapshot.policy = self.read_policy(helpline).await?;
+        for key in &keys_found {
+            self.read_record(&mut snapshot, helpline, key, key.strip_prefix(&base).unwrap_or_default()).await?;
+        }
+        self.compare_index(&format!("{base}lanes"), heads(&snapshot.lanes)).await?;
+        self.compare_index(&format!("{base}waiting"), all(&snapshot.lanes)).await?;
+        self.compare_index(&format!("{base}classes"), heads(&snapshot.classes)).await?;
+        self.compare_index(&format!("{base}idle"), all(&snapshot.classes)).await?;
+        self.compare_here(&base, &snapshot).await?;
+        Ok(snapshot)
+    }
+
+    async fn read_record(
+        &self,
+        snapshot: &mut Snapshot,
+        helpline: &HelplineId,
+        key: &str,
+        name: &str,
+    ) -> Result<(), StoreError> {
+        let (kind, id) = name.split_once(':').unwrap_or((name, ""));
+        match kind {
+            "chat" => {
+                let id = ChatId::parse(id).map_err(decode::garbled)?;
+                if let Some(chat) = self.read_chat(helpline, &id).await? {
+                    snapshot.chats.insert(id, chat);
+                }
+            }
+            "responder" => {
+                let id = ResponderId::parse(id).map_err(decode::garbled)?;
+                let responder = decode::responder(&id, &self.fields(key.to_owned()).await?)?;
+                snapshot.responders.insert(id, responder);
+            }
+            "request" => {
+                let chat: String = self.query(redis::cmd("GET").arg(key)).await?;
+                let digest = holdfast_domain::ids::DigestHex::parse(id).map_err(decode::garbled)?;
+                snapshot.requests.insert(digest, ChatId::parse(&chat).map_err(decode::garbled)?);
+            }
+            "timers" => {
+                for (name, at) in self.scored(key).await? {
+                    let timer = Timer::from_name(&name)
+                        .ok_or_else(|| StoreError::Garbled("a timer without meaning".to_owned()))?;
+                    snapshot.timers.set(&timer, u64::try_from(at).unwrap_or(0));
+                }
+            }
+            "lane" => {
+                for (member, score) in self.scored(key).await? {
+                    snapshot.lanes.insert(id, score, &member);
+                }
+            }
+            "class" => {
+                for (member, score) in self.scored(key).await? {
+                    snapshot.classes.insert(id, score, &member);
+                }
+            }
+            // Indexes over the records: compared when all is read.
+            "lanes" | "classes" | "waiting" | "idle" | "here" | "line" | "policy" | "events" => {}
+            _ => return Err(StoreError::Garbled("a key without meaning".to_owned())),
+        }
+        Ok(())
+    }
+
+    async fn scored(&self, key: &str) -> Result<Vec<(String, i64)>, StoreError> {
+        let found: Vec<(String, f64)> =
+            self.query(redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).arg("WITHSCORES")).await?;
+        Ok(found.into_iter().map(|(member, score)| (member, decode::whole_signed(score))).collect())
+    }
+
+    async fn compare_index(&self, key: &str, expected: Vec<(String, i64)>) -> Result<(), StoreError> {
+        let found = self.scored(key).await?;
+        if found == expected {
+            return Ok(());
+        }
+        Err(StoreError::Garbled(format!("{key} holds {found:?}, what it indexes is {expected:?}")))
+    }
+
+    async fn compare_here(&self, base: &str, snapshot: &Snapshot) -> Result<(), StoreError> {
+        let mut here: Vec<String> = self.query(redis::cmd("SMEMBERS").arg(format!("{base}here"))).await?;
+        here.sort_unstable();
+        let online = snapshot.responders.values().filter(|r| r.status != Status::Offline);
+        let online: Vec<String> = online.map(|r| r.id.to_string()).collect();
+        if here == online {
+            return Ok(());
+        }
+        Err(StoreError::Garbled(format!("{here:?} are said to be here, {online:?} are")))
+    }
+}
+
+fn heads(index: &holdfast_domain::line::Index) -> Vec<(String, i64)> {
+    index.heads().map(|(score, group)| (group.to_owned(), score)).collect()
+}
+
+fn all(index: &holdfast_domain::line::Index) -> Vec<(String, i64)> {
+    index.all().map(|(score, member)| (member.to_owned(), score)).collect()
+}
+
+/// Script arguments in order.
+#[derive(Default)]
+struct Arguments(Vec<Vec<u8>>);
+
+impl Arguments {
+    fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.push(bytes.to_vec());
+        self
+    }
+    fn text(&mut self, text: &str) -> &mut Self {
+        self.bytes(text.as_bytes())
+    }
+    fn number(&mut self, number: u64) -> &mut Self {
+        self.text(&number.to_string())
+    }
+    fn flag(&mut self, flag: bool) -> &mut Self {
+        self.text(if flag { "1" } else { "0" })
+    }
+    fn session(&mut self, responder: &ResponderId, session: u64) -> &mut Self {
+        self.text(responder.as_str()).number(session)
+    }
+    fn offer(&mut self, offer: &OfferId) -> &mut Self {
+        self.text(offer.chat.as_str()).number(u64::from(offer.number))
+    }
+    fn fence(&mut self, fence: Fence) -> &mut Self {
+        self.number(fence.epoch).number(u64::from(fence.minted_by))
+    }
+}
+
+fn connection_info(url: &str, settings: &RedisSettings) -> Result<redis::ConnectionInfo, StoreError> {
+    use redis::IntoConnectionInfo;
+    let info = url.into_connection_info().map_err(|_| StoreError::Unreachable("not a redis address".to_owned()))?;
+    let Some(password) = &settings.password else { return Ok(info) };
+    let redis = info.redis_settings().clone().set_password(password);
+    Ok(info.set_redis_settings(redis))
+}
+
+/// What an error of the client means. Its text is the server's or the system's, never an argument of ours.
+fn store_error(error: RedisError) -> StoreError {
+    const REFUSALS: [&str; 8] =
+        ["READONLY", "OOM", "MISCONF", "NOREPLICAS", "NOPERM", "NOAUTH", "BUSY", "MASTERDOWN"];
+    let code = error.code().unwrap_or_default();
+    if REFUSALS.contains(&code) {
+        StoreError::Refusing(code.to_owned())
+    } else if error.is_io_error() || error.is_timeout() || error.is_connection_dropped() || error.is_cluster_error() {
+        StoreError::Unreachable(error.to_string())
+    } else if code == "LOADING" {
+        StoreError::Unreachable("it is loading its data".to_owned())
+    } else {
+        StoreError::Garbled(error.to_string())
+    }
+}
+
+impl Store for RedisStore {
+    fn execute<'a>(
+        &'a self,
+        helpline: &'a HelplineId,
+        command: &'a Command,
+    ) -> BoxFuture<'a, Result<Applied, StoreError>> {
+        Box::pin(self.run(helpline, command))
+    }
+
+    fn chat<'a>(
+        &'a self,
+        helpline: &'a HelplineId,
+        chat: &'a ChatId,
+    ) -> BoxFuture<'a, Result<Option<Chat>, StoreError>> {
+        Box::pin(self.read_chat(helpline, chat))
+    }
+
+    fn place<'a>(&'a self, helpline: &'a HelplineId, chat: &'a ChatId) -> BoxFuture<'a, Result<u64, StoreError>> {
+        Box::pin(self.read_place(helpline, chat))
+    }
+
+    fn responder<'a>(
+        &'a self,
+        helpline: &'a HelplineId,
+        responder: &'a ResponderId,
+    ) -> BoxFuture<'a, Result<Option<ResponderView>, StoreError>> {
+        Box::pin(self.read_responder(helpline, responder))
+    }
+
+    fn floor<'a>(&'a self, helpline: &'a HelplineId, limit: usize) -> BoxFuture<'a, Result<Floor, StoreError>> {
+        Box::pin(self.read_floor(helpline, limit))
+    }
+
+    fn policy<'a>(&'a self, helpline: &'a HelplineId) -> BoxFuture<'a, Result<Option<Policy>, StoreError>> {
+        Box::pin(self.read_policy(helpline))
+    }
+
+    fn events<'a>(
+        &'a self,
+        helpline: &'a HelplineId,
+        after: &'a Cursor,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Placed>, StoreError>> {
+        Box::pin(self.read_events(helpline, after, limit))
+    }
+
+    fn notices(&self) -> broadcast::Receiver<Notice> {
+        self.notices.subscribe()
+    }
+
+    fn durability(&self) -> Durability {
+        Durability { persistence: probe::read(&self.persistence), replicas_acked: 0 }
+    }
+
+    fn snapshot<'a>(&'a self, helpline: &'a HelplineId) -> BoxFuture<'a, Result<Snapshot, StoreError>> {
+        Box::pin(self.read_snapshot(helpline))
+    }
+}

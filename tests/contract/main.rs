@@ -1,0 +1,3 @@
+//! One contract for both stores: the same commands, the same answers.
+
+mod differential;

@@ -1,0 +1,126 @@
+//! A real redis-server (or valkey-server), on a socket or free ports of its own and in a directory of its own.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+use tempfile::TempDir;
+
+const START_WITHIN: Duration = Duration::from_secs(20);
+
+/// A running server. Dropping it stops the server and removes its directory.
+pub struct RedisServer {
+    child: Child,
+    dir: TempDir,
+    url: String,
+}
+
+/// The server program: `$HOLDFAST_REDIS_SERVER`, else what `make test` set up, else the first one on PATH.
+pub fn program() -> PathBuf {
+    if let Some(named) = std::env::var_os("HOLDFAST_REDIS_SERVER") {
+        return named.into();
+    }
+    let set_up = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/bin/redis-server");
+    if set_up.exists() {
+        return set_up;
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .flat_map(|dir| [dir.join("redis-server"), dir.join("valkey-server")])
+        .find(|p| p.exists())
+        .expect("no redis-server >= 7 found: run `make tools`, or name one in HOLDFAST_REDIS_SERVER")
+}
+
+impl RedisServer {
+    /// Starts a server on a socket, with more settings as on its command line.
+    pub fn start(settings: &[&str]) -> Self {
+        let dir = TempDir::new().expect("a temporary directory");
+        let socket = dir.path().join("redis.sock");
+        let mut args = vec!["--port", "0", "--unixsocket", socket.to_str().expect("a path in UTF-8")];
+        args.extend(["--save", "", "--maxmemory-policy", "noeviction"]);
+        args.extend(settings);
+        let child = spawn(&args, dir.path());
+        let url = format!("redis+unix://{}", socket.display());
+        Self { child, dir, url }
+    }
+
+    /// Starts a node on a free port of loopback.
+    pub fn start_on_port(settings: &[&str]) -> Self {
+        let dir = TempDir::new().expect("a temporary directory");
+        let port = free_port();
+        let port_text = port.to_string();
+        let mut args = vec!["--port", port_text.as_str(), "--bind", "127.0.0.1", "--save", ""];
+        args.extend(settings);
+        let child = spawn(&args, dir.path());
+        Self { child, dir, url: format!("redis://127.0.0.1:{port}") }
+    }
+
+    /// Where it is, for clients.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A connection for looking at it from outside.
+    pub async fn connection(&self) -> redis::aio::MultiplexedConnection {
+        let client = redis::Client::open(self.url.as_str()).expect("an address");
+        client.get_multiplexed_async_connection().await.expect("a connection")
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port of loopback that was free a moment ago, low enough that the cluster bus port above it exists.
+fn free_port() -> u16 {
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("its address").port();
+        let bus = port.checked_add(10_000);
+        if bus.is_some_and(|bus| TcpListener::bind(("127.0.0.1", bus)).is_ok()) {
+            return port;
+        }
+    }
+}
+
+/// Starts the program and waits until it says that it is ready.
+fn spawn(args: &[&str], dir: &Path) -> Child {
+    let program = program();
+    let mut child = Command::new(&program)
+        .args(args)
+        .arg("--dir")
+        .arg(dir)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap_or_else(|e| panic!("{} does not start: {e}", program.display()));
+    let output = BufReader::new(child.stdout.take().expect("its output"));
+    let (ready, is_ready) = mpsc::channel();
+    // The thread reads on until the server ends, so that the server never waits for a reader.
+    std::thread::spawn(move || {
+        let mut log = String::new();
+        for line in output.lines().map_while(Result::ok) {
+            log.push_str(&line);
+            log.push('\n');
+            if line.contains("eady to accept connections") {
+                let _ = ready.send(Ok(()));
+            }
+        }
+        let _ = ready.send(Err(log));
+    });
+    match is_ready.recv_timeout(START_WITHIN) {
+        Ok(Ok(())) => child,
+        Ok(Err(log)) => panic!("the server ended before it was ready:\n{log}"),
+        Err(_) => panic!("the server is not ready after {START_WITHIN:?}"),
+    }
+}
