@@ -4,8 +4,8 @@
 local chat_id = ARGV[2]
 local token = ARGV[3] -- SHA-256 of the visitor's token
 
-local c = own(chat_id, token)
-if not c then return refuse('unknown_chat') end
-touch(c)
-finish()
-return view(c, false)
+local c = H.own(chat_id, token)
+if not c then return H.refuse('unknown_chat') end
+H.touch(c)
+H.finish()
+return H.view(c, false)

@@ -6,12 +6,12 @@ local session = num(ARGV[3])
 local chat_id = ARGV[4]
 local epoch, minted = num(ARGV[5]), num(ARGV[6]) -- the fence
 
-local r, refused = check_session(responder_id, session)
-if refused then return refuse(refused) end
-local c = check_fence(responder_id, chat_id, epoch, minted)
-if not c or c.state ~= 'active' then return refuse('stale_fence') end
-tell('supervisor_called', {
+local r, refused = H.check_session(responder_id, session)
+if refused then return H.refuse(refused) end
+local c = H.check_fence(responder_id, chat_id, epoch, minted)
+if not c or c.state ~= 'active' then return H.refuse('stale_fence') end
+H.tell('supervisor_called', {
   chat = chat_id, responder = responder_id, urgency = c.urgency, epoch = epoch, minted = minted,
 })
-finish()
-return responder_view(r)
+H.flush()
+return H.responder_view(r)

@@ -6,10 +6,10 @@ local session = num(ARGV[3])
 local chat_id = ARGV[4]
 local epoch, minted = num(ARGV[5]), num(ARGV[6]) -- the fence
 
-local r, refused = check_session(responder_id, session)
-if refused then return refuse(refused) end
-local c = check_fence(responder_id, chat_id, epoch, minted)
-if not c then return refuse('stale_fence') end
-if c.state == 'active' then end_chat(c, 'completed', 'asked') end
-finish()
-return responder_view(r)
+local r, refused = H.check_session(responder_id, session)
+if refused then return H.refuse(refused) end
+local c = H.check_fence(responder_id, chat_id, epoch, minted)
+if not c then return H.refuse('stale_fence') end
+if c.state == 'active' then H.end_chat(c, 'completed', 'asked') end
+H.finish()
+return H.responder_view(r)

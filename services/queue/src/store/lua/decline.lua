@@ -7,14 +7,14 @@ local chat_id = ARGV[4]
 local number = num(ARGV[5]) -- which offer of the chat
 local reason = ARGV[6] -- a fixed word
 
-local r, refused = check_session(responder_id, session)
-if refused then return refuse(refused) end
-local c = chat(chat_id)
-local o = c and offer_to(c, responder_id)
-if not o or o.number ~= number then return refuse('offer_gone') end
-withdraw(c, number)
-remember_asked(c, responder_id)
-tell('declined', { chat = chat_id, responder = responder_id, offer = number, reason = reason })
-hunger(chat_id)
-finish()
-return responder_view(r)
+local r, refused = H.check_session(responder_id, session)
+if refused then return H.refuse(refused) end
+local c = H.chat(chat_id)
+local o = c and H.offer_to(c, responder_id)
+if not o or o.number ~= number then return H.refuse('offer_gone') end
+H.withdraw(c, number)
+H.remember_asked(c, responder_id)
+H.tell('declined', { chat = chat_id, responder = responder_id, offer = number, reason = reason })
+H.hunger(chat_id)
+H.finish()
+return H.responder_view(r)

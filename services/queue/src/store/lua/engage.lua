@@ -6,14 +6,14 @@ local session = num(ARGV[3])
 local chat_id = ARGV[4]
 local epoch, minted = num(ARGV[5]), num(ARGV[6]) -- the fence
 
-local r, refused = check_session(responder_id, session)
-if refused then return refuse(refused) end
-local c = check_fence(responder_id, chat_id, epoch, minted)
-if not c or c.state ~= 'active' then return refuse('stale_fence') end
+local r, refused = H.check_session(responder_id, session)
+if refused then return H.refuse(refused) end
+local c = H.check_fence(responder_id, chat_id, epoch, minted)
+if not c or c.state ~= 'active' then return H.refuse('stale_fence') end
 if c.engaged == 0 then
   c.engaged = now
   c.version = c.version + 1
-  tell('engaged', { chat = chat_id, responder = responder_id, epoch = epoch, minted = minted })
+  H.tell('engaged', { chat = chat_id, responder = responder_id, epoch = epoch, minted = minted })
 end
-finish()
-return responder_view(r)
+H.flush()
+return H.responder_view(r)

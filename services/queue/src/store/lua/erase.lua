@@ -4,13 +4,13 @@
 local chat_id = ARGV[2]
 local token = ARGV[3] -- SHA-256 of the visitor's token
 
-local c = own(chat_id, token)
-if not c then return refuse('unknown_chat') end
+local c = H.own(chat_id, token)
+if not c then return H.refuse('unknown_chat') end
 local erased = c.erased == 1
 if c.state == 'active' then
-  end_chat(c, 'completed', 'visitor')
+  H.end_chat(c, 'completed', 'visitor')
 elseif c.state ~= 'ended' then
-  end_chat(c, 'left', 'visitor')
+  H.end_chat(c, 'left', 'visitor')
 end
 if not erased then
   c.erased = 1
@@ -18,7 +18,7 @@ if not erased then
   c.blobs.handoff, c.blobs.reply = '', ''
   c.trace, c.asked, c.step = '', {}, 0
   c.steps = { { after = 0, signature = '-' } }
-  tell('erased', { chat = chat_id })
+  H.tell('erased', { chat = chat_id })
 end
-finish()
-return view(c, false)
+H.finish()
+return H.view(c, false)

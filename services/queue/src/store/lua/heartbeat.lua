@@ -4,8 +4,8 @@
 local responder_id = ARGV[2]
 local session = num(ARGV[3])
 
-local r, refused = check_session(responder_id, session)
-if refused then return refuse(refused) end
-set_timer('presence:' .. responder_id, now + P.presence_lease)
-finish()
-return responder_view(r)
+local r, refused = H.check_session(responder_id, session)
+if refused then return H.refuse(refused) end
+H.set_timer('presence:' .. responder_id, now + P.presence_lease)
+H.flush()
+return H.responder_view(r)

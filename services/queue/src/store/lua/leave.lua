@@ -5,12 +5,12 @@ local chat_id = ARGV[2]
 local token = ARGV[3] -- SHA-256 of the visitor's token
 local fallback = ARGV[4] == '1' -- takes the resources that were shown instead
 
-local c = own(chat_id, token)
-if not c then return refuse('unknown_chat') end
+local c = H.own(chat_id, token)
+if not c then return H.refuse('unknown_chat') end
 if c.state == 'active' then
-  end_chat(c, 'completed', 'visitor')
+  H.end_chat(c, 'completed', 'visitor')
 elseif c.state ~= 'ended' then
-  end_chat(c, fallback and 'fallback' or 'left', 'visitor')
+  H.end_chat(c, fallback and 'fallback' or 'left', 'visitor')
 end
-finish()
-return view(c, false)
+H.finish()
+return H.view(c, false)

@@ -12,37 +12,37 @@ local attested = num(ARGV[9])
 local handoff = ARGV[10] -- sealed bytes
 local trace = ARGV[11]
 
-if not P.known then return refuse('no_policy') end
+if not P then return H.refuse('no_policy') end
 local made = redis.call('GET', base .. 'request:' .. request_key)
 if made then
-  local c = chat(made)
-  if c.body ~= body then return refuse('request_conflict') end
+  local c = H.chat(made)
+  if c.body ~= body then return H.refuse('request_conflict') end
   c.replays = c.replays + 1
-  finish()
-  return view(c, true)
+  H.finish()
+  return H.view(c, true)
 end
-if revision ~= L.revision then return refuse('policy_changed', str(L.revision)) end
-if chat(chat_id) then return refuse('request_conflict') end
-if L.waiting >= P.max_waiting and urgency ~= IMMINENT then return refuse('line_full') end
+if revision ~= L.revision then return H.refuse('policy_changed', str(L.revision)) end
+if H.chat(chat_id) then return H.refuse('request_conflict') end
+if num(redis.call('HGET', line_key, 'waiting')) >= P.max_waiting and urgency ~= H.IMMINENT then return H.refuse('line_full') end
 
 L.arrivals = L.arrivals + 1
-L.accepted = L.accepted + 1
-L.waiting = L.waiting + 1
+H.move('accepted', 1)
+H.move('waiting', 1)
 redis.call('SET', base .. 'request:' .. request_key, chat_id)
 local c = {
-  id = chat_id, record_key = base .. 'chat:' .. chat_id, raw = {}, fields = CHAT_FIELDS, blobs = { handoff = handoff },
+  id = chat_id, record_key = base .. 'chat:' .. chat_id, raw = {}, fields = H.CHAT_FIELDS, blobs = { handoff = handoff },
   member = string.format('%016.0f', L.arrivals) .. ':' .. chat_id, state = 'waiting', urgency = urgency, arrival = now,
   seq = L.arrivals, version = 1, token = token, key = request_key, body = body, replays = 0, attested = attested,
-  away = 0, erased = 0, steps = split_steps(steps), step = 0, returned = 0, asked = {}, offers = {}, offers_made = 0,
+  away = 0, erased = 0, steps = H.split_steps(steps), step = 0, returned = 0, asked = {}, offers = {}, offers_made = 0,
   assigned = 0, owner = '', owner_offer = 0, epoch = 0, minted = 0, since = 0, engaged = 0, outcome = '', ended_at = 0,
   trace = trace, lane = '', score = '',
 }
-chats[chat_id] = c
-all_records[#all_records + 1] = c
-if attested == 0 then set_timer('away:' .. chat_id, now + P.away_after) end
-arm_next_step(c)
-settle_chat(c)
-tell('requested', { chat = chat_id, urgency = urgency })
-hunger(chat_id)
-finish()
-return view(c, false)
+H.chats[chat_id] = c
+H.all_records[#H.all_records + 1] = c
+if attested == 0 then H.set_timer('away:' .. chat_id, now + P.away_after) end
+H.arm_next_step(c)
+H.settle_chat(c)
+H.tell('requested', { chat = chat_id, urgency = urgency })
+H.hunger(chat_id)
+H.finish()
+return H.view(c, false)

@@ -4,17 +4,17 @@
 local chat_id = ARGV[2]
 local token = ARGV[3] -- SHA-256 of the visitor's token
 
-local c = own(chat_id, token)
-if not c then return refuse('unknown_chat') end
+local c = H.own(chat_id, token)
+if not c then return H.refuse('unknown_chat') end
 if c.state == 'ended' and c.outcome == 'abandoned' and c.erased == 0 then
-  happen(c, 'reopen')
-  cancel_timer('forget:' .. chat_id)
+  H.happen(c, 'reopen')
+  H.cancel_timer('forget:' .. chat_id)
   c.version = c.version + 1
-  arm_next_step(c)
-  settle_chat(c)
-  tell('reopened', { chat = chat_id })
-  hunger(chat_id)
+  H.arm_next_step(c)
+  H.settle_chat(c)
+  H.tell('reopened', { chat = chat_id })
+  H.hunger(chat_id)
 end
-touch(c)
-finish()
-return view(c, false)
+H.touch(c)
+H.finish()
+return H.view(c, false)

@@ -5,21 +5,21 @@ local responder_id = ARGV[2]
 local session = num(ARGV[3])
 local status = ARGV[4]
 
-local r, refused = check_session(responder_id, session)
-if refused then return refuse(refused) end
-if status == 'offline' or status == 'not_responding' then return refuse('status_not_allowed') end
+local r, refused = H.check_session(responder_id, session)
+if refused then return H.refuse(refused) end
+if status == 'offline' or status == 'not_responding' then return H.refuse('status_not_allowed') end
 if r.status ~= status then
   local empty_handed = #r.holdings == 0
   r.status = status
   r.version = r.version + 1
-  settle_responder(r)
-  tell_status(r, 'asked')
+  H.settle_responder(r)
+  H.tell_status(r, 'asked')
   if status == 'ready' then
-    free(responder_id)
+    H.free(responder_id)
   else
-    give_back_offers(r, 'asked')
+    H.give_back_offers(r, 'asked')
   end
-  if status == 'leaving' and empty_handed then go_offline(r, 'asked') end
+  if status == 'leaving' and empty_handed then H.go_offline(r, 'asked') end
 end
-finish()
-return responder_view(r)
+H.finish()
+return H.responder_view(r)

@@ -4,8 +4,8 @@
 local responder_id = ARGV[2]
 local session = num(ARGV[3])
 
-local r, refused = check_session(responder_id, session)
-if refused then return refuse(refused) end
-go_offline(r, 'asked')
-finish()
-return responder_view(r)
+local r, refused = H.check_session(responder_id, session)
+if refused then return H.refuse(refused) end
+H.go_offline(r, 'asked')
+H.finish()
+return H.responder_view(r)

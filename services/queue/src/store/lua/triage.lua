@@ -5,15 +5,15 @@ local chat_id = ARGV[2]
 local token = ARGV[3] -- SHA-256 of the visitor's token
 local urgency = num(ARGV[4]) -- 0 LOW to 3 IMMINENT
 
-local c = own(chat_id, token)
-if not c then return refuse('unknown_chat') end
-if c.state == 'ended' then return refuse('chat_ended', c.outcome) end
+local c = H.own(chat_id, token)
+if not c then return H.refuse('unknown_chat') end
+if c.state == 'ended' then return H.refuse('chat_ended', c.outcome) end
 if urgency > c.urgency then
   c.urgency = urgency
   c.version = c.version + 1
-  settle_chat(c)
-  tell('triaged', { chat = chat_id, urgency = urgency })
-  hunger(chat_id)
+  H.settle_chat(c)
+  H.tell('triaged', { chat = chat_id, urgency = urgency })
+  H.hunger(chat_id)
 end
-finish()
-return view(c, false)
+H.finish()
+return H.view(c, false)

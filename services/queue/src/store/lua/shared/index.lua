@@ -1,10 +1,10 @@
 -- Who stands where: lanes of waiting chats and classes of free responders, each with the groups ordered by their
 -- heads and one set of all members. Changes wait until somebody looks, so what comes and goes within one command
 -- never touches the sets.
-local LANES = { group = base .. 'lane:', heads = base .. 'lanes', all = base .. 'waiting' }
-local CLASSES = { group = base .. 'class:', heads = base .. 'classes', all = base .. 'idle' }
+H.LANES = { group = base .. 'lane:', heads = base .. 'lanes', all = base .. 'waiting' }
+H.CLASSES = { group = base .. 'class:', heads = base .. 'classes', all = base .. 'idle' }
 
-local function refresh_head(index, group)
+function H.refresh_head(index, group)
   local head = redis.call('ZRANGE', index.group .. group, 0, 0, 'WITHSCORES')
   if #head == 0 then
     redis.call('ZREM', index.heads, group)
@@ -13,7 +13,7 @@ local function refresh_head(index, group)
   end
 end
 
-local function note_move(index, member, from_group, from_score, to_group, to_score)
+function H.note_move(index, member, from_group, from_score, to_group, to_score)
   index.moves = index.moves or {}
   local move = index.moves[member]
   if not move then
@@ -24,7 +24,7 @@ local function note_move(index, member, from_group, from_score, to_group, to_sco
   move.to_group, move.to_score = to_group, to_score
 end
 
-local function apply_moves(index)
+function H.apply_moves(index)
   if not index.moves then return end
   local moves = index.moves
   index.moves = nil
@@ -33,26 +33,26 @@ local function apply_moves(index)
     if not same then
       if m.from_group ~= '' then
         redis.call('ZREM', index.group .. m.from_group, m.member)
-        if m.from_group ~= m.to_group then refresh_head(index, m.from_group) end
+        if m.from_group ~= m.to_group then H.refresh_head(index, m.from_group) end
         if m.to_group == '' then redis.call('ZREM', index.all, m.member) end
       end
       if m.to_group ~= '' then
         redis.call('ZADD', index.group .. m.to_group, m.to_score, m.member)
         redis.call('ZADD', index.all, m.to_score, m.member)
-        refresh_head(index, m.to_group)
+        H.refresh_head(index, m.to_group)
       end
     end
   end
 end
 
-local function size(index)
-  apply_moves(index)
+function H.size(index)
+  H.apply_moves(index)
   return redis.call('ZCARD', index.all)
 end
 
 -- Calls `visit(head score, group)` in order of the heads until it returns true.
-local function walk_heads(index, visit)
-  apply_moves(index)
+function H.walk_heads(index, visit)
+  H.apply_moves(index)
   local from = 0
   while true do
     local heads = redis.call('ZRANGE', index.heads, from, from + 15, 'WITHSCORES')
@@ -66,47 +66,47 @@ end
 
 -- Calls `visit(score, member)` for the first members of a group, to the search depth, until it returns true. The
 -- first one is nearly always enough, so it is read alone.
-local function walk_members(index, group, visit)
+function H.walk_members(index, group, visit)
   local key = index.group .. group
   local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
   if #first == 0 or visit(num(first[2]), first[1]) then return end
-  local rest = redis.call('ZRANGE', key, 1, SEARCH_DEPTH - 1, 'WITHSCORES')
+  local rest = redis.call('ZRANGE', key, 1, H.SEARCH_DEPTH - 1, 'WITHSCORES')
   for i = 1, #rest, 2 do
     if visit(num(rest[i + 1]), rest[i]) then return end
   end
 end
 
-local function is_imminent(score) return score < -(IMMINENT_OFFSET / 4) end
+function H.is_imminent(score) return score < -(H.IMMINENT_OFFSET / 4) end
 
 -- Where a chat belongs in the order of the line, or '' (domain/src/line.rs, `standing`).
-local function standing(c)
-  local wanted = c.urgency == IMMINENT and P.fan_out or 1
+function H.standing(c)
+  local wanted = c.urgency == H.IMMINENT and P.fan_out or 1
   local in_line = c.state == 'waiting' or c.state == 'offered'
   if not in_line or c.away == 1 or #c.offers >= wanted then return '', '' end
   local head_start = P.head_start[c.urgency + 1] + (c.returned == 1 and P.return_head_start or 0)
   local lane = str(P.weight[c.urgency + 1]) .. ':' .. c.steps[c.step + 1].signature
-  if c.urgency == IMMINENT then return lane, str(c.arrival - IMMINENT_OFFSET) end
+  if c.urgency == H.IMMINENT then return lane, str(c.arrival - H.IMMINENT_OFFSET) end
   return lane, str(c.arrival - head_start)
 end
 
-local function settle_chat(c)
-  local lane, score = standing(c)
+function H.settle_chat(c)
+  local lane, score = H.standing(c)
   if lane == c.lane and score == c.score then return end
-  note_move(LANES, c.member, c.lane, c.score, lane, score)
+  H.note_move(H.LANES, c.member, c.lane, c.score, lane, score)
   c.lane, c.score = lane, score
 end
 
-local function class_of(r)
-  return str(r.scarce) .. ':' .. str(free_of(r)) .. ':' .. str(r.capacity) .. ':' .. r.caps
+function H.class_of(r)
+  return str(r.scarce) .. ':' .. str(H.free_of(r)) .. ':' .. str(r.capacity) .. ':' .. r.caps
 end
-local function idle_score(r, rested) return r.scarce * 4398046511104 + rested end
+function H.idle_score(r, rested) return r.scarce * 4398046511104 + rested end
 
-local function settle_responder(r)
+function H.settle_responder(r)
   local class, rested = '', 0
-  if available(r) and free_of(r) > 0 then class, rested = class_of(r), r.rested end
+  if H.available(r) and H.free_of(r) > 0 then class, rested = H.class_of(r), r.rested end
   if class == r.class and rested == r.idle_rested then return end
-  local from = r.class ~= '' and str(idle_score(r, r.idle_rested)) or ''
-  local to = class ~= '' and str(idle_score(r, rested)) or ''
-  note_move(CLASSES, r.id, r.class, from, class, to)
+  local from = r.class ~= '' and str(H.idle_score(r, r.idle_rested)) or ''
+  local to = class ~= '' and str(H.idle_score(r, rested)) or ''
+  H.note_move(H.CLASSES, r.id, r.class, from, class, to)
   r.class, r.idle_rested = class, rested
 end

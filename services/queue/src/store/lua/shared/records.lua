@@ -1,16 +1,17 @@
 -- Chats and responders: read once, changed in memory, written at the end, only what changed. Fields that this
 -- version does not know are never touched.
-local CHAT_FIELDS = { 'state', 'urgency', 'arrival', 'seq', 'version', 'token', 'key', 'body', 'replays', 'attested',
+H.CHAT_FIELDS = { 'state', 'urgency', 'arrival', 'seq', 'version', 'token', 'key', 'body', 'replays', 'attested',
   'away', 'erased', 'steps', 'step', 'returned', 'asked', 'offers', 'offers_made', 'assigned', 'owner', 'owner_offer',
   'epoch', 'minted', 'since', 'engaged', 'outcome', 'ended_at', 'trace', 'lane', 'score' }
-local CHAT_NUMBERS = { 'urgency', 'arrival', 'seq', 'version', 'replays', 'attested', 'away', 'erased', 'step',
+H.CHAT_NUMBERS = { 'urgency', 'arrival', 'seq', 'version', 'replays', 'attested', 'away', 'erased', 'step',
   'returned', 'offers_made', 'assigned', 'owner_offer', 'epoch', 'minted', 'since', 'engaged', 'ended_at' }
-local RESPONDER_FIELDS = { 'session', 'linked', 'status', 'cooling', 'caps', 'scarce', 'capacity', 'holdings',
+H.RESPONDER_FIELDS = { 'session', 'linked', 'status', 'cooling', 'caps', 'scarce', 'capacity', 'holdings',
   'rested', 'version', 'class', 'idle_rested' }
-local RESPONDER_NUMBERS = { 'session', 'linked', 'cooling', 'scarce', 'capacity', 'rested', 'version', 'idle_rested' }
+H.RESPONDER_NUMBERS = { 'session', 'linked', 'cooling', 'scarce', 'capacity', 'rested', 'version', 'idle_rested' }
 
-local function split(text, names)
+function H.split(text, names)
   local list = {}
+  if text == '' then return list end
   for item in string.gmatch(text, '[^,]+') do
     local record, i = {}, 1
     for part in string.gmatch(item, '[^@]+') do
@@ -23,7 +24,7 @@ local function split(text, names)
   return list
 end
 
-local function join(list, names)
+function H.join(list, names)
   local items = {}
   for i, record in ipairs(list) do
     local parts = {}
@@ -36,11 +37,11 @@ local function join(list, names)
   return table.concat(items, ',')
 end
 
-local ASKED = { 'responder', 'at' }
-local OFFER = { 'number', 'responder' }
-local HOLDING = { 'kind', 'chat', 'weight' }
+H.ASKED = { 'responder', 'at' }
+H.OFFER = { 'number', 'responder' }
+H.HOLDING = { 'kind', 'chat', 'weight' }
 
-local function split_steps(text)
+function H.split_steps(text)
   local steps = {}
   for after, signature in string.gmatch(text, '(%d+)@([^;]+)') do
     steps[#steps + 1] = { after = num(after), signature = signature }
@@ -48,73 +49,75 @@ local function split_steps(text)
   return steps
 end
 
-local chats, responders = {}, {}
-local all_records = {}
+H.chats, H.responders = {}, {}
+H.all_records = {}
 
-local function load_record(kind, id, fields, numbers)
+function H.load_record(kind, id, fields, numbers)
   local key = base .. kind .. ':' .. id
   local values = redis.call('HMGET', key, unpack(fields))
   if not values[1] then return nil end
-  local record = { id = id, record_key = key, raw = {} }
+  local record, raw = { id = id, record_key = key, fields = fields, blobs = {} }, {}
   for i, field in ipairs(fields) do
-    record.raw[field] = values[i] or ''
-    record[field] = values[i] or ''
+    local value = values[i] or ''
+    raw[field], record[field] = value, value
   end
-  for _, field in ipairs(numbers) do record[field] = num(record[field]) end
-  all_records[#all_records + 1] = record
+  for _, field in ipairs(numbers) do
+    local value = num(record[field])
+    raw[field], record[field] = value, value
+  end
+  record.raw = raw
+  H.all_records[#H.all_records + 1] = record
   return record
 end
 
-local function chat(id)
-  if chats[id] == nil then
-    local c = load_record('chat', id, CHAT_FIELDS, CHAT_NUMBERS)
+function H.chat(id)
+  if H.chats[id] == nil then
+    local c = H.load_record('chat', id, H.CHAT_FIELDS, H.CHAT_NUMBERS)
     if c then
-      c.fields, c.blobs = CHAT_FIELDS, {}
-      c.steps = split_steps(c.steps)
-      c.asked = split(c.asked, ASKED)
-      c.offers = split(c.offers, OFFER)
+      c.steps = H.split_steps(c.steps)
+      c.asked = H.split(c.asked, H.ASKED)
+      c.offers = H.split(c.offers, H.OFFER)
       c.member = string.format('%016.0f', c.seq) .. ':' .. id
     end
-    chats[id] = c or false
+    H.chats[id] = c or false
   end
-  return chats[id] or nil
+  return H.chats[id] or nil
 end
 
-local function responder(id)
-  if responders[id] == nil then
-    local r = load_record('responder', id, RESPONDER_FIELDS, RESPONDER_NUMBERS)
+function H.responder(id)
+  if H.responders[id] == nil then
+    local r = H.load_record('responder', id, H.RESPONDER_FIELDS, H.RESPONDER_NUMBERS)
     if r then
-      r.fields, r.blobs = RESPONDER_FIELDS, {}
-      r.holdings = split(r.holdings, HOLDING)
+      r.holdings = H.split(r.holdings, H.HOLDING)
     end
-    responders[id] = r or false
+    H.responders[id] = r or false
   end
-  return responders[id] or nil
+  return H.responders[id] or nil
 end
 
-local function encode(record, field)
-  local value = record[field]
-  if type(value) == 'number' then return str(value) end
-  if type(value) ~= 'table' then return value end
-  if field == 'asked' then return join(value, ASKED) end
-  if field == 'offers' then return join(value, OFFER) end
-  if field == 'holdings' then return join(value, HOLDING) end
+-- The lists of a record as text; the rest is stored as it is.
+function H.list_text(record, field)
+  local list = record[field]
+  if field == 'asked' then return H.join(list, H.ASKED) end
+  if field == 'offers' then return H.join(list, H.OFFER) end
+  if field == 'holdings' then return H.join(list, H.HOLDING) end
   local steps = {}
-  for i, step in ipairs(value) do steps[i] = str(step.after) .. '@' .. step.signature end
+  for i, step in ipairs(list) do steps[i] = str(step.after) .. '@' .. step.signature end
   return table.concat(steps, ';')
 end
 
-local function flush_records()
-  for _, record in ipairs(all_records) do
+function H.flush_records()
+  for _, record in ipairs(H.all_records) do
     if record.gone then
       redis.call('DEL', record.record_key)
     else
       local changes = {}
       for _, field in ipairs(record.fields) do
-        local text = encode(record, field)
-        if text ~= record.raw[field] then
+        local value = record[field]
+        if type(value) == 'table' then value = H.list_text(record, field) end
+        if value ~= record.raw[field] then
           changes[#changes + 1] = field
-          changes[#changes + 1] = text
+          changes[#changes + 1] = type(value) == 'number' and str(value) or value
         end
       end
       for field, text in pairs(record.blobs) do
@@ -126,22 +129,49 @@ local function flush_records()
   end
 end
 
-local function load_of(r)
+function H.load_of(r)
   local sum = 0
   for _, h in ipairs(r.holdings) do sum = sum + h.weight end
   return sum
 end
-local function free_of(r) return math.max(r.capacity - load_of(r), 0) end
-local function available(r) return r.status == 'ready' and r.linked == 1 and r.cooling == 0 end
-local function holding_of(r, chat_id)
+function H.free_of(r) return math.max(r.capacity - H.load_of(r), 0) end
+function H.available(r) return r.status == 'ready' and r.linked == 1 and r.cooling == 0 end
+function H.holding_of(r, chat_id)
   for _, h in ipairs(r.holdings) do
     if h.chat == chat_id then return h end
   end
   return nil
 end
-local function offer_to(c, responder_id)
+function H.offer_to(c, responder_id)
   for _, o in ipairs(c.offers) do
     if o.responder == responder_id then return o end
   end
   return nil
+end
+
+function H.flush()
+  H.flush_records()
+  H.flush_timers()
+  H.flush_events()
+  H.flush_line()
+end
+
+-- The responder, or nil and the refusal.
+function H.check_session(id, session)
+  local r = H.responder(id)
+  if not r or r.status == 'offline' then return nil, 'not_signed_in' end
+  if r.session ~= session or r.linked == 0 then return nil, 'stale_session' end
+  return r
+end
+
+-- The chat if the assignment is this responder's, by its newest fence; nil otherwise.
+function H.check_fence(id, chat_id, epoch, minted)
+  local c = H.chat(chat_id)
+  local theirs = c and c.owner == id and c.epoch == epoch and c.minted == minted
+  return theirs and c or nil
+end
+
+-- The answer to a responder; after `finish` or `flush`.
+function H.responder_view(r)
+  return H.reply(table.concat({ r.id, str(r.session), r.status, str(r.cooling), str(r.version), str(now) }, ' '))
 end
