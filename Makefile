@@ -14,6 +14,7 @@ run: ## the line on this machine, nothing installed, until Ctrl-C
 	cargo run --locked -p holdfast -- up $(ARGS)
 
 demo: ## a busy evening in about a minute, with a report
+	tests/tools/setup store
 	cargo build --locked -p holdfast-intake -p holdfast-queue -p holdfast-dispatch -p holdfast
 	cargo run --locked -p holdfast -- demo $(ARGS)
 
@@ -23,7 +24,7 @@ test: ## everything a change must pass, beside lint
 
 test-long: ## the same with the slow tests and many more random cases
 	tests/tools/setup test
-	PROPTEST_CASES=$${PROPTEST_CASES:-4096} cargo test --workspace --locked --no-fail-fast $(ARGS) -- --include-ignored
+	HOLDFAST_HISTORIES=$${HOLDFAST_HISTORIES:-50000} cargo test --workspace --locked --no-fail-fast $(ARGS) -- --include-ignored
 
 lint: ## format, clippy, docs, contract, dependencies, deployment files
 	tests/tools/setup lint

@@ -1,3 +1,10 @@
 //! The harness that the suites share: real servers on sockets of their own, stopped by pid when dropped.
 
+pub mod collector;
+pub mod http;
+pub mod in_process;
+pub mod inbox;
+pub mod people;
+pub mod processes;
+pub mod redis_cluster;
 pub mod redis_server;

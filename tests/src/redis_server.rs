@@ -15,6 +15,7 @@ pub struct RedisServer {
     child: Child,
     dir: TempDir,
     url: String,
+    args: Vec<String>,
 }
 
 /// The server program: `$HOLDFAST_REDIS_SERVER`, else what `make test` set up, else the first one on PATH.
@@ -30,7 +31,9 @@ pub fn program() -> PathBuf {
     std::env::split_paths(&path)
         .flat_map(|dir| [dir.join("redis-server"), dir.join("valkey-server")])
         .find(|p| p.exists())
-        .expect("no redis-server >= 7 found: run `make tools`, or name one in HOLDFAST_REDIS_SERVER")
+        .expect(
+            "no redis-server >= 7 found: run `make tools`, or name one in HOLDFAST_REDIS_SERVER",
+        )
 }
 
 impl RedisServer {
@@ -38,28 +41,65 @@ impl RedisServer {
     pub fn start(settings: &[&str]) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
         let socket = dir.path().join("redis.sock");
-        let mut args = vec!["--port", "0", "--unixsocket", socket.to_str().expect("a path in UTF-8")];
+        let mut args = vec![
+            "--port",
+            "0",
+            "--unixsocket",
+            socket.to_str().expect("a path in UTF-8"),
+        ];
         args.extend(["--save", "", "--maxmemory-policy", "noeviction"]);
         args.extend(settings);
         let child = spawn(&args, dir.path());
         let url = format!("redis+unix://{}", socket.display());
-        Self { child, dir, url }
+        let args = owned(&args);
+        Self { child, dir, url, args }
     }
 
     /// Starts a node on a free port of loopback.
     pub fn start_on_port(settings: &[&str]) -> Self {
+        Self::start_at(free_port(), settings)
+    }
+
+    /// Starts a node on this port of loopback.
+    pub fn start_at(port: u16, settings: &[&str]) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
-        let port = free_port();
         let port_text = port.to_string();
         let mut args = vec!["--port", port_text.as_str(), "--bind", "127.0.0.1", "--save", ""];
         args.extend(settings);
         let child = spawn(&args, dir.path());
-        Self { child, dir, url: format!("redis://127.0.0.1:{port}") }
+        let args = owned(&args);
+        Self { child, dir, url: format!("redis://127.0.0.1:{port}"), args }
+    }
+
+    /// Kills it, as a crash would. What it has written stays.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("a server that can be killed");
+        self.child.wait().expect("its end");
+    }
+
+    /// Starts it again where it was, with what it had written.
+    pub fn start_again(&mut self) {
+        let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
+        self.child = spawn(&args, self.dir.path());
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Where it is, for clients.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Its port, for one that was started on a port.
+    pub fn port(&self) -> u16 {
+        self.url
+            .rsplit(':')
+            .next()
+            .and_then(|p| p.parse().ok())
+            .expect("a port")
     }
 
     /// Its directory.
@@ -70,7 +110,10 @@ impl RedisServer {
     /// A connection for looking at it from outside.
     pub async fn connection(&self) -> redis::aio::MultiplexedConnection {
         let client = redis::Client::open(self.url.as_str()).expect("an address");
-        client.get_multiplexed_async_connection().await.expect("a connection")
+        client
+            .get_multiplexed_async_connection()
+            .await
+            .expect("a connection")
     }
 }
 
@@ -79,6 +122,10 @@ impl Drop for RedisServer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn owned(args: &[&str]) -> Vec<String> {
+    args.iter().map(|arg| (*arg).to_owned()).collect()
 }
 
 /// A port of loopback that was free a moment ago, low enough that the cluster bus port above it exists.

@@ -7,7 +7,7 @@ use crate::command::{Applied, Command, Reply, Request};
 use crate::event::Reason;
 use crate::ids::{ChatId, DigestHex, ResponderId};
 use crate::line::{Line, Snapshot};
-use crate::policy::{Numbers, Policy, Tag};
+use crate::policy::{Numbers, Policy, Tag, TagLevel};
 use crate::priority::Urgency;
 use crate::responder::{HoldingKind, Responder, Status};
 use proptest::prelude::*;
@@ -169,7 +169,7 @@ pub fn policy(which: u8) -> Policy {
     let numbers = Numbers {
         head_start_ms: [0, 2_000, 5_000],
         return_head_start_ms: 3_000,
-        weight: if which % 2 == 0 { [1, 1, 1, 2] } else { [1, 1, 2, 3] },
+        weight: if which.is_multiple_of(2) { [1, 1, 1, 2] } else { [1, 1, 2, 3] },
         fan_out: 1 + u32::from(which % 3),
         reserve: u32::from(which % 4 == 3),
         max_waiting: if which % 5 == 4 { 3 } else { 100 },
@@ -181,7 +181,7 @@ pub fn policy(which: u8) -> Policy {
         reconnect_grace_ms: 1_000,
         away_after_ms: 2_500,
         abandon_after_ms: 3_000,
-        wrap_up_ms: if which % 3 == 0 { [0; 4] } else { [500, 700, 900, 1_500] },
+        wrap_up_ms: if which.is_multiple_of(3) { [0; 4] } else { [500, 700, 900, 1_500] },
         cool_down_ms: [0, 0, 800, 1_600],
         strain_percent: [0, 25, 100, 250],
         anyone_after_ms: 2_000,
@@ -221,7 +221,7 @@ fn tags(which: u8) -> Vec<(&'static str, u32)> {
 }
 
 fn ladder(policy: &Policy, which: u8) -> Vec<Step> {
-    let rungs: Vec<(u64, Vec<Vec<(&str, u32)>>)> = match which {
+    let rungs: Vec<(u64, Vec<Vec<TagLevel<'_>>>)> = match which {
         0 => vec![],
         1 => vec![(0, vec![vec![("lang:en", 1)]])],
         2 => vec![(0, vec![vec![("lang:es", 1), ("skill:minors", 2)]]), (1_500, vec![vec![("lang:es", 1)]])],
@@ -354,13 +354,12 @@ impl Player {
     }
 
     fn request(&mut self, urgency: u8, need: u8, attested: bool, again: Option<(u16, bool)>) -> Command {
-        if let Some((pick, changed)) = again {
-            if let Some(mut request) = pick_from(&self.requests, pick).cloned() {
-                if changed {
-                    request.body = digest("c", 0);
-                }
-                return Command::Request(Box::new(request));
+        let made = again.and_then(|(pick, changed)| Some((pick_from(&self.requests, pick).cloned()?, changed)));
+        if let Some((mut request, changed)) = made {
+            if changed {
+                request.body = digest("c", 0);
             }
+            return Command::Request(Box::new(request));
         }
         let n = u64::try_from(self.requests.len()).unwrap_or(0);
         let policy = self.state().policy.clone().unwrap_or_else(|| policy(0));
@@ -373,8 +372,12 @@ impl Player {
             steps: ladder(&policy, need),
             revision: if need == 4 && urgency == 0 && attested { 99 } else { policy.revision },
             attested,
-            handoff: if need % 2 == 0 { vec![0, 10, 13, 255, urgency] } else { Vec::new() },
-            trace: if need == 1 { "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned() } else { String::new() },
+            handoff: if need.is_multiple_of(2) { vec![0, 10, 13, 255, urgency] } else { Vec::new() },
+            trace: if need == 1 {
+                "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()
+            } else {
+                String::new()
+            },
         };
         self.requests.push(request.clone());
         Command::Request(Box::new(request))
@@ -391,11 +394,9 @@ impl Player {
             (Aim::True | Aim::Stale | Aim::Wild, _) => token(u64::MAX),
         };
         match does {
-            VisitorDoes::Triage(rank) => Command::Triage {
-                chat,
-                token,
-                urgency: Urgency::from_rank(usize::from(rank)).unwrap_or_default(),
-            },
+            VisitorDoes::Triage(rank) => {
+                Command::Triage { chat, token, urgency: Urgency::from_rank(usize::from(rank)).unwrap_or_default() }
+            }
             VisitorDoes::Beat => Command::Beat { chat, token },
             VisitorDoes::Leave(fallback) => Command::Leave { chat, token, fallback },
             VisitorDoes::Resume => Command::Resume { chat, token },
@@ -424,14 +425,14 @@ impl Player {
             .collect();
         let any: Vec<(&Responder, &ChatId)> =
             state.responders.values().flat_map(|r| state.chats.keys().map(move |c| (r, c))).collect();
-        if held.is_empty() && aim == Aim::True && pick % 4 != 0 {
+        if held.is_empty() && aim == Aim::True && !pick.is_multiple_of(4) {
             return self.visitor(VisitorDoes::Beat, pick, Aim::True);
         }
         let chosen = pick_from(&held, pick).or_else(|| pick_from(&any, pick));
         let Some((holder, chat)) = chosen.map(|(r, c)| (*r, (*c).clone())) else {
             return Command::Tick { by: digest("t", 0), limit: 100 };
         };
-        let session = if aim == Aim::Stale && pick % 2 == 0 { holder.session - 1 } else { holder.session };
+        let session = if aim == Aim::Stale && pick.is_multiple_of(2) { holder.session - 1 } else { holder.session };
         let stale = u32::from(aim == Aim::Stale);
         let known = state.chats.get(&chat);
         let number = known.map_or(1, |c| c.offer_to(&holder.id).map_or(c.offers_made, |o| o.number)) + stale;
@@ -487,11 +488,11 @@ impl Player {
         let leaving = all.values().find(|r| r.status == Status::Leaving);
         let unwilling = all.values().find(|r| matches!(r.status, Status::OnBreak | Status::NotResponding));
         let busy = all.values().find(|r| r.linked && r.holdings.iter().any(|h| h.kind != HoldingKind::Offer));
-        let chosen = match does {
-            PresenceDoes::SetStatus(4) => busy,
-            _ if who % 3 == 0 => leaving,
-            _ if who % 3 == 1 => unwilling,
-            _ => None,
+        let chosen = match (does, who % 3) {
+            (PresenceDoes::SetStatus(4), _) => busy,
+            (_, 0) => leaving,
+            (_, 1) => unwilling,
+            (_, _) => None,
         };
         chosen.map_or_else(|| named(&format!("vol-{who}")), |r| r.id.clone())
     }

@@ -168,11 +168,15 @@ fn one_chat_per_request(line: &Snapshot) -> Result<(), String> {
 }
 
 fn nobody_waits_needlessly(line: &Snapshot) -> Result<(), String> {
-    let Some(policy) = &line.policy else { return Ok(()) };
+    let Some(policy) = &line.policy else {
+        return Ok(());
+    };
     let reserved = usize::try_from(policy.numbers.reserve).unwrap_or(usize::MAX);
     let held_back = reserved > 0 && line.classes.len() <= reserved;
     for chat in line.chats.values() {
-        let Some(standing) = &chat.standing else { continue };
+        let Some(standing) = &chat.standing else {
+            continue;
+        };
         if held_back && !is_imminent(standing.score) {
             continue;
         }
@@ -180,7 +184,8 @@ fn nobody_waits_needlessly(line: &Snapshot) -> Result<(), String> {
         let deep = line.lanes.members(&standing.lane).take(SEARCH_DEPTH).all(|(_, m)| m != member);
         for responder in line.responders.values().filter(|r| r.idle.is_some()) {
             let asked = chat.asked.iter().any(|a| a.responder == responder.id);
-            let may = !asked && chat.offer_to(&responder.id).is_none() && may_serve(chat, &standing.lane, responder);
+            let may =
+                !asked && chat.offer_to(&responder.id).is_none() && may_serve(chat, &standing.lane, responder);
             ensure(!may || deep, || format!("{} waits although {} is free", chat.id, responder.id))?;
         }
     }
@@ -194,7 +199,9 @@ fn may_serve(chat: &Chat, lane: &str, responder: &Responder) -> bool {
 }
 
 fn order_is_right(line: &Snapshot) -> Result<(), String> {
-    let Some(policy) = &line.policy else { return Ok(()) };
+    let Some(policy) = &line.policy else {
+        return Ok(());
+    };
     for chat in line.chats.values() {
         let expected = standing(chat, &policy.numbers);
         ensure(chat.standing == expected, || format!("{} stands in the wrong place", chat.id))?;

@@ -302,8 +302,12 @@ impl Line {
     /// Moves a chat along the table of [`next`] and the ledger with it. A move that the table does not know is not
     /// made: callers have checked, and a test of the whole table proves it.
     fn happen(&mut self, id: &ChatId, happening: Happening) {
-        let Some(chat) = self.state.chats.get_mut(id) else { return };
-        let Some(to) = next(chat.state, happening) else { return };
+        let Some(chat) = self.state.chats.get_mut(id) else {
+            return;
+        };
+        let Some(to) = next(chat.state, happening) else {
+            return;
+        };
         let from = (chat.state, chat.ended.map(|e| e.0));
         chat.state = to;
         chat.ended = match happening {
@@ -326,7 +330,9 @@ impl Line {
     /// Puts a chat where it belongs in the order of the line, or takes it out.
     fn settle_chat(&mut self, id: &ChatId) {
         let numbers = self.numbers();
-        let Some(chat) = self.state.chats.get_mut(id) else { return };
+        let Some(chat) = self.state.chats.get_mut(id) else {
+            return;
+        };
         let standing = standing(chat, &numbers);
         if standing == chat.standing {
             return;
@@ -343,7 +349,9 @@ impl Line {
 
     /// Puts a responder where they belong among those who are free, or takes them out.
     fn settle_responder(&mut self, id: &ResponderId) {
-        let Some(responder) = self.state.responders.get_mut(id) else { return };
+        let Some(responder) = self.state.responders.get_mut(id) else {
+            return;
+        };
         let idle = (responder.available() && responder.free() > 0)
             .then(|| Idle { class: responder.class(), rested_ms: responder.rested_ms });
         if idle == responder.idle {
@@ -427,7 +435,9 @@ impl Line {
             (c.owner.clone(), c.urgency)
         });
         self.settle_chat(id);
-        let Some((owner, urgency)) = ended else { return };
+        let Some((owner, urgency)) = ended else {
+            return;
+        };
         self.tell(
             EventKind::Ended,
             About {

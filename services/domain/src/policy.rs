@@ -196,7 +196,10 @@ impl Policy {
             bits += usize::from(tag.levels);
         }
         if bits > MAX_CAPABILITY_BITS {
-            return wrong("tags", format!("the levels of all tags add up to {bits}, at most {MAX_CAPABILITY_BITS}"));
+            return wrong(
+                "tags",
+                format!("the levels of all tags add up to {bits}, at most {MAX_CAPABILITY_BITS}"),
+            );
         }
         Ok(())
     }
@@ -222,7 +225,7 @@ impl Policy {
         let mut mask = Mask::default();
         for (i, (name, level)) in tags.iter().enumerate() {
             let Some((first, tag)) = self.find(name) else {
-                return wrong(format!("{field}[{i}].tag"), "no such tag in this helpline's policy");
+                return wrong(format!("{field}[{i}].name"), "no such tag in this helpline's policy");
             };
             if *level > u32::from(tag.levels) {
                 return wrong(format!("{field}[{i}].level"), format!("at most {} for this tag", tag.levels));
@@ -377,4 +380,3 @@ impl Numbers {
         values.get(urgency.rank()).copied().unwrap_or_default()
     }
 }
-

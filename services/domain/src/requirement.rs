@@ -41,7 +41,7 @@ impl Mask {
     /// Reads [`Self::to_hex`] back.
     #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
-        if !text.is_ascii() || text.len() % 8 != 0 || text.len() / 8 > WORDS {
+        if !text.is_ascii() || !text.len().is_multiple_of(8) || text.len() / 8 > WORDS {
             return None;
         }
         let mut mask = Self::default();
@@ -92,11 +92,8 @@ impl Requirement {
     /// The alternatives in hexadecimal, joined by commas; "-" stands for the empty one.
     #[must_use]
     pub fn signature(&self) -> String {
-        let words: Vec<String> = self
-            .0
-            .iter()
-            .map(|m| if *m == Mask::default() { "-".to_owned() } else { m.to_hex() })
-            .collect();
+        let words: Vec<String> =
+            self.0.iter().map(|m| if *m == Mask::default() { "-".to_owned() } else { m.to_hex() }).collect();
         words.join(",")
     }
 

@@ -1,3 +1,241 @@
-//! The keeper of the line.
+//! The keeper of the line: the only service that touches its store.
+//!
+//! ```text
+//! service ─┬─ attach ── outbox     one stream for each replica that speaks for visitors or responders
+//!          ├─ events               what happened, for whoever comes back with a cursor
+//!          └─ desk ── policies     commands to the store, under the helpline's policy
+//! ticker ──── desk                 what time alone does
+//! metrics                          what operators see
+//! convert, error                   between the contract and the rules
+//! store                            where lines are kept
+//! ```
 
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use holdfast_domain::{HelplineId, IdError, Policy, ResponderId, ids::DigestHex};
+use holdfast_proto::v1::{FILE_DESCRIPTOR_SET, queue_service_server::QueueServiceServer};
+use holdfast_runtime::{
+    AdminServer, Context, Stop, TaskSet, clock,
+    config::{ConfigError, read_secret},
+    server::{self, ServeError},
+    shutdown::TaskError,
+};
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tracing::info;
+use uuid::Uuid;
+
+mod attach;
+pub mod config;
+mod convert;
+mod desk;
+mod error;
+mod events;
+mod metrics;
+mod outbox;
+mod policies;
+mod service;
 pub mod store;
+mod ticker;
+
+pub use config::{Config, StoreConfig, StoreKind};
+pub use error::Reason;
+pub use policies::{DEMO, PolicyFault};
+
+use desk::Desk;
+use metrics::Metrics;
+use service::Service;
+use store::redis::{RedisSettings, RedisStore};
+use store::{Store, StoreError, memory::MemoryStore};
+use ticker::Ticker;
+
+/// How long background tasks may take to end once nothing is served any more.
+const LAST_TASKS: Duration = Duration::from_secs(2);
+
+/// The sockets, opened by whoever runs the service.
+#[derive(Debug)]
+pub struct Bound {
+    /// For gRPC.
+    pub grpc: TcpListener,
+    /// For `/livez`, `/readyz` and `/metrics`; none where somebody else serves them.
+    pub admin: Option<TcpListener>,
+}
+
+/// Why the service cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Nobody said that going without authentication is meant.
+    #[error(
+        "security.insecure_no_authentication is false, and authentication between services is not built yet: \
+         set it to true only where nobody else can reach the port"
+    )]
+    NoAuthentication,
+    /// A secret cannot be read.
+    #[error(transparent)]
+    Secret(#[from] ConfigError),
+    /// The store cannot be opened.
+    #[error("store: {0}")]
+    Store(#[from] StoreError),
+    /// A policy cannot be read or put in force.
+    #[error(transparent)]
+    Policy(#[from] PolicyFault),
+    /// It cannot serve.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// A background task is gone.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// This replica cannot be named.
+    #[error("telemetry.service_instance: {0}")]
+    Name(#[from] IdError),
+}
+
+/// Checks what can be checked without opening anything: the settings together, and the policies that they name.
+///
+/// # Errors
+/// One line for what would keep the service from starting.
+pub fn check(config: &Config) -> Result<(), RunError> {
+    check_security(config)?;
+    policies::read(&config.policy, &config.store)?;
+    Ok(())
+}
+
+/// Runs the service with the store that its settings name, until the context says stop.
+///
+/// # Errors
+/// One line for what cannot be opened, read or put in force.
+pub async fn run(config: Config, bound: Bound, context: &Context) -> Result<(), RunError> {
+    check_security(&config)?;
+    let store = open_store(&config.store).await?;
+    run_with_store(config, store, bound, context).await
+}
+
+/// Opens the store that the settings name.
+///
+/// # Errors
+/// When it cannot be reached or does not keep what a line needs.
+pub async fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, RunError> {
+    match config.kind {
+        StoreKind::Memory => {
+            let run = Uuid::new_v4();
+            let (node, ..) = run.as_fields();
+            Ok(Arc::new(MemoryStore::new(Box::new(clock::wall_ms), node, run.simple().to_string())))
+        }
+        StoreKind::Redis => {
+            let file = &config.redis_password_file;
+            let password =
+                if file.as_os_str().is_empty() { None } else { Some(read_secret(file)?.expose().to_owned()) };
+            let settings = RedisSettings {
+                urls: config.redis_urls.clone(),
+                cluster: config.cluster,
+                password,
+                response_timeout: Duration::from_millis(config.response_timeout_ms),
+                connect_timeout: Duration::from_millis(config.connect_timeout_ms),
+            };
+            Ok(Arc::new(RedisStore::connect(&settings).await?))
+        }
+    }
+}
+
+/// Runs the service on a store that is open already, until the context says stop.
+///
+/// # Errors
+/// One line for what cannot be read, put in force or served.
+pub async fn run_with_store(
+    config: Config,
+    store: Arc<dyn Store>,
+    bound: Bound,
+    context: &Context,
+) -> Result<(), RunError> {
+    check_security(&config)?;
+    context.readiness.set("queue", false);
+    let wanted = Arc::new(policies::read(&config.policy, &config.store)?);
+    for (helpline, policy) in wanted.iter() {
+        policies::install(&*store, helpline, policy).await?;
+    }
+    let metrics = Metrics::new(&context.telemetry.meter("holdfast-queue"));
+    let desk = Arc::new(Desk::new(store, metrics));
+    let replica = Replica::new(&config.telemetry.service_instance)?;
+    let tasks = TaskSet::new(context.stop.clone());
+    let done = CancellationToken::new();
+    spawn_background(&tasks, &config, &desk, &wanted, replica.digest, &done);
+    let admin_stop = context.stop.child();
+    if let Some(listener) = bound.admin {
+        let admin = AdminServer::new(context.readiness.clone(), context.telemetry.registry());
+        tasks.spawn("admin", admin.serve(listener, admin_stop.clone()));
+    }
+    info!(replica = replica.name, helplines = wanted.len(), "the line is open");
+    context.readiness.set("queue", true);
+    let served = serve(&config, desk, replica.name, bound.grpc, context).await;
+    end(&tasks, &context.stop, &admin_stop, &done).await?;
+    served
+}
+
+fn check_security(config: &Config) -> Result<(), RunError> {
+    if config.security.insecure_no_authentication { Ok(()) } else { Err(RunError::NoAuthentication) }
+}
+
+/// What works beside the calls. It goes on through the drain: chats in the line do not wait for a restart.
+fn spawn_background(
+    tasks: &TaskSet,
+    config: &Config,
+    desk: &Arc<Desk>,
+    wanted: &Arc<BTreeMap<HelplineId, Policy>>,
+    by: DigestHex,
+    done: &CancellationToken,
+) {
+    let helplines = wanted.keys().cloned();
+    let ticker = Ticker::new(Arc::clone(desk), config.ticker.clone(), by, helplines, done.clone());
+    tasks.spawn("ticker", Arc::new(ticker).run());
+    let every = Duration::from_millis(config.gauges.interval_ms);
+    tasks.spawn("gauges", metrics::measure(Arc::clone(desk), Arc::clone(wanted), every, done.clone()));
+}
+
+async fn serve(
+    config: &Config,
+    desk: Arc<Desk>,
+    replica: String,
+    listener: TcpListener,
+    context: &Context,
+) -> Result<(), RunError> {
+    let service = Service::new(desk, config.attach.clone(), config.events.clone(), context.stop.clone(), replica);
+    let service = QueueServiceServer::new(service)
+        .max_decoding_message_size(config.server.max_decoding_bytes)
+        .max_encoding_message_size(config.server.max_encoding_bytes);
+    let mut routes = Routes::builder();
+    let health = server::standard_services(&mut routes, &config.server, &[FILE_DESCRIPTOR_SET])?;
+    routes.add_service(service);
+    health.serving::<QueueServiceServer<Service>>().await;
+    let (stop, readiness) = (context.stop.clone(), context.readiness.clone());
+    Ok(server::serve(listener, routes.routes(), &config.server, stop, health, readiness).await?)
+}
+
+async fn end(tasks: &TaskSet, stop: &Stop, admin: &Stop, done: &CancellationToken) -> Result<(), TaskError> {
+    // A service that cannot serve has ended, whoever asked for it.
+    stop.trigger();
+    done.cancel();
+    admin.stop_now();
+    tasks.join(LAST_TASKS).await
+}
+
+/// This replica, as others see it.
+struct Replica {
+    name: String,
+    /// Unique to this run, so that two replicas of one name do not both tick.
+    digest: DigestHex,
+}
+
+impl Replica {
+    fn new(instance: &str) -> Result<Self, IdError> {
+        let run = Uuid::new_v4().simple().to_string();
+        let host = std::env::var("HOSTNAME").unwrap_or_default();
+        let named = if instance.is_empty() { host } else { instance.to_owned() };
+        // A name that others could not write down is replaced.
+        let name = ResponderId::parse(&named).map_or_else(|_| run.clone(), |name| name.to_string());
+        let digest = Sha256::digest(format!("{name}/{run}"));
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { name, digest: DigestHex::parse(&hex)? })
+    }
+}

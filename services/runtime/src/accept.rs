@@ -71,16 +71,9 @@ impl From<&ServerConfig> for Limits {
 
 /// Serves `service` on every connection until `closing`; then the socket is closed, peers are told, and it returns
 /// when the last connection has ended. When dropped, it cuts what is left.
-pub(crate) async fn accept<S, B>(
-    listener: TcpListener,
-    service: S,
-    limits: Limits,
-    closing: &CancellationToken,
-) where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
-        + Clone
-        + Send
-        + 'static,
+pub(crate) async fn accept<S, B>(listener: TcpListener, service: S, limits: Limits, closing: &CancellationToken)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
     B: http_body::Body + Send + 'static,
     B::Data: Send,
@@ -143,10 +136,7 @@ async fn connection<S, B>(
     limits: Limits,
     closing: CancellationToken,
 ) where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
-        + Clone
-        + Send
-        + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
     B: http_body::Body + Send + 'static,
     B::Data: Send,
@@ -162,8 +152,7 @@ async fn connection<S, B>(
         noted.store(true, Ordering::Relaxed);
         request
     });
-    let mut connection =
-        pin!(http.serve_connection(TokioIo::new(socket), TowerToHyperService::new(service)));
+    let mut connection = pin!(http.serve_connection(TokioIo::new(socket), TowerToHyperService::new(service)));
     let old = tokio::select! {
         _ended = connection.as_mut() => return,
         () = closing.cancelled() => false,

@@ -66,10 +66,7 @@ impl Readiness {
         let state = self.state();
         let draining = state.draining.then(|| "draining".to_owned());
         let unready = state.components.iter().filter(|(_, ready)| !**ready);
-        draining
-            .into_iter()
-            .chain(unready.map(|(name, _)| format!("{name}: not ready")))
-            .collect()
+        draining.into_iter().chain(unready.map(|(name, _)| format!("{name}: not ready"))).collect()
     }
 
     fn state(&self) -> MutexGuard<'_, Reports> {
@@ -88,10 +85,7 @@ impl AdminServer {
     /// Reports `readiness`, and the metrics of `registry`.
     #[must_use]
     pub fn new(readiness: Readiness, registry: Registry) -> Self {
-        Self {
-            readiness,
-            registry,
-        }
+        Self { readiness, registry }
     }
 
     /// Serves until [`Stop::stopping`]: whoever asks during the drain is told about it.

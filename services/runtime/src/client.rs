@@ -38,13 +38,10 @@ pub fn channel(uri: &str, config: &ClientConfig) -> Result<Channel, ClientError>
 }
 
 fn endpoint(uri: &str, config: &ClientConfig) -> Result<Endpoint, ClientError> {
-    let refuse = || ClientError::Address {
-        uri: uri.to_owned(),
-    };
+    let refuse = || ClientError::Address { uri: uri.to_owned() };
     let endpoint = Endpoint::from_shared(uri.to_owned()).map_err(|_| refuse())?;
     let scheme = endpoint.uri().scheme_str();
-    if !matches!(scheme, Some("http" | "https")) || endpoint.uri().host().is_none_or(str::is_empty)
-    {
+    if !matches!(scheme, Some("http" | "https")) || endpoint.uri().host().is_none_or(str::is_empty) {
         return Err(refuse());
     }
     Ok(endpoint
@@ -74,11 +71,7 @@ pub fn is_retryable(status: &Status) -> bool {
 
 fn is_broken_connection(status: &Status) -> bool {
     let message = status.message();
-    let said = [
-        "h2 protocol error",
-        "transport error",
-        "error reading a body from connection",
-    ];
+    let said = ["h2 protocol error", "transport error", "error reading a body from connection"];
     said.iter().any(|s| message.starts_with(s)) || has_transport_cause(status)
 }
 
@@ -106,12 +99,7 @@ impl Backoff {
     /// At most `attempts` waits; the n-th (from 0) is random between zero and the smaller of `base`·2ⁿ and `cap`.
     #[must_use]
     pub fn new(base: Duration, cap: Duration, attempts: u32) -> Self {
-        Self {
-            base,
-            cap,
-            attempts,
-            taken: 0,
-        }
+        Self { base, cap, attempts, taken: 0 }
     }
 
     /// How long to wait before the next attempt; `None` when it is time to give up.
@@ -144,14 +132,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_without_scheme_or_host_is_refused() {
-        for uri in [
-            "",
-            "queue:50052",
-            "/path",
-            "ftp://queue",
-            "127.0.0.1:1",
-            "http://",
-        ] {
+        for uri in ["", "queue:50052", "/path", "ftp://queue", "127.0.0.1:1", "http://"] {
             assert!(channel(uri, &CONFIG).is_err(), "{uri}");
         }
         assert!(channel("http://queue:50052", &CONFIG).is_ok());

@@ -7,9 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// It may jump in both directions. A clock set before 1970 reads as 0.
 #[must_use]
 pub fn wall_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -101,10 +101,7 @@ fn load_with<T: DeserializeOwned>(
 }
 
 fn unreadable(path: &Path, source: io::Error) -> ConfigError {
-    ConfigError::Unreadable {
-        path: path.to_owned(),
-        source,
-    }
+    ConfigError::Unreadable { path: path.to_owned(), source }
 }
 
 /// A secret. It is wiped from memory when dropped and prints as `[REDACTED]`.
@@ -136,15 +133,10 @@ impl fmt::Debug for Secret {
 /// # Errors
 /// When the file cannot be read, is empty, is larger than 64 KiB, or is not UTF-8.
 pub fn read_secret(path: &Path) -> Result<Secret, ConfigError> {
-    let refuse = |message| ConfigError::Secret {
-        path: path.to_owned(),
-        message,
-    };
+    let refuse = |message| ConfigError::Secret { path: path.to_owned(), message };
     let file = fs::File::open(path).map_err(|source| unreadable(path, source))?;
     let mut bytes = Vec::new();
-    file.take(MAX_SECRET_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|source| unreadable(path, source))?;
+    file.take(MAX_SECRET_BYTES + 1).read_to_end(&mut bytes).map_err(|source| unreadable(path, source))?;
     if bytes.len() as u64 > MAX_SECRET_BYTES {
         return Err(refuse("larger than 64 KiB"));
     }
@@ -272,9 +264,7 @@ where
     T: TryFrom<u64>,
 {
     let value = i128::from(i64::deserialize(from)?);
-    let inside = u64::try_from(value)
-        .ok()
-        .filter(|n| (MIN..=MAX).contains(n));
+    let inside = u64::try_from(value).ok().filter(|n| (MIN..=MAX).contains(n));
     inside
         .and_then(|n| T::try_from(n).ok())
         .ok_or_else(|| D::Error::custom(format!("{value} is not within {MIN} to {MAX}")))
@@ -285,9 +275,7 @@ fn ratio<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
     if (0.0..=1.0).contains(&value) {
         return Ok(value);
     }
-    Err(D::Error::custom(format!(
-        "{value} is not within 0.0 to 1.0"
-    )))
+    Err(D::Error::custom(format!("{value} is not within 0.0 to 1.0")))
 }
 
 fn none_if_empty<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {

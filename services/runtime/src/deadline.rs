@@ -36,14 +36,9 @@ pub(crate) fn time_left() -> Option<Duration> {
 ///
 /// # Errors
 /// `DEADLINE_EXCEEDED` when the time is over, whoever noticed it first; else the error of `future`.
-pub async fn with_deadline<T>(
-    d: Duration,
-    future: impl Future<Output = Result<T, Status>>,
-) -> Result<T, Status> {
+pub async fn with_deadline<T>(d: Duration, future: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
     let own = Instant::now() + d;
-    let until = SERVING_UNTIL
-        .try_with(|theirs| own.min(*theirs))
-        .unwrap_or(own);
+    let until = SERVING_UNTIL.try_with(|theirs| own.min(*theirs)).unwrap_or(own);
     let call = CALLING_UNTIL.scope(until, future);
     match tokio::time::timeout_at(until, call).await {
         Ok(Err(status)) if is_expired(&status) => Err(exceeded()),
@@ -90,18 +85,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_takes_too_long_is_deadline_exceeded() {
-        let status = with_deadline(MINUTE, pending::<Result<(), Status>>())
-            .await
-            .unwrap_err();
+        let status = with_deadline(MINUTE, pending::<Result<(), Status>>()).await.unwrap_err();
         assert_eq!(status.code(), Code::DeadlineExceeded);
     }
 
     #[tokio::test]
     async fn tonics_own_timer_is_deadline_exceeded_and_other_errors_pass() {
-        let expired = with_deadline(MINUTE, async {
-            Err::<(), _>(Status::cancelled(TONIC_TIMEOUT))
-        })
-        .await;
+        let expired = with_deadline(MINUTE, async { Err::<(), _>(Status::cancelled(TONIC_TIMEOUT)) }).await;
         assert_eq!(expired.unwrap_err().code(), Code::DeadlineExceeded);
         let other = with_deadline(MINUTE, async { Err::<(), _>(Status::not_found("x")) }).await;
         assert_eq!(other.unwrap_err().code(), Code::NotFound);
@@ -116,17 +106,10 @@ mod tests {
 
     #[test]
     fn a_grpc_timeout_is_read_and_a_malformed_one_ignored() {
-        let read = |text: &str| {
-            asked(&HeaderMap::from_iter([(
-                GRPC_TIMEOUT.parse().unwrap(),
-                text.parse().unwrap(),
-            )]))
-        };
+        let read =
+            |text: &str| asked(&HeaderMap::from_iter([(GRPC_TIMEOUT.parse().unwrap(), text.parse().unwrap())]));
         assert_eq!(read("250m"), Some(Duration::from_millis(250)));
-        assert_eq!(
-            read("99999999H"),
-            Some(Duration::from_secs(99_999_999 * 3600))
-        );
+        assert_eq!(read("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
         for malformed in ["", "m", "1", "+1m", "123456789m", "1x", "é"] {
             assert_eq!(read(malformed), None, "{malformed}");
         }

@@ -93,11 +93,7 @@ fn runtime(workers: usize) -> io::Result<tokio::runtime::Runtime> {
     builder.enable_all().build()
 }
 
-async fn live<F, Fut, E>(
-    name: &'static str,
-    config: &config::TelemetryConfig,
-    service: F,
-) -> Result<(), BoxError>
+async fn live<F, Fut, E>(name: &'static str, config: &config::TelemetryConfig, service: F) -> Result<(), BoxError>
 where
     F: FnOnce(Context) -> Fut,
     Fut: Future<Output = Result<(), E>>,
@@ -107,11 +103,7 @@ where
     log_panics_without_their_words();
     let stop = Stop::new();
     stop.on_signals()?;
-    let context = Context {
-        telemetry: telemetry.clone(),
-        stop: stop.clone(),
-        readiness: Readiness::new(),
-    };
+    let context = Context { telemetry: telemetry.clone(), stop: stop.clone(), readiness: Readiness::new() };
     info!(service = name, "starting");
     let ended = tokio::select! {
         ended = service(context) => ended.map_err(Into::into),
@@ -131,10 +123,7 @@ async fn overstayed(stop: &Stop) {
 /// A panic's message may quote what somebody said; its place in the code is enough to find it.
 fn log_panics_without_their_words() {
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic
-            .location()
-            .map(ToString::to_string)
-            .unwrap_or_default();
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
         error!(place, "panic");
     }));
 }
@@ -175,9 +164,6 @@ mod tests {
     #[test]
     fn an_error_is_one_line_with_each_cause_once() {
         let error = Outer(Inner(io::Error::other("no\npaper")));
-        assert_eq!(
-            one_line("queue", &error),
-            "queue: cannot open the store: cannot read /x: no, paper"
-        );
+        assert_eq!(one_line("queue", &error), "queue: cannot open the store: cannot read /x: no, paper");
     }
 }

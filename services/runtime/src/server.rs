@@ -10,9 +10,7 @@
 //! everyone who routes to us notices); then the socket closes and peers are told to reconnect elsewhere; what is
 //! still open after `drain_deadline_ms` is cut. Stream handlers watch [`Stop::draining`] and say goodbye themselves.
 
-use std::{
-    collections::BTreeSet, convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration,
-};
+use std::{collections::BTreeSet, convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::middleware::from_fn_with_state;
 use http::{Request, Response, header::CONTENT_TYPE};
@@ -65,13 +63,11 @@ pub enum ServeError {
 /// # Errors
 /// One line such as `cannot listen on 127.0.0.1:50051 (intake): address already in use`.
 pub async fn bind(address: SocketAddr, what: &str) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| ServeError::Listen {
-            address,
-            what: what.to_owned(),
-            reason: reason(&error),
-        })
+    TcpListener::bind(address).await.map_err(|error| ServeError::Listen {
+        address,
+        what: what.to_owned(),
+        reason: reason(&error),
+    })
 }
 
 fn reason(error: &io::Error) -> String {
@@ -98,25 +94,15 @@ struct HealthState {
 
 impl Health {
     fn new(reporter: HealthReporter) -> Self {
-        let state = HealthState {
-            names: BTreeSet::from([String::new()]),
-            draining: false,
-        };
-        Self {
-            reporter,
-            state: Arc::new(Mutex::new(state)),
-        }
+        let state = HealthState { names: BTreeSet::from([String::new()]), draining: false };
+        Self { reporter, state: Arc::new(Mutex::new(state)) }
     }
 
     /// Says whether `name` serves. Once the drain has begun nothing serves, whatever is set.
     pub async fn set(&self, name: &str, serving: bool) {
         let mut state = self.state.lock().await;
         state.names.insert(name.to_owned());
-        let status = if serving && !state.draining {
-            ServingStatus::Serving
-        } else {
-            ServingStatus::NotServing
-        };
+        let status = if serving && !state.draining { ServingStatus::Serving } else { ServingStatus::NotServing };
         self.reporter.set_service_status(name, status).await;
     }
 
@@ -129,9 +115,7 @@ impl Health {
         let mut state = self.state.lock().await;
         state.draining = true;
         for name in &state.names {
-            self.reporter
-                .set_service_status(name, ServingStatus::NotServing)
-                .await;
+            self.reporter.set_service_status(name, ServingStatus::NotServing).await;
         }
     }
 
@@ -165,15 +149,11 @@ pub fn standard_services(
 }
 
 fn reflection<'a>(descriptors: &[&'a [u8]]) -> tonic_reflection::server::Builder<'a> {
-    let common = [
-        tonic_health::pb::FILE_DESCRIPTOR_SET,
-        tonic_types::pb::FILE_DESCRIPTOR_SET,
-    ];
+    let common = [tonic_health::pb::FILE_DESCRIPTOR_SET, tonic_types::pb::FILE_DESCRIPTOR_SET];
     let all = descriptors.iter().copied().chain(common);
-    all.fold(
-        tonic_reflection::server::Builder::configure(),
-        |builder, set| builder.register_encoded_file_descriptor_set(set),
-    )
+    all.fold(tonic_reflection::server::Builder::configure(), |builder, set| {
+        builder.register_encoded_file_descriptor_set(set)
+    })
 }
 
 /// Serves `routes` on `listener` until `stop` and through the drain, as described at the head of this module.
@@ -196,12 +176,7 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     info!(address = %listener.local_addr()?, "serving");
     let closing = CancellationToken::new();
-    let serving = accept(
-        listener,
-        door(routes, config),
-        Limits::from(config),
-        &closing,
-    );
+    let serving = accept(listener, door(routes, config), Limits::from(config), &closing);
     let ended = tokio::select! {
         () = serving => true,
         () = drain(config, &stop, &health, &readiness, &closing) => false,
@@ -259,13 +234,7 @@ fn door(
     let web = GrpcWebLayer::new().layer(routes.clone());
     tower::service_fn(move |request: Request<Incoming>| {
         let (routes, web) = (routes.clone(), web.clone());
-        async move {
-            if is_grpc_web(&request) {
-                web.oneshot(request).await
-            } else {
-                routes.oneshot(request).await
-            }
-        }
+        async move { if is_grpc_web(&request) { web.oneshot(request).await } else { routes.oneshot(request).await } }
     })
 }
 

@@ -42,10 +42,7 @@ impl Stop {
     /// A signal that follows this one, but can be given alone.
     #[must_use]
     pub fn child(&self) -> Self {
-        Self {
-            draining: self.draining.child_token(),
-            stopping: self.stopping.child_token(),
-        }
+        Self { draining: self.draining.child_token(), stopping: self.stopping.child_token() }
     }
 
     /// Begins the drain. Again is harmless.
@@ -170,12 +167,7 @@ impl TaskSet {
     /// An empty set whose tasks live until `stop`.
     #[must_use]
     pub fn new(stop: Stop) -> Self {
-        Self {
-            stop,
-            tracker: TaskTracker::new(),
-            abort: CancellationToken::new(),
-            ledger: Arc::default(),
-        }
+        Self { stop, tracker: TaskTracker::new(), abort: CancellationToken::new(), ledger: Arc::default() }
     }
 
     /// Runs `future` until it ends, which it should do soon after [`Stop::draining`] or [`Stop::stopping`].
@@ -184,11 +176,7 @@ impl TaskSet {
         F: Future + Send + 'static,
         F::Output: TaskOutput,
     {
-        let (abort, stop, ledger) = (
-            self.abort.clone(),
-            self.stop.clone(),
-            Arc::clone(&self.ledger),
-        );
+        let (abort, stop, ledger) = (self.abort.clone(), self.stop.clone(), Arc::clone(&self.ledger));
         let id = ledger.enter(name);
         self.tracker.spawn(async move {
             let guarded = AssertUnwindSafe(future).catch_unwind();
@@ -208,9 +196,7 @@ impl TaskSet {
     /// The first task that failed, or else the names of those that were aborted.
     pub async fn join(&self, deadline: Duration) -> Result<(), TaskError> {
         self.tracker.close();
-        let late = tokio::time::timeout(deadline, self.tracker.wait())
-            .await
-            .is_err();
+        let late = tokio::time::timeout(deadline, self.tracker.wait()).await.is_err();
         let unfinished = late.then(|| self.ledger.names());
         if let Some(names) = &unfinished {
             warn!(tasks = %names, "aborting the tasks that did not end in time");
@@ -255,18 +241,12 @@ impl Ledger {
     }
 
     fn fail(&self, failure: TaskError) {
-        let mut first = self
-            .first_failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut first = self.first_failure.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert(failure);
     }
 
     fn take_failure(&self) -> Option<TaskError> {
-        self.first_failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        self.first_failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn running(&self) -> std::sync::MutexGuard<'_, HashMap<u64, &'static str>> {
@@ -319,10 +299,7 @@ mod tests {
         let tasks = TaskSet::new(stop.clone());
         tasks.spawn("hasty", async {});
         stop.draining().await;
-        assert_eq!(
-            tasks.join(LONG).await.unwrap_err().to_string(),
-            "task hasty ended early"
-        );
+        assert_eq!(tasks.join(LONG).await.unwrap_err().to_string(), "task hasty ended early");
     }
 
     #[tokio::test]
@@ -331,10 +308,7 @@ mod tests {
         let tasks = TaskSet::new(stop.clone());
         tasks.spawn("clumsy", clumsy());
         stop.draining().await;
-        assert_eq!(
-            tasks.join(LONG).await.unwrap_err().to_string(),
-            "task clumsy panicked"
-        );
+        assert_eq!(tasks.join(LONG).await.unwrap_err().to_string(), "task clumsy panicked");
     }
 
     async fn clumsy() {
@@ -345,14 +319,9 @@ mod tests {
     async fn a_task_that_fails_is_reported_with_its_error() {
         let stop = Stop::new();
         let tasks = TaskSet::new(stop.clone());
-        tasks.spawn("unlucky", async {
-            Err::<(), _>(io::Error::other("no paper"))
-        });
+        tasks.spawn("unlucky", async { Err::<(), _>(io::Error::other("no paper")) });
         stop.draining().await;
-        assert_eq!(
-            tasks.join(LONG).await.unwrap_err().to_string(),
-            "task unlucky failed: no paper"
-        );
+        assert_eq!(tasks.join(LONG).await.unwrap_err().to_string(), "task unlucky failed: no paper");
     }
 
     #[tokio::test(start_paused = true)]
@@ -362,10 +331,7 @@ mod tests {
         tasks.spawn("endless", pending::<()>());
         stop.trigger();
         let error = tasks.join(LONG).await.unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "tasks still running at the deadline were aborted: endless"
-        );
+        assert_eq!(error, "tasks still running at the deadline were aborted: endless");
         tasks.tracker.wait().await;
     }
 }

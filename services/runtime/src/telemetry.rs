@@ -35,14 +35,7 @@ use crate::config::{LogFormat, TelemetryConfig};
 const FLUSH_WITHIN: Duration = Duration::from_secs(3);
 
 /// Libraries of the transport may name peers below these levels, whatever the configured filter says.
-const QUIET: [&str; 6] = [
-    "h2=info",
-    "hyper=info",
-    "hyper_util=info",
-    "tonic=info",
-    "tower=info",
-    "rustls=info",
-];
+const QUIET: [&str; 6] = ["h2=info", "hyper=info", "hyper_util=info", "tonic=info", "tower=info", "rustls=info"];
 
 /// Why telemetry cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -87,13 +80,8 @@ static OF_THIS_PROCESS: Mutex<Option<Telemetry>> = Mutex::new(None);
 ///
 /// # Errors
 /// When the filter or the endpoint cannot be understood; the error names the setting.
-pub fn init(
-    service_name: &'static str,
-    config: &TelemetryConfig,
-) -> Result<Telemetry, TelemetryError> {
-    let mut first = OF_THIS_PROCESS
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
+pub fn init(service_name: &'static str, config: &TelemetryConfig) -> Result<Telemetry, TelemetryError> {
+    let mut first = OF_THIS_PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(telemetry) = first.as_ref() {
         return Ok(telemetry.clone());
     }
@@ -135,10 +123,7 @@ impl Telemetry {
 }
 
 fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
-    let refuse = |source| TelemetryError::Filter {
-        filter: text.to_owned(),
-        source,
-    };
+    let refuse = |source| TelemetryError::Filter { filter: text.to_owned(), source };
     let mut filter = EnvFilter::builder().parse(text).map_err(refuse)?;
     for quiet in QUIET {
         filter = filter.add_directive(quiet.parse().map_err(refuse)?);
@@ -146,52 +131,28 @@ fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
     Ok(filter)
 }
 
-fn build(
-    service_name: &'static str,
-    config: &TelemetryConfig,
-) -> Result<Telemetry, TelemetryError> {
+fn build(service_name: &'static str, config: &TelemetryConfig) -> Result<Telemetry, TelemetryError> {
     let registry = Registry::new();
-    let scraped = opentelemetry_prometheus::exporter()
-        .with_registry(registry.clone())
-        .build();
+    let scraped = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build();
     let scraped = scraped.map_err(|error| TelemetryError::Metrics(error.into()))?;
     let resource = resource(service_name, &config.service_instance);
     let ratio = Sampler::TraceIdRatioBased(config.trace_sample_ratio);
     let mut traces = SdkTracerProvider::builder()
         .with_sampler(Sampler::ParentBased(Box::new(ratio)))
         .with_resource(resource.clone());
-    let mut metrics = SdkMeterProvider::builder()
-        .with_reader(scraped)
-        .with_resource(resource);
+    let mut metrics = SdkMeterProvider::builder().with_reader(scraped).with_resource(resource);
     if let Some(endpoint) = &config.otlp_endpoint {
-        let refuse = |source| TelemetryError::Endpoint {
-            endpoint: endpoint.clone(),
-            source,
-        };
-        let spans = SpanExporter::builder()
-            .with_tonic()
-            .with_endpoint(endpoint)
-            .build();
-        let points = MetricExporter::builder()
-            .with_tonic()
-            .with_endpoint(endpoint)
-            .build();
+        let refuse = |source| TelemetryError::Endpoint { endpoint: endpoint.clone(), source };
+        let spans = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build();
+        let points = MetricExporter::builder().with_tonic().with_endpoint(endpoint).build();
         traces = traces.with_batch_exporter(spans.map_err(refuse)?);
         metrics = metrics.with_periodic_exporter(points.map_err(refuse)?);
     }
-    Ok(Telemetry {
-        traces: traces.build(),
-        metrics: metrics.build(),
-        registry,
-    })
+    Ok(Telemetry { traces: traces.build(), metrics: metrics.build(), registry })
 }
 
 fn resource(service_name: &'static str, instance: &str) -> Resource {
-    let instance = if instance.is_empty() {
-        host_name()
-    } else {
-        instance.to_owned()
-    };
+    let instance = if instance.is_empty() { host_name() } else { instance.to_owned() };
     Resource::builder_empty()
         .with_attribute(KeyValue::new("service.name", service_name))
         .with_attribute(KeyValue::new("service.instance.id", instance))
@@ -199,9 +160,7 @@ fn resource(service_name: &'static str, instance: &str) -> Resource {
 }
 
 fn host_name() -> String {
-    let of_container = std::env::var("HOSTNAME")
-        .ok()
-        .filter(|name| !name.is_empty());
+    let of_container = std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty());
     of_container.unwrap_or_else(|| format!("process-{}", std::process::id()))
 }
 
@@ -210,30 +169,20 @@ fn install(telemetry: &Telemetry, filter: EnvFilter, format: LogFormat) {
     global::set_tracer_provider(telemetry.traces.clone());
     global::set_meter_provider(telemetry.metrics.clone());
     let spans = tracing_opentelemetry::layer().with_tracer(telemetry.traces.tracer("holdfast"));
-    let subscriber = tracing_subscriber::registry()
-        .with(spans.with_filter(traced()))
-        .with(lines(format).with_filter(filter));
+    let subscriber =
+        tracing_subscriber::registry().with(spans.with_filter(traced())).with(lines(format).with_filter(filter));
     // Refused only when an embedding program has its own subscriber, which then has the say.
     let _ = subscriber.try_init();
 }
 
 /// Traces do not depend on what is logged. The transport is left out, or exporting a span would make more of them.
 fn traced() -> Targets {
-    let transport = [
-        "h2",
-        "hyper",
-        "hyper_util",
-        "tonic",
-        "tower",
-        "opentelemetry",
-    ];
+    let transport = ["h2", "hyper", "hyper_util", "tonic", "tower", "opentelemetry"];
     let everything = Targets::new().with_default(LevelFilter::INFO);
     everything.with_targets(transport.map(|library| (library, LevelFilter::OFF)))
 }
 
-fn lines<S: Subscriber + for<'a> LookupSpan<'a>>(
-    format: LogFormat,
-) -> Box<dyn Layer<S> + Send + Sync> {
+fn lines<S: Subscriber + for<'a> LookupSpan<'a>>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync> {
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     match format {
         LogFormat::Json => layer.json().boxed(),
@@ -260,31 +209,16 @@ mod tests {
         let first = init("first", &config("info")).unwrap();
         let second = init("second", &config("info")).unwrap();
 
-        first
-            .meter("test")
-            .u64_counter("holdfast.test.seen")
-            .build()
-            .add(3, &[]);
+        first.meter("test").u64_counter("holdfast.test.seen").build().add(3, &[]);
 
-        let names: Vec<_> = second
-            .registry()
-            .gather()
-            .iter()
-            .map(|f| f.name().to_owned())
-            .collect();
-        assert!(
-            names.contains(&"holdfast_test_seen_total".to_owned()),
-            "{names:?}"
-        );
+        let names: Vec<_> = second.registry().gather().iter().map(|f| f.name().to_owned()).collect();
+        assert!(names.contains(&"holdfast_test_seen_total".to_owned()), "{names:?}");
     }
 
     #[test]
     fn a_filter_that_is_none_is_named() {
         let error = filter("queue=louder").unwrap_err().to_string();
-        assert!(
-            error.starts_with("telemetry.log_filter \"queue=louder\": "),
-            "{error}"
-        );
+        assert!(error.starts_with("telemetry.log_filter \"queue=louder\": "), "{error}");
     }
 
     #[test]

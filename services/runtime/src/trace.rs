@@ -2,9 +2,7 @@
 
 use std::collections::HashMap;
 
-use opentelemetry::{
-    Context, global, propagation::Extractor, propagation::Injector, trace::TraceContextExt,
-};
+use opentelemetry::{Context, global, propagation::Extractor, propagation::Injector, trace::TraceContextExt};
 use tonic::{
     Request, Status,
     metadata::{MetadataKey, MetadataMap, MetadataValue},

@@ -40,10 +40,7 @@ async fn a_span_reaches_the_collector_before_the_process_ends() {
     telemetry.shutdown().await;
 
     let sent = format!("{:?}", received.try_recv().unwrap());
-    assert!(
-        sent.contains("\"work\"") && sent.contains("\"queue\""),
-        "{sent}"
-    );
+    assert!(sent.contains("\"work\"") && sent.contains("\"queue\""), "{sent}");
 }
 
 /// Logs are off: traces do not depend on them.

@@ -29,19 +29,12 @@ fn a_process_drains_on_the_first_signal_and_stops_on_the_second() {
 
 fn send(signal: &str) -> std::io::Result<()> {
     let own = std::process::id().to_string();
-    assert!(
-        Command::new("kill")
-            .args([signal, &own])
-            .status()?
-            .success()
-    );
+    assert!(Command::new("kill").args([signal, &own]).status()?.success());
     Ok(())
 }
 
 #[test]
 fn a_service_that_fails_makes_its_process_fail() {
-    let code = holdfast_runtime::run("test", telemetry(), 0, |_| async {
-        Err("cannot open the store")
-    });
+    let code = holdfast_runtime::run("test", telemetry(), 0, |_| async { Err("cannot open the store") });
     assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::FAILURE));
 }

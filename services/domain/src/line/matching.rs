@@ -109,7 +109,9 @@ impl Line {
                 if best.as_ref().is_some_and(|(b, _)| score >= *b) || (only_imminent && !is_imminent(score)) {
                     break;
                 }
-                let Some(chat) = member.split_once(':').and_then(|(_, id)| ChatId::parse(id).ok()) else { continue };
+                let Some(chat) = member.split_once(':').and_then(|(_, id)| ChatId::parse(id).ok()) else {
+                    continue;
+                };
                 match self.chat(&chat).map_or(Look::Never, |c| self.look(c, &responder.id, patience, &numbers)) {
                     Look::Fits => {
                         best = Some((score, chat));
@@ -147,7 +149,9 @@ impl Line {
             }
             // All members of a class are alike, so its first one speaks for them.
             let first = self.state.classes.members(class).next().and_then(|(_, id)| ResponderId::parse(id).ok());
-            let Some(first) = first.and_then(|id| self.state.responders.get(&id)) else { continue };
+            let Some(first) = first.and_then(|id| self.state.responders.get(&id)) else {
+                continue;
+            };
             if !fits(lane, first) {
                 continue;
             }
@@ -155,7 +159,9 @@ impl Line {
                 if best.as_ref().is_some_and(|(b, _)| score >= *b) {
                     break;
                 }
-                let Ok(responder) = ResponderId::parse(member) else { continue };
+                let Ok(responder) = ResponderId::parse(member) else {
+                    continue;
+                };
                 match self.look(chat, &responder, patience, &numbers) {
                     Look::Fits => {
                         best = Some((score, responder));
@@ -173,7 +179,9 @@ impl Line {
         if chat.offer_to(responder).is_some() {
             return Look::Never;
         }
-        let Some(asked) = chat.asked.iter().find(|a| a.responder == *responder) else { return Look::Fits };
+        let Some(asked) = chat.asked.iter().find(|a| a.responder == *responder) else {
+            return Look::Fits;
+        };
         if self.now >= asked.at_ms + numbers.back_off_ms {
             Look::Fits
         } else if self.now < asked.at_ms + numbers.min_back_off_ms {
@@ -194,7 +202,9 @@ impl Line {
             c.offers.push(Offer { number: c.offers_made, responder: responder.clone() });
             (c.offers_made, c.urgency)
         });
-        let Some((number, urgency)) = offered else { return };
+        let Some((number, urgency)) = offered else {
+            return;
+        };
         let weight = Numbers::by(&numbers.weight, urgency);
         self.with_responder(responder, |r| {
             let weight = weight.min(r.capacity);
@@ -222,8 +232,12 @@ impl Line {
 /// Whether a responder has what a lane asks for, and the load free. A chat that weighs more than somebody can carry
 /// at all takes their whole capacity.
 pub(crate) fn fits(lane: &str, responder: &Responder) -> bool {
-    let Some((weight, signature)) = lane.split_once(':') else { return false };
-    let Ok(weight) = weight.parse::<u32>() else { return false };
+    let Some((weight, signature)) = lane.split_once(':') else {
+        return false;
+    };
+    let Ok(weight) = weight.parse::<u32>() else {
+        return false;
+    };
     responder.free() >= weight.min(responder.capacity)
         && Requirement::from_signature(signature).is_some_and(|r| r.met_by(&responder.capabilities))
 }

@@ -56,10 +56,7 @@ impl Line {
         self.state.timers.cancel(&Timer::Gone(id.clone()));
         self.state.timers.set(&Timer::Presence(id.clone()), lease);
         self.settle_responder(id);
-        self.tell(
-            EventKind::SignedIn,
-            About { responder: Some(id), status: Some(status), ..About::default() },
-        );
+        self.tell(EventKind::SignedIn, About { responder: Some(id), status: Some(status), ..About::default() });
         // What was offered to the old device stays offered only to somebody who can still take it.
         if !(ready && as_before) {
             self.give_back_offers(id, Reason::Asked);
@@ -138,10 +135,7 @@ impl Line {
             r.version += 1;
         });
         self.settle_responder(id);
-        self.tell(
-            EventKind::Unlinked,
-            About { responder: Some(id), until_ms: Some(lease), ..About::default() },
-        );
+        self.tell(EventKind::Unlinked, About { responder: Some(id), until_ms: Some(lease), ..About::default() });
         self.give_back_offers(id, Reason::ResponderLost);
         self.finish();
         self.responder_view(id)
@@ -163,7 +157,9 @@ impl Line {
             .map(|r| r.holdings.iter().filter(|h| h.kind == HoldingKind::Offer).map(|h| h.chat.clone()).collect())
             .unwrap_or_default();
         for chat in offered {
-            let Some(number) = self.chat(&chat).and_then(|c| c.offer_to(id)).map(|o| o.number) else { continue };
+            let Some(number) = self.chat(&chat).and_then(|c| c.offer_to(id)).map(|o| o.number) else {
+                continue;
+            };
             self.withdraw(&chat, number);
             self.tell(
                 EventKind::Rescinded,
@@ -195,10 +191,7 @@ impl Line {
         self.state.timers.cancel(&Timer::Presence(id.clone()));
         self.state.timers.set(&Timer::Gone(id.clone()), gone);
         self.settle_responder(id);
-        self.tell(
-            EventKind::SignedOut,
-            About { responder: Some(id), reason: Some(reason), ..About::default() },
-        );
+        self.tell(EventKind::SignedOut, About { responder: Some(id), reason: Some(reason), ..About::default() });
         self.give_back_offers(id, reason);
         let held = self.state.responders.get(id).map(|r| r.holdings.clone()).unwrap_or_default();
         for holding in held {
@@ -223,10 +216,13 @@ impl Line {
             c.reply_handoff.clear();
             (c.owner.take().map(|o| o.fence), c.attested)
         });
-        let Some((fence, attested)) = returned else { return };
+        let Some((fence, attested)) = returned else {
+            return;
+        };
         if !attested {
             self.state.timers.set(&Timer::Away(id.clone()), away_at);
         }
+        self.arm_next_step(id);
         self.settle_chat(id);
         self.tell(
             EventKind::Returned,
@@ -275,6 +271,7 @@ impl Line {
         self.state.timers.cancel(&Timer::Offer(chat.clone(), offer.number));
         self.state.timers.cancel(&Timer::Away(chat.clone()));
         self.state.timers.cancel(&Timer::Retry(chat.clone()));
+        self.state.timers.cancel(&Timer::Step(chat.clone()));
         self.happen(chat, Happening::Accept);
         let assigned = self.with_chat(chat, |c| {
             c.offers.clear();
@@ -286,7 +283,9 @@ impl Line {
             c.owner = Some(Owner { responder, offer: offer.number, fence, since_ms: now, engaged_ms: None });
             (fence, c.urgency)
         });
-        let Some((fence, urgency)) = assigned else { return };
+        let Some((fence, urgency)) = assigned else {
+            return;
+        };
         self.with_responder(id, |r| {
             r.holdings.iter_mut().filter(|h| h.chat == *chat).for_each(|h| h.kind = HoldingKind::Active);
             r.version += 1;
@@ -308,7 +307,9 @@ impl Line {
 
     /// Somebody else was faster.
     fn lose_to(&mut self, chat: &ChatId, number: u32) {
-        let Some(loser) = self.withdraw(chat, number) else { return };
+        let Some(loser) = self.withdraw(chat, number) else {
+            return;
+        };
         self.tell(
             EventKind::Rescinded,
             About {
@@ -461,7 +462,12 @@ impl Line {
         self.responder_view(id)
     }
 
-    pub(super) fn finish_wrap_up(&mut self, id: &ResponderId, session: u64, chat: &ChatId) -> Result<Reply, Refusal> {
+    pub(super) fn finish_wrap_up(
+        &mut self,
+        id: &ResponderId,
+        session: u64,
+        chat: &ChatId,
+    ) -> Result<Reply, Refusal> {
         let responder = self.check_session(id, session)?;
         if responder.holding(chat).is_none_or(|h| h.kind != HoldingKind::WrapUp) {
             return Err(Refusal::NotWrappingUp);

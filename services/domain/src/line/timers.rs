@@ -122,20 +122,17 @@ impl Timers {
 
 impl Line {
     pub(super) fn tick(&mut self, by: &DigestHex, limit: u32) -> Reply {
-        let theirs = self.state.ticker.as_ref().is_some_and(|t| {
-            t.by != *by && self.now.saturating_sub(t.at_ms) < TICKER_LEASE_MS
-        });
+        let theirs = self
+            .state
+            .ticker
+            .as_ref()
+            .is_some_and(|t| t.by != *by && self.now.saturating_sub(t.at_ms) < TICKER_LEASE_MS);
         let mut handled = 0;
         if !theirs {
             self.state.ticker = Some(Ticker { by: by.clone(), at_ms: self.now });
             handled = self.handle_due(limit.min(MAX_TICK));
         }
-        Reply::Ticked {
-            handled,
-            not_mine: theirs,
-            next_due_ms: self.state.timers.next_due(),
-            now_ms: self.now,
-        }
+        Reply::Ticked { handled, not_mine: theirs, next_due_ms: self.state.timers.next_due(), now_ms: self.now }
     }
 
     fn handle_due(&mut self, limit: u32) -> u32 {
@@ -150,7 +147,9 @@ impl Line {
             .collect();
         let mut handled = 0;
         for name in due {
-            let Some(timer) = Timer::from_name(&name) else { continue };
+            let Some(timer) = Timer::from_name(&name) else {
+                continue;
+            };
             // An earlier one of this batch may have disarmed or moved it.
             if self.state.timers.at(&timer).is_some_and(|at| at <= self.now) {
                 self.state.timers.cancel(&timer);
@@ -179,7 +178,9 @@ impl Line {
 
     /// A responder let an offer pass: they must say ready before the next one.
     fn miss(&mut self, chat: &ChatId, number: u32) {
-        let Some(responder) = self.withdraw(chat, number) else { return };
+        let Some(responder) = self.withdraw(chat, number) else {
+            return;
+        };
         self.remember_asked(chat, &responder);
         self.tell(
             EventKind::Missed,
@@ -201,15 +202,11 @@ impl Line {
     }
 
     fn relax(&mut self, id: &ChatId) {
-        let next = self.with_chat(id, |c| {
+        self.with_chat(id, |c| {
             c.step += 1;
             c.version += 1;
-            c.steps.get(c.step + 1).map(|s| c.arrival_ms + s.after_ms)
         });
-        let Some(next) = next else { return };
-        if let Some(at) = next {
-            self.state.timers.set(&Timer::Step(id.clone()), at);
-        }
+        self.arm_next_step(id);
         self.settle_chat(id);
         self.tell(EventKind::Relaxed, About { chat: Some(id), ..About::default() });
         self.hungry.push(id.clone());

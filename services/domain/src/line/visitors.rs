@@ -88,7 +88,7 @@ impl Line {
         self.finish();
     }
 
-    fn arm_next_step(&mut self, id: &ChatId) {
+    pub(super) fn arm_next_step(&mut self, id: &ChatId) {
         let next = self.chat(id).and_then(|c| c.steps.get(c.step + 1).map(|s| c.arrival_ms + s.after_ms));
         if let Some(at) = next {
             self.state.timers.set(&Timer::Step(id.clone()), at);

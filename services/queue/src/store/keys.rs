@@ -1,5 +1,5 @@
 //! Every key and stored form of the Redis store, in one place. `{…}` is the hash tag: all keys of a helpline live in
-//! one Cluster slot, and scripts derive every key from [`line`].
+//! one Cluster slot, and scripts derive every key from [`line()`].
 //!
 //! | key | type | what |
 //! | --- | --- | --- |

@@ -1,12 +1,14 @@
 //! The embedded store: a [`Line`] for each helpline, in memory. It answers exactly as the line does, and a restart
 //! loses it, which every acknowledgement says.
 
-use super::{Cursor, Durability, Floor, NOTICE_BUFFER, Notice, Persistence, Placed, ResponderView, Store, StoreError};
+use super::{
+    Cursor, Durability, Floor, NOTICE_BUFFER, Notice, Persistence, Placed, ResponderView, Store, StoreError,
+};
 use futures::future::{BoxFuture, ready};
 use holdfast_domain::line::Timer;
 use holdfast_domain::{
-    Applied, Chat, ChatId, Command, Event, HelplineId, HoldingKind, Line, Policy, Responder, ResponderId, Snapshot,
-    Status,
+    Applied, Chat, ChatId, Command, Event, HelplineId, HoldingKind, Line, Policy, Responder, ResponderId,
+    Snapshot, Status,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +30,22 @@ pub struct MemoryStore {
 struct Kept {
     line: Line,
     events: VecDeque<Placed>,
+}
+
+impl Kept {
+    /// Whether the events after a cursor are all here: it is of this store, not older than what is kept, and not
+    /// ahead of what has happened.
+    fn holds(&self, generation: &str, after: &Cursor) -> bool {
+        let first = self.events.front().map_or(1, |p| p.event.sequence);
+        let reached = self.line.snapshot().events;
+        after.generation == generation && after.sequence <= reached && after.sequence.saturating_add(1) >= first
+    }
+
+    /// The cursor before the oldest event that is kept.
+    fn first_cursor(&self, generation: &str) -> Cursor {
+        let (term, sequence) = self.events.front().map_or((0, 1), |p| (p.event.term, p.event.sequence));
+        Cursor { generation: generation.to_owned(), term, sequence: sequence.saturating_sub(1) }
+    }
 }
 
 impl MemoryStore {
@@ -68,8 +86,7 @@ impl MemoryStore {
     }
 
     fn place_event(&self, event: &Event) -> Placed {
-        let cursor =
-            Cursor { generation: self.generation.clone(), term: event.term, sequence: event.sequence };
+        let cursor = Cursor { generation: self.generation.clone(), term: event.term, sequence: event.sequence };
         Placed { cursor, event: event.clone() }
     }
 
@@ -77,21 +94,22 @@ impl MemoryStore {
         self.lines().get(helpline).map(|kept| read(kept.line.snapshot()))
     }
 
-    fn events_after(&self, helpline: &HelplineId, after: &Cursor, limit: usize) -> Result<Vec<Placed>, StoreError> {
+    fn events_after(
+        &self,
+        helpline: &HelplineId,
+        after: &Cursor,
+        limit: usize,
+    ) -> Result<Vec<Placed>, StoreError> {
         let lines = self.lines();
-        let Some(kept) = lines.get(helpline) else { return Ok(Vec::new()) };
+        let Some(kept) = lines.get(helpline) else {
+            return Ok(Vec::new());
+        };
         let before = |p: &Placed| (p.cursor.term, p.cursor.sequence);
-        let same_store = after.generation == self.generation;
-        let from = if same_store { (after.term, after.sequence) } else { (0, 0) };
-        if let Some(first) = kept.events.front() {
-            let gap = from.1 + 1 < first.event.sequence;
-            let whole = Cursor::default() == *after;
-            if !whole && (!same_store || gap) {
-                let mut cursor = first.cursor.clone();
-                cursor.sequence -= 1;
-                return Err(StoreError::CursorTooOld { first: cursor });
-            }
+        let whole = *after == Cursor::default();
+        if !whole && !kept.holds(&self.generation, after) {
+            return Err(StoreError::CursorTooOld { first: kept.first_cursor(&self.generation) });
         }
+        let from = (after.term, after.sequence);
         Ok(kept.events.iter().filter(|p| before(p) > from).take(limit).cloned().collect())
     }
 }
@@ -186,7 +204,13 @@ fn floor_of(line: &Snapshot, limit: usize) -> Floor {
         ledger: line.ledger,
         in_line: u64::try_from(line.lanes.len()).unwrap_or(u64::MAX),
         waiting: line.lanes.all().take(limit).filter_map(chat_of).collect(),
-        responders: line.responders.values().filter(|r| r.status != Status::Offline).take(limit).cloned().collect(),
+        responders: line
+            .responders
+            .values()
+            .filter(|r| r.status != Status::Offline)
+            .take(limit)
+            .cloned()
+            .collect(),
         clock: line.clock,
         pace_ms: line.pace.known_ms(),
         policy_revision: line.policy.as_ref().map_or(0, |p| p.revision),

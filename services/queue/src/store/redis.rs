@@ -111,7 +111,8 @@ impl RedisStore {
     }
 
     async fn open(settings: &RedisSettings, time: TimeSource) -> Result<Self, StoreError> {
-        let infos = settings.urls.iter().map(|url| connection_info(url, settings)).collect::<Result<Vec<_>, _>>()?;
+        let infos =
+            settings.urls.iter().map(|url| connection_info(url, settings)).collect::<Result<Vec<_>, _>>()?;
         let first = infos.first().cloned().ok_or_else(|| StoreError::Unreachable("no address".to_owned()))?;
         let connection = if settings.cluster {
             let client = redis::cluster::ClusterClientBuilder::new(infos)
@@ -229,16 +230,13 @@ impl RedisStore {
             Command::FinishWrapUp { responder, session, chat } => {
                 args.session(responder, *session).text(chat.as_str())
             }
-            Command::Tick { by, limit } => args
-                .text(by.as_str())
-                .number(u64::from((*limit).min(holdfast_domain::limits::MAX_TICK))),
+            Command::Tick { by, limit } => {
+                args.text(by.as_str()).number(u64::from((*limit).min(holdfast_domain::limits::MAX_TICK)))
+            }
             Command::SetPolicy { policy, expected } => {
                 let document = Policy { revision: 0, ..(**policy).clone() };
                 let document = document.to_toml().map_err(|e| StoreError::Garbled(e.to_string()))?;
-                args.number(*expected)
-                    .text(&keys::numbers(&policy.numbers))
-                    .text(&document)
-                    .text(&self.generation)
+                args.number(*expected).text(&keys::numbers(&policy.numbers)).text(&document).text(&self.generation)
             }
         };
         Ok(args.0)
@@ -272,7 +270,9 @@ impl RedisStore {
         let now_ms = self.fields(keys::line(helpline)).await?.number("now")?;
         let mut held = Vec::with_capacity(responder.holdings.len());
         for holding in &responder.holdings {
-            let Some(chat) = self.read_chat(helpline, &holding.chat).await? else { continue };
+            let Some(chat) = self.read_chat(helpline, &holding.chat).await? else {
+                continue;
+            };
             let due = match super::memory::due_timer(&chat, holding.kind, &responder) {
                 Some(timer) => self.due(&base, &timer).await?,
                 None => None,
@@ -289,7 +289,9 @@ impl RedisStore {
     }
 
     async fn read_place(&self, helpline: &HelplineId, id: &ChatId) -> Result<u64, StoreError> {
-        let Some(chat) = self.read_chat(helpline, id).await? else { return Ok(0) };
+        let Some(chat) = self.read_chat(helpline, id).await? else {
+            return Ok(0);
+        };
         let mut cmd = redis::cmd("ZRANK");
         let rank: Option<u64> =
             self.query(cmd.arg(format!("{}waiting", keys::base(helpline))).arg(chat.member())).await?;
@@ -299,42 +301,60 @@ impl RedisStore {
     async fn read_floor(&self, helpline: &HelplineId, limit: usize) -> Result<Floor, StoreError> {
         let base = keys::base(helpline);
         let line = self.fields(keys::line(helpline)).await?;
-        let last = i64::try_from(limit).unwrap_or(i64::MAX) - 1;
         let in_line: u64 = self.query(redis::cmd("ZCARD").arg(format!("{base}waiting"))).await?;
-        let members: Vec<String> =
-            self.query(redis::cmd("ZRANGE").arg(format!("{base}waiting")).arg(0).arg(last)).await?;
+        let members: Vec<String> = self
+            .query(
+                redis::cmd("ZRANGEBYSCORE")
+                    .arg(format!("{base}waiting"))
+                    .arg("-inf")
+                    .arg("+inf")
+                    .arg("LIMIT")
+                    .arg(0)
+                    .arg(limit),
+            )
+            .await?;
         let mut here: Vec<String> = self.query(redis::cmd("SMEMBERS").arg(format!("{base}here"))).await?;
         here.sort_unstable();
-        let mut floor = Floor {
+        let chats = members.iter().filter_map(|m| ChatId::parse(m.split_once(':')?.1).ok()).collect();
+        let responders = here.iter().take(limit).filter_map(|id| ResponderId::parse(id).ok()).collect();
+        Ok(Floor {
             ledger: decode::ledger(&line)?,
             in_line,
-            waiting: Vec::new(),
-            responders: Vec::new(),
+            waiting: self.records(&format!("{base}chat:"), chats, decode::chat).await?,
+            responders: self.records(&format!("{base}responder:"), responders, decode::responder).await?,
             clock: decode::clock(&line)?,
             pace_ms: decode::pace(&line)?.known_ms(),
             policy_revision: line.number("revision")?,
-        };
-        for member in members {
-            let id = member.split_once(':').and_then(|(_, id)| ChatId::parse(id).ok());
-            if let Some(chat) = id.map(|id| async move { self.read_chat(helpline, &id).await }) {
-                floor.waiting.extend(chat.await?);
-            }
+        })
+    }
+
+    /// Records of one kind in one round trip; those that are gone meanwhile are left out.
+    async fn records<I: std::fmt::Display, T>(
+        &self,
+        prefix: &str,
+        ids: Vec<I>,
+        read: impl Fn(&I, &Fields) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
         }
-        for id in here.iter().take(limit).filter_map(|id| ResponderId::parse(id).ok()) {
-            let fields = self.fields(format!("{base}responder:{id}")).await?;
-            if !fields.is_empty() {
-                floor.responders.push(decode::responder(&id, &fields)?);
-            }
+        let mut pipeline = redis::pipe();
+        for id in &ids {
+            pipeline.cmd("HGETALL").arg(format!("{prefix}{id}"));
         }
-        Ok(floor)
+        let found: Vec<BTreeMap<String, Vec<u8>>> =
+            pipeline.query_async(&mut self.connection.clone()).await.map_err(store_error)?;
+        let present = ids.iter().zip(found).filter(|(_, fields)| !fields.is_empty());
+        present.map(|(id, fields)| read(id, &Fields(fields))).collect()
     }
 
     async fn read_policy(&self, helpline: &HelplineId) -> Result<Option<Policy>, StoreError> {
         let document: Option<String> =
             self.query(redis::cmd("GET").arg(format!("{}policy", keys::base(helpline)))).await?;
-        let Some(document) = document else { return Ok(None) };
-        let revision: u64 =
-            self.query(redis::cmd("HGET").arg(keys::line(helpline)).arg("revision")).await?;
+        let Some(document) = document else {
+            return Ok(None);
+        };
+        let revision: u64 = self.query(redis::cmd("HGET").arg(keys::line(helpline)).arg("revision")).await?;
         let policy = Policy::from_toml(&document).map_err(|e| StoreError::Garbled(e.to_string()))?;
         Ok(Some(Policy { revision, ..policy }))
     }
@@ -346,20 +366,19 @@ impl RedisStore {
         limit: usize,
     ) -> Result<Vec<Placed>, StoreError> {
         let key = format!("{}events", keys::base(helpline));
-        let mut cmd = redis::cmd("HGET");
-        let generation: Option<String> = self.query(cmd.arg(keys::line(helpline)).arg("generation")).await?;
-        let generation = generation.unwrap_or_default();
+        let line = self.fields(keys::line(helpline)).await?;
+        let (generation, reached) = (line.text("generation")?.to_owned(), line.number("events")?);
         let mut first = redis::cmd("XRANGE");
         let first: Vec<(String, Vec<String>)> =
             self.query(first.arg(&key).arg("-").arg("+").arg("COUNT").arg(1)).await?;
         let whole = *after == Cursor::default();
-        if let Some((id, _)) = first.first() {
-            let (term, sequence) = decode::stream_id(id)?;
-            let gap = after.sequence + 1 < sequence;
-            if !whole && (after.generation != generation || gap) {
-                let sequence = sequence.saturating_sub(1);
-                return Err(StoreError::CursorTooOld { first: Cursor { generation, term, sequence } });
-            }
+        let (term, sequence) = first.first().map_or(Ok((0, 1)), |(id, _)| decode::stream_id(id))?;
+        let held = after.generation == generation
+            && after.sequence <= reached
+            && after.sequence.saturating_add(1) >= sequence;
+        if !whole && !held {
+            let sequence = sequence.saturating_sub(1);
+            return Err(StoreError::CursorTooOld { first: Cursor { generation, term, sequence } });
         }
         let start = if whole { "-".to_owned() } else { format!("({}-{}", after.term, after.sequence) };
         let mut range = redis::cmd("XRANGE");
@@ -516,8 +535,11 @@ impl Arguments {
 
 fn connection_info(url: &str, settings: &RedisSettings) -> Result<redis::ConnectionInfo, StoreError> {
     use redis::IntoConnectionInfo;
-    let info = url.into_connection_info().map_err(|_| StoreError::Unreachable("not a redis address".to_owned()))?;
-    let Some(password) = &settings.password else { return Ok(info) };
+    let info =
+        url.into_connection_info().map_err(|_| StoreError::Unreachable("not a redis address".to_owned()))?;
+    let Some(password) = &settings.password else {
+        return Ok(info);
+    };
     let redis = info.redis_settings().clone().set_password(password);
     Ok(info.set_redis_settings(redis))
 }
@@ -529,7 +551,11 @@ fn store_error(error: RedisError) -> StoreError {
     let code = error.code().unwrap_or_default();
     if REFUSALS.contains(&code) {
         StoreError::Refusing(code.to_owned())
-    } else if error.is_io_error() || error.is_timeout() || error.is_connection_dropped() || error.is_cluster_error() {
+    } else if error.is_io_error()
+        || error.is_timeout()
+        || error.is_connection_dropped()
+        || error.is_cluster_error()
+    {
         StoreError::Unreachable(error.to_string())
     } else if code == "LOADING" {
         StoreError::Unreachable("it is loading its data".to_owned())

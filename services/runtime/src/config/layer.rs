@@ -19,11 +19,7 @@ enum Origin {
 }
 
 enum Settings {
-    Toml {
-        text: String,
-        keys: Vec<String>,
-        lists: BTreeSet<String>,
-    },
+    Toml { text: String, keys: Vec<String>, lists: BTreeSet<String> },
     Strings(Vec<(String, String)>),
 }
 
@@ -34,11 +30,7 @@ impl Layer {
         collect_keys("", &table, &mut keys, &mut lists);
         Ok(Self {
             origin: Origin::Named(name.to_owned()),
-            settings: Settings::Toml {
-                text: text.to_owned(),
-                keys,
-                lists,
-            },
+            settings: Settings::Toml { text: text.to_owned(), keys, lists },
         })
     }
 
@@ -59,19 +51,14 @@ impl Layer {
             settings.push((key, value));
         }
         Ok(Self {
-            origin: Origin::Environment {
-                prefix: prefix.to_owned(),
-            },
+            origin: Origin::Environment { prefix: prefix.to_owned() },
             settings: Settings::Strings(settings),
         })
     }
 
     pub(super) fn flags(overrides: &[(&str, String)]) -> Self {
         let strings = overrides.iter().map(|(k, v)| ((*k).to_owned(), v.clone()));
-        Self {
-            origin: Origin::Named("command line".to_owned()),
-            settings: Settings::Strings(strings.collect()),
-        }
+        Self { origin: Origin::Named("command line".to_owned()), settings: Settings::Strings(strings.collect()) }
     }
 
     fn keys(&self) -> Vec<&str> {
@@ -108,25 +95,13 @@ fn variable_of_key(prefix: &str, key: &str) -> String {
 fn not_toml(name: &str, text: &str, error: &toml::de::Error) -> ConfigError {
     let before = error.span().and_then(|span| text.get(..span.start));
     let line = before.map_or(1, |t| t.matches('\n').count() + 1);
-    ConfigError::Malformed {
-        origin: format!("{name} line {line}"),
-        message: error.message().replace('\n', ", "),
-    }
+    ConfigError::Malformed { origin: format!("{name} line {line}"), message: error.message().replace('\n', ", ") }
 }
 
 /// `lists` gets the keys whose values are arrays.
-fn collect_keys(
-    section: &str,
-    table: &toml::Table,
-    keys: &mut Vec<String>,
-    lists: &mut BTreeSet<String>,
-) {
+fn collect_keys(section: &str, table: &toml::Table, keys: &mut Vec<String>, lists: &mut BTreeSet<String>) {
     for (name, value) in table {
-        let key = if section.is_empty() {
-            name.clone()
-        } else {
-            format!("{section}.{name}")
-        };
+        let key = if section.is_empty() { name.clone() } else { format!("{section}.{name}") };
         if let Some(inner) = value.as_table() {
             collect_keys(&key, inner, keys, lists);
         }
@@ -146,9 +121,7 @@ fn merge<T: DeserializeOwned>(layers: &[Layer]) -> Result<T, config::ConfigError
     let mut builder = Config::builder();
     for layer in layers {
         builder = match &layer.settings {
-            Settings::Toml { text, .. } => {
-                builder.add_source(File::from_str(text, FileFormat::Toml))
-            }
+            Settings::Toml { text, .. } => builder.add_source(File::from_str(text, FileFormat::Toml)),
             Settings::Strings(pairs) => builder.add_source(strings(pairs, layers)?),
         };
     }
@@ -171,10 +144,7 @@ fn strings(pairs: &[(String, String)], layers: &[Layer]) -> Result<Config, confi
 
 fn items(list: &str) -> Vec<String> {
     let items = list.split(',').map(str::trim);
-    items
-        .filter(|item| !item.is_empty())
-        .map(str::to_owned)
-        .collect()
+    items.filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
 
 /// The layer to blame is the first one with which the same complaint appears.
@@ -183,13 +153,9 @@ fn blame<T: DeserializeOwned>(layers: &[Layer], error: &config::ConfigError) -> 
         let seen = merge::<T>(layers.get(..*n).unwrap_or_default()).err();
         seen.is_some_and(|e| e.to_string() == error.to_string())
     };
-    let culprit = (1..=layers.len())
-        .find(same)
-        .and_then(|n| layers.get(n - 1));
+    let culprit = (1..=layers.len()).find(same).and_then(|n| layers.get(n - 1));
     let (key, message) = explain(error);
-    let key = culprit
-        .and_then(|layer| full_key(layer, &key, &message))
-        .unwrap_or(key);
+    let key = culprit.and_then(|layer| full_key(layer, &key, &message)).unwrap_or(key);
     ConfigError::Setting {
         origin: culprit.map_or_else(|| "configuration".to_owned(), |layer| layer.origin(&key)),
         key,
@@ -200,23 +166,11 @@ fn blame<T: DeserializeOwned>(layers: &[Layer], error: &config::ConfigError) -> 
 /// The key and the complaint about it, each as far as the error tells.
 fn explain(error: &config::ConfigError) -> (String, String) {
     use config::ConfigError as E;
-    let (key, message) = if let E::Type {
-        unexpected,
-        expected,
-        key,
-        ..
-    } = error
-    {
-        (
-            key.clone(),
-            format!("invalid type: {unexpected}, expected {expected}"),
-        )
+    let (key, message) = if let E::Type { unexpected, expected, key, .. } = error {
+        (key.clone(), format!("invalid type: {unexpected}, expected {expected}"))
     } else if let E::At { error, key, .. } = error {
         let (inner, message) = explain(error);
-        (
-            key.clone().filter(|_| inner.is_empty()).or(Some(inner)),
-            message,
-        )
+        (key.clone().filter(|_| inner.is_empty()).or(Some(inner)), message)
     } else if let E::NotFound(key) = error {
         (Some(key.clone()), "missing".to_owned())
     } else {
@@ -229,17 +183,10 @@ fn explain(error: &config::ConfigError) -> (String, String) {
 fn full_key(layer: &Layer, key: &str, message: &str) -> Option<String> {
     let rest = message.strip_prefix("unknown field `")?;
     let (field, _) = rest.split_once('`')?;
-    let inside = if key.is_empty() {
-        field.to_owned()
-    } else {
-        format!("{key}.{field}")
-    };
+    let inside = if key.is_empty() { field.to_owned() } else { format!("{key}.{field}") };
     let of_layer = layer.keys();
-    let is_it = |k: &&&str| {
-        **k == inside || k.rsplit('.').next() == Some(field) || k.split('.').any(|s| s == field)
-    };
+    let is_it =
+        |k: &&&str| **k == inside || k.rsplit('.').next() == Some(field) || k.split('.').any(|s| s == field);
     let exact = of_layer.iter().find(|k| **k == inside);
-    exact
-        .or_else(|| of_layer.iter().find(is_it))
-        .map(|k| (*k).to_owned())
+    exact.or_else(|| of_layer.iter().find(is_it)).map(|k| (*k).to_owned())
 }

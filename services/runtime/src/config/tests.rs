@@ -60,20 +60,13 @@ fn file(text: &str) -> tempfile::NamedTempFile {
 
 #[test]
 fn later_layers_win() {
-    let file =
-        file("name = 'file'\ncode = 'file'\n[server]\nmax_connections = 7\nreflection = false\n");
-    let variables = [
-        ("HF_T__CODE", "env"),
-        ("HF_T__SERVER__MAX_CONNECTIONS", "8"),
-    ];
+    let file = file("name = 'file'\ncode = 'file'\n[server]\nmax_connections = 7\nreflection = false\n");
+    let variables = [("HF_T__CODE", "env"), ("HF_T__SERVER__MAX_CONNECTIONS", "8")];
     let flags = [("server.max_connections", "9".to_owned())];
 
     let settings = read(Some(file.path()), &variables, &flags).unwrap();
 
-    assert_eq!(
-        (settings.name.as_str(), settings.code.as_str()),
-        ("file", "env")
-    );
+    assert_eq!((settings.name.as_str(), settings.code.as_str()), ("file", "env"));
     assert_eq!(settings.server.max_connections, 9);
     assert!(!settings.server.reflection);
     assert_eq!(settings.server.listen, "127.0.0.1:50051".parse().unwrap());
@@ -82,10 +75,7 @@ fn later_layers_win() {
 
 #[test]
 fn values_of_the_environment_are_not_rewritten() {
-    let variables = [
-        ("HF_T__CODE", "00123"),
-        ("HF_T__SERVER__REFLECTION", "false"),
-    ];
+    let variables = [("HF_T__CODE", "00123"), ("HF_T__SERVER__REFLECTION", "false")];
     let settings = read(None, &variables, &[]).unwrap();
     assert_eq!(settings.code, "00123");
     assert!(!settings.server.reflection);
@@ -103,19 +93,12 @@ fn a_list_is_set_with_commas() {
 fn a_key_in_the_wrong_section_is_named_with_its_section() {
     let file = file("[server]\nlisten = '127.0.0.1:1'\n[telemetry]\nlisten = 'x'\n");
     let error = read(Some(file.path()), &[], &[]).unwrap_err().to_string();
-    assert!(
-        error.contains(": telemetry.listen: unknown field"),
-        "{error}"
-    );
+    assert!(error.contains(": telemetry.listen: unknown field"), "{error}");
 }
 
 #[test]
 fn foreign_variables_are_left_alone() {
-    let service_link = [
-        ("HF_T_PORT", "tcp://10.0.0.1:80"),
-        ("HF_TABLE__X", "1"),
-        ("PATH", "/"),
-    ];
+    let service_link = [("HF_T_PORT", "tcp://10.0.0.1:80"), ("HF_TABLE__X", "1"), ("PATH", "/")];
     assert!(read(None, &service_link, &[]).is_ok());
 }
 
@@ -123,94 +106,51 @@ fn foreign_variables_are_left_alone() {
 fn an_unknown_key_in_the_file_is_named_with_the_file() {
     let file = file("[server]\nlisen = '127.0.0.1:1'\n");
     let error = read(Some(file.path()), &[], &[]).unwrap_err().to_string();
-    let start = format!(
-        "{}: server.lisen: unknown field `lisen`, expected one of `listen`",
-        file.path().display()
-    );
+    let start =
+        format!("{}: server.lisen: unknown field `lisen`, expected one of `listen`", file.path().display());
     assert!(error.starts_with(&start), "{error}");
     assert!(!error.contains('\n'), "{error}");
 }
 
 #[test]
 fn an_unknown_variable_is_named() {
-    let error = read(None, &[("HF_T__SERVER__LISEN", "x")], &[])
-        .unwrap_err()
-        .to_string();
+    let error = read(None, &[("HF_T__SERVER__LISEN", "x")], &[]).unwrap_err().to_string();
     let start = "environment HF_T__SERVER__LISEN: server.lisen: unknown field `lisen`";
     assert!(error.starts_with(start), "{error}");
 }
 
 #[test]
 fn an_unknown_section_and_an_unknown_flag_are_named() {
-    let error = read(None, &[("HF_T__SERVR__LISTEN", "x")], &[])
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.starts_with("environment HF_T__SERVR__LISTEN: servr.listen: unknown field `servr`"),
-        "{error}"
-    );
-    let error = read(None, &[], &[("colour", "red".to_owned())])
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.starts_with("command line: colour: unknown field `colour`"),
-        "{error}"
-    );
+    let error = read(None, &[("HF_T__SERVR__LISTEN", "x")], &[]).unwrap_err().to_string();
+    assert!(error.starts_with("environment HF_T__SERVR__LISTEN: servr.listen: unknown field `servr`"), "{error}");
+    let error = read(None, &[], &[("colour", "red".to_owned())]).unwrap_err().to_string();
+    assert!(error.starts_with("command line: colour: unknown field `colour`"), "{error}");
 }
 
 #[test]
 fn a_value_of_another_type_is_named() {
-    let error = read(None, &[("HF_T__SERVER__MAX_CONNECTIONS", "many")], &[])
-        .unwrap_err()
-        .to_string();
+    let error = read(None, &[("HF_T__SERVER__MAX_CONNECTIONS", "many")], &[]).unwrap_err().to_string();
     let start = "environment HF_T__SERVER__MAX_CONNECTIONS: server.max_connections: invalid type: string \"many\"";
     assert!(error.starts_with(start), "{error}");
 }
 
 #[test]
 fn a_value_out_of_range_is_named_with_its_range() {
-    let error = read(None, &[], &[("server.max_connections", "0".to_owned())])
-        .unwrap_err()
-        .to_string();
-    assert_eq!(
-        error,
-        "command line: server.max_connections: 0 is not within 1 to 1000000"
-    );
-    let error = read(
-        None,
-        &[],
-        &[("telemetry.trace_sample_ratio", "2".to_owned())],
-    )
-    .unwrap_err()
-    .to_string();
-    assert_eq!(
-        error,
-        "command line: telemetry.trace_sample_ratio: 2 is not within 0.0 to 1.0"
-    );
-    let error = read(None, &[], &[("server.drain_wait_ms", "-1".to_owned())])
-        .unwrap_err()
-        .to_string();
-    assert_eq!(
-        error,
-        "command line: server.drain_wait_ms: -1 is not within 0 to 600000"
-    );
+    let error = read(None, &[], &[("server.max_connections", "0".to_owned())]).unwrap_err().to_string();
+    assert_eq!(error, "command line: server.max_connections: 0 is not within 1 to 1000000");
+    let error = read(None, &[], &[("telemetry.trace_sample_ratio", "2".to_owned())]).unwrap_err().to_string();
+    assert_eq!(error, "command line: telemetry.trace_sample_ratio: 2 is not within 0.0 to 1.0");
+    let error = read(None, &[], &[("server.drain_wait_ms", "-1".to_owned())]).unwrap_err().to_string();
+    assert_eq!(error, "command line: server.drain_wait_ms: -1 is not within 0 to 600000");
 }
 
 #[test]
 fn a_file_that_is_not_toml_or_not_there_is_named() {
     let file = file("name = 'x'\nserver = [\n");
     let error = read(Some(file.path()), &[], &[]).unwrap_err().to_string();
-    assert!(
-        error.starts_with(&format!("{} line ", file.path().display())),
-        "{error}"
-    );
-    let error = read(Some(Path::new("/nowhere/x.toml")), &[], &[])
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.starts_with("cannot read /nowhere/x.toml: "),
-        "{error}"
-    );
+    assert!(error.starts_with(&format!("{} line ", file.path().display())), "{error}");
+    let error = read(Some(Path::new("/nowhere/x.toml")), &[], &[]).unwrap_err().to_string();
+    assert!(error.starts_with("cannot read /nowhere/x.toml: "), "{error}");
 }
 
 #[test]

@@ -26,9 +26,7 @@ use super::status;
 use crate::{config::ServerConfig, deadline, trace};
 
 /// Bucket bounds in seconds, as the semantic conventions for RPC advise.
-const SECONDS: [f64; 14] = [
-    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
-];
+const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
 /// The label of every method that is not known to exist: the caller's words would make endless labels.
 const OTHER: &str = "_OTHER";
@@ -61,11 +59,7 @@ impl Calls {
 }
 
 /// Puts a gRPC call into a span that continues the caller's trace, and measures it to its end.
-pub(super) async fn observed(
-    State(calls): State<Arc<Calls>>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub(super) async fn observed(State(calls): State<Arc<Calls>>, request: Request, next: Next) -> Response {
     if !is_grpc(request.headers()) {
         return next.run(request).await;
     }
@@ -76,11 +70,7 @@ pub(super) async fn observed(
 }
 
 /// Answers in time or says why not; a panic in a handler ends that call only.
-pub(super) async fn bounded(
-    State(calls): State<Arc<Calls>>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub(super) async fn bounded(State(calls): State<Arc<Calls>>, request: Request, next: Next) -> Response {
     let grpc = is_grpc(request.headers());
     let Ok(_place) = calls.room.try_acquire() else {
         let mut response = refuse(grpc, Status::unavailable("server: too many calls at once"));
@@ -152,13 +142,7 @@ impl Call {
         if let Some(id) = trace::trace_id(&span) {
             span.record("trace_id", id);
         }
-        Self {
-            span,
-            method,
-            began: Instant::now(),
-            code: None,
-            duration,
-        }
+        Self { span, method, began: Instant::now(), code: None, duration }
     }
 
     fn watch(mut self, mut response: Response) -> Response {
@@ -183,18 +167,13 @@ impl Drop for Call {
             self.span.record("otel.status_code", "ERROR");
         }
         let known = code != Code::Unimplemented;
-        let method = if known {
-            std::mem::take(&mut self.method)
-        } else {
-            OTHER.to_owned()
-        };
+        let method = if known { std::mem::take(&mut self.method) } else { OTHER.to_owned() };
         let attributes = [
             KeyValue::new("rpc.system.name", "grpc"),
             KeyValue::new("rpc.method", method),
             KeyValue::new("rpc.response.status_code", name),
         ];
-        self.duration
-            .record(self.began.elapsed().as_secs_f64(), &attributes);
+        self.duration.record(self.began.elapsed().as_secs_f64(), &attributes);
     }
 }
 

@@ -22,8 +22,8 @@ const TOO_LARGE_UNPACKED: &str = "Error decompressing: size limit, of ";
 
 /// Turns the status in `headers`, if it is tonic's word for an unreadable request, into INVALID_ARGUMENT.
 pub(super) fn correct(headers: &mut HeaderMap) {
-    let suspect = code(headers)
-        .is_some_and(|c| [Code::Internal, Code::OutOfRange, Code::ResourceExhausted].contains(&c));
+    let suspect =
+        code(headers).is_some_and(|c| [Code::Internal, Code::OutOfRange, Code::ResourceExhausted].contains(&c));
     if !suspect {
         return;
     }
@@ -47,9 +47,7 @@ fn better(status: &Status) -> Option<Status> {
     if status.code() == Code::ResourceExhausted {
         let size = message.strip_prefix(TOO_LARGE_UNPACKED)?;
         let (limit, _) = size.split_once(',')?;
-        return Some(invalid(&format!(
-            "message too large when unpacked: the limit is: {limit}"
-        )));
+        return Some(invalid(&format!("message too large when unpacked: the limit is: {limit}")));
     }
     None
 }
@@ -91,14 +89,7 @@ pub(super) fn name(code: Code) -> &'static str {
 /// Whether the code is the server's fault, so that its span is an error. INVALID_ARGUMENT and its like are not.
 pub(super) fn is_our_fault(code: Code) -> bool {
     use Code as C;
-    let ours = [
-        C::Unknown,
-        C::DeadlineExceeded,
-        C::Unimplemented,
-        C::Internal,
-        C::Unavailable,
-        C::DataLoss,
-    ];
+    let ours = [C::Unknown, C::DeadlineExceeded, C::Unimplemented, C::Internal, C::Unavailable, C::DataLoss];
     ours.contains(&code)
 }
 
@@ -115,41 +106,26 @@ mod tests {
 
     #[test]
     fn a_request_that_cannot_be_decoded_is_the_callers_mistake() {
-        let status = corrected(&Status::internal(
-            "failed to decode Protobuf message: A.b: invalid string value",
-        ));
-        assert_eq!(
-            (status.code(), status.message()),
-            (Code::InvalidArgument, "request: not a valid message")
-        );
+        let status = corrected(&Status::internal("failed to decode Protobuf message: A.b: invalid string value"));
+        assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "request: not a valid message"));
         let violations = status.get_details_bad_request().unwrap().field_violations;
         assert_eq!(violations[0].field, "request");
     }
 
     #[test]
     fn a_message_that_is_too_large_names_the_limit() {
-        let status = corrected(&Status::out_of_range(format!(
-            "{TOO_LARGE}found 9 bytes, the limit is: 8 bytes"
-        )));
+        let status = corrected(&Status::out_of_range(format!("{TOO_LARGE}found 9 bytes, the limit is: 8 bytes")));
         assert_eq!(status.code(), Code::InvalidArgument);
-        assert_eq!(
-            status.message(),
-            "request: message too large: found 9 bytes, the limit is: 8 bytes"
-        );
+        assert_eq!(status.message(), "request: message too large: found 9 bytes, the limit is: 8 bytes");
     }
 
     #[test]
     fn other_statuses_stay_as_they_are() {
-        for status in [
-            Status::internal("a bug"),
-            Status::out_of_range("cursor"),
-            Status::resource_exhausted("quota"),
-        ] {
+        for status in
+            [Status::internal("a bug"), Status::out_of_range("cursor"), Status::resource_exhausted("quota")]
+        {
             let same = corrected(&status);
-            assert_eq!(
-                (same.code(), same.message()),
-                (status.code(), status.message())
-            );
+            assert_eq!((same.code(), same.message()), (status.code(), status.message()));
         }
     }
 }

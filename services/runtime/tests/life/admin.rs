@@ -44,15 +44,9 @@ async fn readiness_names_its_reasons_and_liveness_does_not_care() {
     readiness.drain();
     let draining = get(address, "/readyz").await;
 
-    assert!(
-        unready.starts_with("HTTP/1.1 503") && unready.ends_with("\r\n\r\nstore: not ready\n"),
-        "{unready}"
-    );
+    assert!(unready.starts_with("HTTP/1.1 503") && unready.ends_with("\r\n\r\nstore: not ready\n"), "{unready}");
     assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
-    assert!(
-        draining.starts_with("HTTP/1.1 503") && draining.ends_with("draining\n"),
-        "{draining}"
-    );
+    assert!(draining.starts_with("HTTP/1.1 503") && draining.ends_with("draining\n"), "{draining}");
     assert!(get(address, "/livez").await.starts_with("HTTP/1.1 200"));
     assert!(get(address, "/nothing").await.starts_with("HTTP/1.1 404"));
 }

@@ -75,10 +75,8 @@ impl Bench {
 
     /// Serves `service` in the place of health.
     pub(crate) async fn with(config: ServerConfig, service: &Waiting) -> Self {
-        let health =
-            server::standard_services(&mut RoutesBuilder::default(), &config, &[]).unwrap();
-        let limited =
-            HealthServer::new(service.clone()).max_decoding_message_size(config.max_decoding_bytes);
+        let health = server::standard_services(&mut RoutesBuilder::default(), &config, &[]).unwrap();
+        let limited = HealthServer::new(service.clone()).max_decoding_message_size(config.max_decoding_bytes);
         Self::start(config, Routes::new(limited), health).await
     }
 
@@ -87,15 +85,8 @@ impl Bench {
         let address = listener.local_addr().unwrap();
         let (stop, readiness) = (Stop::new(), Readiness::new());
         let (s, h, r) = (stop.clone(), health.clone(), readiness.clone());
-        let serving =
-            tokio::spawn(async move { server::serve(listener, routes, &config, s, h, r).await });
-        Self {
-            address,
-            stop,
-            health,
-            readiness,
-            serving,
-        }
+        let serving = tokio::spawn(async move { server::serve(listener, routes, &config, s, h, r).await });
+        Self { address, stop, health, readiness, serving }
     }
 
     pub(crate) fn channel(&self) -> Channel {
@@ -117,11 +108,7 @@ impl Bench {
 
     /// The end of `serve`.
     pub(crate) async fn ended(self) {
-        tokio::time::timeout(PATIENCE, self.serving)
-            .await
-            .expect("serve ends")
-            .unwrap()
-            .unwrap();
+        tokio::time::timeout(PATIENCE, self.serving).await.expect("serve ends").unwrap().unwrap();
     }
 }
 
@@ -134,9 +121,7 @@ pub(crate) fn check_on_the_web(headers: &str) -> String {
 }
 
 pub(crate) fn request(service: &str) -> HealthCheckRequest {
-    HealthCheckRequest {
-        service: service.to_owned(),
-    }
+    HealthCheckRequest { service: service.to_owned() }
 }
 
 /// `Check` is answered, and `Watch` says one more thing, for every permit that the test gives. Both tell when they
@@ -149,10 +134,7 @@ pub(crate) struct Waiting {
 
 impl Waiting {
     pub(crate) fn new() -> Self {
-        Self {
-            begun: Arc::new(Semaphore::new(0)),
-            go: Arc::new(Semaphore::new(0)),
-        }
+        Self { begun: Arc::new(Semaphore::new(0)), go: Arc::new(Semaphore::new(0)) }
     }
 
     /// Waits until one more call has begun.
@@ -168,10 +150,7 @@ impl Waiting {
 
 #[tonic::async_trait]
 impl health_server::Health for Waiting {
-    async fn check(
-        &self,
-        asked: Request<HealthCheckRequest>,
-    ) -> Result<Response<HealthCheckResponse>, Status> {
+    async fn check(&self, asked: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
         assert_ne!(asked.get_ref().service, "panic", "on purpose");
         self.begun.add_permits(1);
         Ok(Response::new(self.clone().answer().await))
@@ -179,10 +158,7 @@ impl health_server::Health for Waiting {
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
-    async fn watch(
-        &self,
-        _: Request<HealthCheckRequest>,
-    ) -> Result<Response<Self::WatchStream>, Status> {
+    async fn watch(&self, _: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
         self.begun.add_permits(1);
         let answers = stream::repeat(self.clone()).then(Self::answer).map(Ok);
         Ok(Response::new(answers.boxed()))

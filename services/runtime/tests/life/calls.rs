@@ -39,10 +39,7 @@ async fn a_request_that_cannot_be_decoded_is_invalid_argument() {
     let bench = Bench::standard(config()).await;
     for method in ["Check", "Watch"] {
         let status = check_raw(&bench, method, vec![0xff, 0xfe]).await;
-        assert_eq!(
-            (status.code(), status.message()),
-            (Code::InvalidArgument, "request: not a valid message")
-        );
+        assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "request: not a valid message"));
     }
 }
 
@@ -82,10 +79,7 @@ async fn a_panic_ends_one_call_and_not_the_server() {
 
     let status = client.check(request("panic")).await.unwrap_err();
 
-    assert_eq!(
-        (status.code(), status.message()),
-        (Code::Internal, "server: internal error")
-    );
+    assert_eq!((status.code(), status.message()), (Code::Internal, "server: internal error"));
     assert!(client.check(request("")).await.is_ok());
 }
 
@@ -97,14 +91,9 @@ async fn a_server_that_is_gone_is_worth_a_retry() {
     bench.stop.trigger();
     bench.ended().await;
 
-    let status = with_deadline(Duration::from_secs(5), client.check(request("")))
-        .await
-        .unwrap_err();
+    let status = with_deadline(Duration::from_secs(5), client.check(request(""))).await.unwrap_err();
 
-    assert!(
-        holdfast_runtime::client::is_retryable(&status),
-        "{status:?}"
-    );
+    assert!(holdfast_runtime::client::is_retryable(&status), "{status:?}");
 }
 
 /// Sends `bytes` where the contract has a string.
@@ -113,7 +102,5 @@ async fn check_raw(bench: &Bench, method: &str, bytes: Vec<u8>) -> Status {
     grpc.ready().await.unwrap();
     let path: PathAndQuery = format!("/grpc.health.v1.Health/{method}").parse().unwrap();
     let codec = ProstCodec::<Vec<u8>, HealthCheckResponse>::default();
-    grpc.unary(tonic::Request::new(bytes), path, codec)
-        .await
-        .unwrap_err()
+    grpc.unary(tonic::Request::new(bytes), path, codec).await.unwrap_err()
 }

@@ -11,12 +11,7 @@ async fn an_open_stream_is_cut_at_the_drain_deadline() {
     let mut config = config();
     config.drain_deadline_ms = 50;
     let bench = Bench::with(config, &service).await;
-    let mut stream = bench
-        .client()
-        .watch(request(""))
-        .await
-        .unwrap()
-        .into_inner();
+    let mut stream = bench.client().watch(request("")).await.unwrap().into_inner();
 
     bench.stop.trigger();
     bench.ended().await;
@@ -50,17 +45,11 @@ async fn health_says_not_serving_at_once_while_calls_are_still_served() {
     bench.health.set("door", true).await;
     let mut client = bench.client();
     let mut watch = client.watch(request("door")).await.unwrap().into_inner();
-    assert_eq!(
-        watch.message().await.unwrap().unwrap().status(),
-        ServingStatus::Serving
-    );
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
 
     bench.stop.trigger();
 
-    assert_eq!(
-        watch.message().await.unwrap().unwrap().status(),
-        ServingStatus::NotServing
-    );
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
     bench.health.set("door", true).await;
     for name in ["", "door"] {
         let answer = client.check(request(name)).await.unwrap().into_inner();
@@ -74,12 +63,7 @@ async fn health_says_not_serving_at_once_while_calls_are_still_served() {
 #[tokio::test]
 async fn a_health_watch_does_not_hold_up_the_drain() {
     let bench = Bench::standard(config()).await;
-    let mut watch = bench
-        .client()
-        .watch(request(""))
-        .await
-        .unwrap()
-        .into_inner();
+    let mut watch = bench.client().watch(request("")).await.unwrap().into_inner();
 
     bench.stop.trigger();
     bench.ended().await;

@@ -26,16 +26,10 @@ impl Recorder {
     fn start() -> Self {
         global::set_text_map_propagator(TraceContextPropagator::new());
         let spans = InMemorySpanExporter::default();
-        let provider = SdkTracerProvider::builder()
-            .with_simple_exporter(spans.clone())
-            .build();
+        let provider = SdkTracerProvider::builder().with_simple_exporter(spans.clone()).build();
         let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
         let subscriber = tracing_subscriber::registry().with(layer);
-        Self {
-            spans,
-            _provider: provider,
-            _default: tracing::subscriber::set_default(subscriber),
-        }
+        Self { spans, _provider: provider, _default: tracing::subscriber::set_default(subscriber) }
     }
 
     fn span(&self, name: &str) -> SpanData {
@@ -60,25 +54,13 @@ async fn the_server_continues_the_trace_of_its_client() {
     bench.stop.trigger();
     bench.ended().await;
 
-    let (caller, served) = (
-        recorder.span("caller"),
-        recorder.span("grpc.health.v1.Health/Check"),
-    );
-    assert_eq!(
-        served.span_context.trace_id(),
-        caller.span_context.trace_id()
-    );
+    let (caller, served) = (recorder.span("caller"), recorder.span("grpc.health.v1.Health/Check"));
+    assert_eq!(served.span_context.trace_id(), caller.span_context.trace_id());
     assert_eq!(served.parent_span_id, caller.span_context.span_id());
     assert_eq!(attribute(&served, "rpc.system.name"), "grpc");
-    assert_eq!(
-        attribute(&served, "rpc.method"),
-        "grpc.health.v1.Health/Check"
-    );
+    assert_eq!(attribute(&served, "rpc.method"), "grpc.health.v1.Health/Check");
     assert_eq!(attribute(&served, "rpc.response.status_code"), "OK");
-    assert!(
-        !format!("{served:?}").contains("127.0.0.1"),
-        "no peer addresses"
-    );
+    assert!(!format!("{served:?}").contains("127.0.0.1"), "no peer addresses");
 }
 
 #[tokio::test]
@@ -108,19 +90,10 @@ async fn stored_work_carries_its_trace() {
     info_span!("linked").in_scope(|| link_to(&stored));
     info_span!("astray").in_scope(|| link_to("not a traceparent"));
 
-    let (request, continued, linked) = (
-        recorder.span("request"),
-        recorder.span("continued"),
-        recorder.span("linked"),
-    );
+    let (request, continued, linked) =
+        (recorder.span("request"), recorder.span("continued"), recorder.span("linked"));
     assert_eq!(continued.parent_span_id, request.span_context.span_id());
-    assert_ne!(
-        linked.span_context.trace_id(),
-        request.span_context.trace_id()
-    );
-    assert_eq!(
-        linked.links.first().unwrap().span_context.span_id(),
-        request.span_context.span_id()
-    );
+    assert_ne!(linked.span_context.trace_id(), request.span_context.trace_id());
+    assert_eq!(linked.links.first().unwrap().span_context.span_id(), request.span_context.span_id());
     assert!(recorder.span("astray").links.is_empty());
 }

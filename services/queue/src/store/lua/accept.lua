@@ -28,6 +28,7 @@ for _, other in ipairs(others) do H.rescind(c, other, 'taken') end
 H.cancel_timer('offer:' .. chat_id .. ':' .. str(number))
 H.cancel_timer('away:' .. chat_id)
 H.cancel_timer('retry:' .. chat_id)
+H.cancel_timer('step:' .. chat_id)
 H.happen(c, 'accept')
 c.offers = {}
 c.version = c.version + 1

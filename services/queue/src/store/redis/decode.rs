@@ -8,9 +8,9 @@ use holdfast_domain::ids::DigestHex;
 use holdfast_domain::line::{Pace, Term, Ticker};
 use holdfast_domain::responder::Idle;
 use holdfast_domain::{
-    Applied, Asked, Chat, ChatId, ChatState, Command, EndedAs, Event, EventKind, Fence, Holding, HoldingKind, Ledger,
-    Mask, Offer, Owner, Reason, Refusal, Reply, Requirement, Responder, ResponderId, Snapshot, Status, Step, TokenHash,
-    Urgency,
+    Applied, Asked, Chat, ChatId, ChatState, Command, EndedAs, Event, EventKind, Fence, Holding, HoldingKind,
+    Ledger, Mask, Offer, Owner, Reason, Refusal, Reply, Requirement, Responder, ResponderId, Snapshot, Status,
+    Step, TokenHash, Urgency,
 };
 use redis::Value;
 use std::collections::BTreeMap;
@@ -44,7 +44,7 @@ impl Fields {
         self.0.is_empty()
     }
 
-    fn text(&self, field: &str) -> Result<&str, StoreError> {
+    pub(super) fn text(&self, field: &str) -> Result<&str, StoreError> {
         let bytes = self.0.get(field).map_or(&[][..], Vec::as_slice);
         std::str::from_utf8(bytes).map_err(|_| StoreError::Garbled(format!("{field} is not text")))
     }
@@ -71,7 +71,8 @@ impl Fields {
 }
 
 pub(super) fn steps_text(steps: &[Step]) -> String {
-    let rungs: Vec<String> = steps.iter().map(|s| format!("{}@{}", s.after_ms, s.requirement.signature())).collect();
+    let rungs: Vec<String> =
+        steps.iter().map(|s| format!("{}@{}", s.after_ms, s.requirement.signature())).collect();
     rungs.join(";")
 }
 
@@ -281,19 +282,13 @@ pub(super) fn applied(command: &Command, answer: Vec<Value>) -> Result<Applied, 
         return Ok(Applied { reply: Err(refusal(&code, &words)?), events: Vec::new() });
     }
     let blob = need(parts.next(), "answer's blob")??;
-    let events = parts
-        .map(|text| need(event(&text_of(text?)?), "event"))
-        .collect::<Result<Vec<Event>, StoreError>>()?;
+    let events =
+        parts.map(|text| need(event(&text_of(text?)?), "event")).collect::<Result<Vec<Event>, StoreError>>()?;
     Ok(Applied { reply: Ok(need(reply(command, &words, blob), "answer to this command")?), events })
 }
 
 fn bytes(value: Value) -> Result<Vec<u8>, StoreError> {
-    match value {
-        Value::BulkString(bytes) => Ok(bytes),
-        Value::SimpleString(text) => Ok(text.into_bytes()),
-        Value::Int(number) => Ok(number.to_string().into_bytes()),
-        _ => Err(StoreError::Garbled("an answer of another kind".to_owned())),
-    }
+    redis::from_redis_value(value).map_err(|_| StoreError::Garbled("an answer of another kind".to_owned()))
 }
 
 fn text_of(bytes: Vec<u8>) -> Result<String, StoreError> {

@@ -4,8 +4,7 @@ use holdfast_domain::Command;
 use redis::Script;
 
 /// For commands that move nobody in the order of the line: a script pays for every function that it defines.
-const RECORDS: [&str; 2] =
-    [include_str!("../lua/shared/prelude.lua"), include_str!("../lua/shared/records.lua")];
+const RECORDS: [&str; 2] = [include_str!("../lua/shared/prelude.lua"), include_str!("../lua/shared/records.lua")];
 
 /// For those that may.
 const LINE: [&str; 3] = [

@@ -48,7 +48,9 @@ async fn listen(
     }
     let mut messages = subscription.on_message();
     while let Some(message) = messages.next().await {
-        let Some(helpline) = keys::helpline_of_channel(message.get_channel_name()) else { continue };
+        let Some(helpline) = keys::helpline_of_channel(message.get_channel_name()) else {
+            continue;
+        };
         let payload: String = message.get_payload()?;
         if let Some(events) = decode::notice(&payload) {
             // Nobody listening is no error.

@@ -142,6 +142,7 @@ function H.return_chat(c, r, reason)
   local epoch, minted = c.epoch, c.minted
   c.owner, c.owner_offer, c.epoch, c.minted, c.since, c.engaged = '', 0, 0, 0, 0, 0
   if c.attested == 0 then H.set_timer('away:' .. c.id, now + P.away_after) end
+  H.arm_next_step(c)
   H.settle_chat(c)
   H.tell('returned', { chat = c.id, responder = r.id, epoch = epoch, minted = minted, reason = reason })
   H.drop_holding(r, c.id)

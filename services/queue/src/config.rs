@@ -1,0 +1,241 @@
+//! Settings: `config.toml`, embedded, is both the default and the documentation.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use holdfast_runtime::config::{self, ConfigError, ServerConfig, TelemetryConfig, within};
+use serde::Deserialize;
+
+/// The documented defaults.
+pub const DEFAULTS: &str = include_str!("../config.toml");
+/// Environment variables that begin so are settings.
+pub const ENV_PREFIX: &str = "HOLDFAST_QUEUE";
+
+/// All settings of the service.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where it listens, and the limits of its connections.
+    pub server: ServerConfig,
+    /// Logs, traces and metrics.
+    pub telemetry: TelemetryConfig,
+    /// Where the lines are kept.
+    pub store: StoreConfig,
+    /// Where the helplines' policies are.
+    pub policy: PolicyConfig,
+    /// Streams of attached replicas.
+    pub attach: AttachConfig,
+    /// Streams of events.
+    pub events: EventsConfig,
+    /// Timers of the lines.
+    pub ticker: TickerConfig,
+    /// Measurements of the lines.
+    pub gauges: GaugesConfig,
+    /// What must be said aloud.
+    pub security: SecurityConfig,
+}
+
+/// Which store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKind {
+    /// In this process.
+    Memory,
+    /// In Redis or Valkey.
+    Redis,
+}
+
+/// `[store]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreConfig {
+    /// Which store.
+    pub kind: StoreKind,
+    /// Addresses of Redis.
+    pub redis_urls: Vec<String>,
+    /// They are nodes of a cluster.
+    pub cluster: bool,
+    /// A file with the password; empty for none.
+    pub redis_password_file: PathBuf,
+    /// Time for an answer. 1 ms to 1 min.
+    #[serde(deserialize_with = "within::<_, _, 1, 60_000>")]
+    pub response_timeout_ms: u64,
+    /// Time for a connection. 1 ms to 1 min.
+    #[serde(deserialize_with = "within::<_, _, 1, 60_000>")]
+    pub connect_timeout_ms: u64,
+}
+
+/// `[policy]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyConfig {
+    /// A folder with one TOML file for each helpline; empty for the example helpline.
+    pub dir: PathBuf,
+}
+
+/// `[attach]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttachConfig {
+    /// Commands of one stream that may be unanswered at once. 1 to 65,536.
+    #[serde(deserialize_with = "within::<_, _, 1, 65_536>")]
+    pub window: u32,
+    /// Commands of one stream that are carried out at once. 1 to 65,536.
+    #[serde(deserialize_with = "within::<_, _, 1, 65_536>")]
+    pub concurrency: usize,
+    /// Streams at once. 1 to 10,000.
+    #[serde(deserialize_with = "within::<_, _, 1, 10_000>")]
+    pub max_streams: usize,
+    /// Notices that wait for one slow reader. 1 to 1,000,000.
+    #[serde(deserialize_with = "within::<_, _, 1, 1_000_000>")]
+    pub notice_buffer: usize,
+    /// A reader that takes nothing for so long is let go. 10 ms to 10 min.
+    #[serde(deserialize_with = "within::<_, _, 10, 600_000>")]
+    pub reader_patience_ms: u64,
+    /// The hello must come within this time. 1 ms to 1 min.
+    #[serde(deserialize_with = "within::<_, _, 1, 60_000>")]
+    pub hello_timeout_ms: u64,
+    /// Deadline of a command that states none. 1 ms to 10 min.
+    #[serde(deserialize_with = "within::<_, _, 1, 600_000>")]
+    pub command_timeout_ms: u64,
+    /// The longest deadline that a command may state. 1 ms to 10 min.
+    #[serde(deserialize_with = "within::<_, _, 1, 600_000>")]
+    pub max_command_timeout_ms: u64,
+    /// While stopping, commands on their way are served for so long. Up to 1 min.
+    #[serde(deserialize_with = "within::<_, _, 0, 60_000>")]
+    pub drain_linger_ms: u64,
+    /// While stopping, replicas are asked to reconnect within so long. Up to 10 min.
+    #[serde(deserialize_with = "within::<_, _, 0, 600_000>")]
+    pub reconnect_within_ms: u64,
+}
+
+/// `[events]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventsConfig {
+    /// Streams at once. 1 to 10,000.
+    #[serde(deserialize_with = "within::<_, _, 1, 10_000>")]
+    pub max_streams: usize,
+    /// Events that are read at a time. 1 to 10,000.
+    #[serde(deserialize_with = "within::<_, _, 1, 10_000>")]
+    pub page: usize,
+}
+
+/// `[ticker]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TickerConfig {
+    /// Helplines with an armed timer are looked at this often. 10 ms to 900 ms: a slower clock would lag.
+    #[serde(deserialize_with = "within::<_, _, 10, 900>")]
+    pub interval_ms: u64,
+    /// Timers that one look handles. 1 to 100.
+    #[serde(deserialize_with = "within::<_, _, 1, 100>")]
+    pub batch: u32,
+    /// Helplines that are looked at at once. 1 to 1,000.
+    #[serde(deserialize_with = "within::<_, _, 1, 1_000>")]
+    pub concurrency: usize,
+}
+
+/// `[gauges]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GaugesConfig {
+    /// How often the lines are measured. 100 ms to 5 min.
+    #[serde(deserialize_with = "within::<_, _, 100, 300_000>")]
+    pub interval_ms: u64,
+}
+
+/// `[security]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecurityConfig {
+    /// Whoever reaches the port may do everything, and the operator knows.
+    pub insecure_no_authentication: bool,
+}
+
+impl Config {
+    /// The defaults, then `file`, then the environment, then `overrides` (dotted key and value).
+    ///
+    /// # Errors
+    /// One line that names the key and where it was set.
+    pub fn load(file: Option<&Path>, overrides: &[(&str, String)]) -> Result<Self, ConfigError> {
+        let config: Self = config::load(DEFAULTS, file, ENV_PREFIX, overrides)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// What no single setting can tell.
+    fn check(&self) -> Result<(), ConfigError> {
+        let store = &self.store;
+        if store.kind == StoreKind::Redis && store.redis_urls.iter().all(String::is_empty) {
+            return Err(wrong("store.redis_urls", "needs an address when store.kind is \"redis\""));
+        }
+        if store.kind == StoreKind::Redis && self.policy.dir.as_os_str().is_empty() {
+            let message = "needs a folder when store.kind is \"redis\": the example is not for a lasting store";
+            return Err(wrong("policy.dir", message));
+        }
+        if self.attach.command_timeout_ms > self.attach.max_command_timeout_ms {
+            return Err(wrong("attach.command_timeout_ms", "is longer than attach.max_command_timeout_ms"));
+        }
+        Ok(())
+    }
+}
+
+fn wrong(key: &str, message: &str) -> ConfigError {
+    ConfigError::Setting {
+        origin: "settings together".to_owned(),
+        key: key.to_owned(),
+        message: message.to_owned(),
+    }
+}
+
+impl AttachConfig {
+    /// The deadline for a command that states `asked`, from now.
+    #[must_use]
+    pub fn command_timeout(&self, asked: Option<Duration>) -> Duration {
+        let longest = Duration::from_millis(self.max_command_timeout_ms);
+        asked.map_or(Duration::from_millis(self.command_timeout_ms), |asked| asked.min(longest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(key: &str, value: &str) -> String {
+        Config::load(None, &[(key, value.to_owned())]).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_documented_defaults_are_a_whole_configuration() {
+        let config = Config::load(None, &[]).unwrap();
+        assert_eq!(config.server.listen.to_string(), "127.0.0.1:50052");
+        assert_eq!(config.server.admin_listen.to_string(), "127.0.0.1:9052");
+        assert_eq!(config.store.kind, StoreKind::Memory);
+        assert!(!config.security.insecure_no_authentication);
+    }
+
+    #[test]
+    fn a_setting_out_of_its_range_is_named() {
+        for (key, value) in [
+            ("store.response_timeout_ms", "0"),
+            ("attach.window", "0"),
+            ("attach.max_streams", "10001"),
+            ("attach.notice_buffer", "0"),
+            ("ticker.interval_ms", "901"),
+            ("ticker.batch", "101"),
+            ("attach.command_timeout_ms", "60001"),
+            ("store.kind", "sqlite"),
+            ("store.redis_url", "redis://x"),
+        ] {
+            assert!(refused(key, value).contains(key), "{}", refused(key, value));
+        }
+    }
+
+    #[test]
+    fn redis_needs_a_folder_of_policies() {
+        assert!(refused("store.kind", "redis").contains("policy.dir"));
+    }
+}

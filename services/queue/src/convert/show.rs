@@ -1,0 +1,336 @@
+//! What goes out.
+
+use std::time::Duration;
+
+use holdfast_domain::{
+    Chat, ChatState, EndedAs, Event, Fence, HoldingKind, Ledger, Reply, Responder, Status, Urgency,
+};
+use holdfast_proto::v1;
+
+use crate::{
+    error::Failure,
+    events::cursor_text,
+    store::{Cursor, Durability, Floor, Persistence, ResponderView},
+};
+
+fn millis(ms: u64) -> Option<prost_types::Duration> {
+    Duration::from_millis(ms).try_into().ok()
+}
+
+fn since(now_ms: u64, then_ms: u64) -> Option<prost_types::Duration> {
+    millis(now_ms.saturating_sub(then_ms))
+}
+
+fn urgency(urgency: Urgency) -> i32 {
+    let shown = match urgency {
+        Urgency::Low => v1::Urgency::Low,
+        Urgency::Moderate => v1::Urgency::Moderate,
+        Urgency::High => v1::Urgency::High,
+        Urgency::Imminent => v1::Urgency::Imminent,
+    };
+    shown.into()
+}
+
+fn state(state: ChatState) -> i32 {
+    let shown = match state {
+        ChatState::Waiting => v1::ChatState::Waiting,
+        ChatState::Offered => v1::ChatState::Offered,
+        ChatState::Active => v1::ChatState::Active,
+        ChatState::Ended => v1::ChatState::Ended,
+    };
+    shown.into()
+}
+
+fn ended_as(outcome: EndedAs) -> v1::ChatOutcome {
+    match outcome {
+        EndedAs::Completed => v1::ChatOutcome::Completed,
+        EndedAs::Left => v1::ChatOutcome::Left,
+        EndedAs::Abandoned => v1::ChatOutcome::Abandoned,
+        EndedAs::Overflowed => v1::ChatOutcome::Overflowed,
+        EndedAs::Fallback => v1::ChatOutcome::Fallback,
+        EndedAs::Blocked => v1::ChatOutcome::Blocked,
+    }
+}
+
+fn ended(outcome: Option<EndedAs>) -> i32 {
+    outcome.map_or(v1::ChatOutcome::Unspecified, ended_as).into()
+}
+
+fn declared(status: Status) -> v1::ResponderStatus {
+    match status {
+        Status::Offline => v1::ResponderStatus::Offline,
+        Status::Ready => v1::ResponderStatus::Ready,
+        Status::OnBreak => v1::ResponderStatus::OnBreak,
+        Status::NotResponding => v1::ResponderStatus::NotResponding,
+        Status::Leaving => v1::ResponderStatus::Leaving,
+    }
+}
+
+/// Cooling down is READY with a moment before which nothing is offered; people see it as a status.
+fn standing(status: Status, cooling_until_ms: u64, now_ms: u64) -> i32 {
+    let cools = status == Status::Ready && cooling_until_ms > now_ms;
+    let shown = if cools { v1::ResponderStatus::CoolingDown } else { declared(status) };
+    shown.into()
+}
+
+fn cooling_down_for(cooling_until_ms: u64, now_ms: u64) -> Option<prost_types::Duration> {
+    (cooling_until_ms > now_ms).then(|| since(cooling_until_ms, now_ms)).flatten()
+}
+
+fn fence(fence: Fence) -> v1::Fence {
+    v1::Fence { epoch: fence.epoch, minted_by: fence.minted_by }
+}
+
+/// A first estimate: the place times the time between recent hand-overs, half of it to twice as much.
+fn wait(place: u64, pace_ms: u64) -> Option<v1::WaitRange> {
+    let expected = place.saturating_mul(pace_ms).min(holdfast_domain::limits::MAX_DURATION_MS);
+    (expected > 0).then(|| v1::WaitRange { at_least: millis(expected / 2), at_most: millis(expected * 2) })
+}
+
+/// What an acknowledgement is worth.
+fn durability(durability: Durability) -> v1::Durability {
+    let persistence = match durability.persistence {
+        Persistence::Ephemeral => v1::durability::Persistence::Ephemeral,
+        Persistence::Async => v1::durability::Persistence::Async,
+        Persistence::Fsynced => v1::durability::Persistence::Fsynced,
+    };
+    v1::Durability { persistence: persistence.into(), replicas_acked: durability.replicas_acked }
+}
+
+/// The answer to a command.
+pub(crate) fn outcome(reply: Reply, worth: Durability) -> Result<v1::Outcome, Failure> {
+    let outcome = match reply {
+        Reply::Chat { .. } => chat_outcome(reply),
+        Reply::Responder { .. } => responder_outcome(reply),
+        Reply::Accepted { .. } => accepted(reply),
+        Reply::Ticked { .. } | Reply::Policy { .. } => None,
+    };
+    let outcome = Some(outcome.ok_or(Failure::Mismatched)?);
+    Ok(v1::Outcome { outcome, durability: Some(durability(worth)) })
+}
+
+fn chat_outcome(reply: Reply) -> Option<v1::outcome::Outcome> {
+    let Reply::Chat {
+        chat,
+        state: at,
+        urgency: how,
+        version,
+        place,
+        away,
+        arrival_ms,
+        outcome,
+        replay,
+        now_ms,
+        pace_ms,
+    } = reply
+    else {
+        return None;
+    };
+    let chat = v1::Chat {
+        chat_id: chat.to_string(),
+        state: state(at),
+        urgency: urgency(how),
+        place,
+        away,
+        waited: since(now_ms, arrival_ms),
+        outcome: ended(outcome),
+        version,
+    };
+    let view = v1::ChatOutcomeView { chat: Some(chat), wait: wait(place, pace_ms), replayed: replay };
+    Some(v1::outcome::Outcome::Chat(view))
+}
+
+fn responder_outcome(reply: Reply) -> Option<v1::outcome::Outcome> {
+    let Reply::Responder { responder, session, status, cooling_until_ms, version, now_ms } = reply else {
+        return None;
+    };
+    Some(v1::outcome::Outcome::Responder(v1::ResponderOutcomeView {
+        responder_id: responder.to_string(),
+        session,
+        status: standing(status, cooling_until_ms, now_ms),
+        cooling_down_for: cooling_down_for(cooling_until_ms, now_ms),
+        version,
+    }))
+}
+
+fn accepted(reply: Reply) -> Option<v1::outcome::Outcome> {
+    let Reply::Accepted { chat, fence: mark, urgency: how, version, handoff, trace } = reply else {
+        return None;
+    };
+    Some(v1::outcome::Outcome::Accepted(v1::AcceptedView {
+        chat_id: chat.to_string(),
+        fence: Some(fence(mark)),
+        urgency: urgency(how),
+        handoff,
+        version,
+        traceparent: trace,
+    }))
+}
+
+/// A chat for its visitor. The reply handoff is theirs while the chat is ACTIVE.
+pub(crate) fn chat_view(chat: Chat, place: u64, floor: &Floor) -> v1::GetChatResponse {
+    let active = chat.state == ChatState::Active;
+    v1::GetChatResponse {
+        wait: wait(place, floor.pace_ms),
+        reply_handoff: if active { chat.reply_handoff } else { Vec::new() },
+        chat: Some(v1::Chat {
+            chat_id: chat.id.to_string(),
+            state: state(chat.state),
+            urgency: urgency(chat.urgency),
+            place,
+            away: chat.away,
+            waited: since(floor.clock.now_ms, chat.arrival_ms),
+            outcome: ended(chat.ended.map(|(outcome, _)| outcome)),
+            version: chat.version,
+        }),
+    }
+}
+
+/// A place.
+pub(crate) fn place_view(place: u64, floor: &Floor) -> v1::GetPlaceResponse {
+    v1::GetPlaceResponse { place, wait: wait(place, floor.pace_ms) }
+}
+
+/// A responder, and what is in their hands.
+pub(crate) fn responder_view(view: &ResponderView) -> v1::GetResponderResponse {
+    let (responder, now_ms) = (&view.responder, view.now_ms);
+    let mut shown = v1::GetResponderResponse {
+        responder: Some(v1::ResponderOutcomeView {
+            responder_id: responder.id.to_string(),
+            session: responder.session,
+            status: standing(responder.status, responder.cooling_until_ms, now_ms),
+            cooling_down_for: cooling_down_for(responder.cooling_until_ms, now_ms),
+            version: responder.version,
+        }),
+        capacity: responder.capacity,
+        load: responder.load(),
+        offers: Vec::new(),
+        assignments: Vec::new(),
+        wrap_ups: Vec::new(),
+    };
+    for (chat, due_ms) in &view.held {
+        show_held(&mut shown, responder, chat, *due_ms, now_ms);
+    }
+    shown
+}
+
+fn show_held(
+    shown: &mut v1::GetResponderResponse,
+    responder: &Responder,
+    chat: &Chat,
+    due: Option<u64>,
+    now_ms: u64,
+) {
+    let remaining = due.map_or(millis(0), |due| since(due, now_ms));
+    let chat_id = chat.id.to_string();
+    match responder.holding(&chat.id).map(|h| h.kind) {
+        Some(HoldingKind::Offer) => shown.offers.extend(chat.offer_to(&responder.id).map(|offer| v1::HeldOffer {
+            chat_id,
+            offer_number: offer.number,
+            urgency: urgency(chat.urgency),
+            remaining,
+            waited: since(now_ms, chat.arrival_ms),
+        })),
+        Some(HoldingKind::Active) => {
+            shown.assignments.extend(chat.owner.as_ref().map(|owner| v1::HeldAssignment {
+                chat_id,
+                fence: Some(fence(owner.fence)),
+                urgency: urgency(chat.urgency),
+                offer_number: owner.offer,
+                lasting: since(now_ms, owner.since_ms),
+            }))
+        }
+        Some(HoldingKind::WrapUp) => shown.wrap_ups.push(v1::HeldWrapUp { chat_id, remaining }),
+        None => {}
+    }
+}
+
+/// The floor. The waiting chats are the first in line, in order.
+pub(crate) fn floor(floor: &Floor) -> v1::GetFloorResponse {
+    let now_ms = floor.clock.now_ms;
+    let waiting = floor.waiting.iter().zip(1..).map(|(chat, place)| v1::WaitingChat {
+        chat_id: chat.id.to_string(),
+        urgency: urgency(chat.urgency),
+        state: state(chat.state),
+        waited: since(now_ms, chat.arrival_ms),
+        place,
+    });
+    let responders = floor.responders.iter().map(|responder| v1::FloorResponder {
+        responder_id: responder.id.to_string(),
+        status: standing(responder.status, responder.cooling_until_ms, now_ms),
+        load: responder.load(),
+        capacity: responder.capacity,
+        active: count(responder, HoldingKind::Active),
+    });
+    let oldest = floor.waiting.iter().map(|chat| chat.arrival_ms).min();
+    v1::GetFloorResponse {
+        ledger: Some(ledger(&floor.ledger)),
+        waiting: waiting.collect(),
+        responders: responders.collect(),
+        in_line: floor.in_line,
+        oldest_wait: oldest.and_then(|arrival_ms| since(now_ms, arrival_ms)),
+        clock_lag: millis(floor.clock.lag_ms()),
+        policy_revision: floor.policy_revision,
+    }
+}
+
+fn count(responder: &Responder, kind: HoldingKind) -> u32 {
+    let of_kind = responder.holdings.iter().filter(|h| h.kind == kind).count();
+    u32::try_from(of_kind).unwrap_or(u32::MAX)
+}
+
+fn ledger(ledger: &Ledger) -> v1::Ledger {
+    let ended = EndedAs::ALL
+        .into_iter()
+        .zip(ledger.ended)
+        .map(|(outcome, count)| v1::EndedCount { outcome: ended_as(outcome).into(), count });
+    let difference = ledger.difference();
+    v1::Ledger {
+        accepted: ledger.accepted,
+        waiting: ledger.waiting,
+        offered: ledger.offered,
+        active: ledger.active,
+        ended: ended.collect(),
+        difference: i64::try_from(difference).unwrap_or(if difference < 0 { i64::MIN } else { i64::MAX }),
+    }
+}
+
+/// An event, where it stands in the stream.
+pub(crate) fn event(cursor: &Cursor, event: &Event) -> v1::Event {
+    v1::Event {
+        cursor: cursor_text(cursor),
+        sequence: event.sequence,
+        at_ms: event.at_ms,
+        kind: event.kind.word().to_owned(),
+        chat_id: event.chat.as_ref().map(ToString::to_string).unwrap_or_default(),
+        responder_id: event.responder.as_ref().map(ToString::to_string).unwrap_or_default(),
+        urgency: event.urgency.map_or(v1::Urgency::Unspecified.into(), urgency),
+        offer_number: event.offer.unwrap_or_default(),
+        fence: event.fence.map(fence),
+        until_ms: event.until_ms.unwrap_or_default(),
+        outcome: ended(event.outcome),
+        reason: event.reason.map(|r| r.word().to_owned()).unwrap_or_default(),
+        status: event.status.map_or(v1::ResponderStatus::Unspecified, declared).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_is_half_to_twice_the_place_times_the_pace() {
+        let range = wait(4, 60_000).unwrap();
+        assert_eq!((range.at_least.unwrap().seconds, range.at_most.unwrap().seconds), (120, 480));
+        assert_eq!((wait(0, 60_000), wait(4, 0)), (None, None));
+        assert!(wait(u64::MAX, u64::MAX).is_some());
+    }
+
+    #[test]
+    fn only_who_is_ready_cools_down() {
+        let shown = |status, until| v1::ResponderStatus::try_from(standing(status, until, 10)).unwrap();
+        assert_eq!(shown(Status::Ready, 11), v1::ResponderStatus::CoolingDown);
+        assert_eq!(shown(Status::Ready, 10), v1::ResponderStatus::Ready);
+        assert_eq!(shown(Status::OnBreak, 11), v1::ResponderStatus::OnBreak);
+    }
+}

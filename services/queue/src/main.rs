@@ -1,0 +1,49 @@
+//! The process of the queue service.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+use holdfast_queue::{Bound, Config, RunError};
+use holdfast_runtime::{Context, fail, server::bind};
+
+const NAME: &str = "holdfast-queue";
+
+/// The keeper of the line.
+#[derive(Parser)]
+#[command(name = NAME, version)]
+struct Arguments {
+    /// Settings that differ from the defaults (TOML).
+    #[arg(long, value_name = "PATH")]
+    config: Option<PathBuf>,
+    /// Checks the settings and the policies they name, and ends.
+    #[arg(long)]
+    check_config: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let config = match Config::load(arguments.config.as_deref(), &[]) {
+        Ok(config) => config,
+        Err(error) => return fail(NAME, &error),
+    };
+    if arguments.check_config {
+        return check(&config);
+    }
+    holdfast_runtime::run(NAME, config.telemetry.clone(), 0, |context| serve(config, context))
+}
+
+fn check(config: &Config) -> ExitCode {
+    if let Err(error) = holdfast_queue::check(config) {
+        return fail(NAME, &error);
+    }
+    println!("{NAME}: the settings are fine");
+    ExitCode::SUCCESS
+}
+
+async fn serve(config: Config, context: Context) -> Result<(), RunError> {
+    let bound = Bound {
+        grpc: bind(config.server.listen, NAME).await?,
+        admin: Some(bind(config.server.admin_listen, "holdfast-queue admin").await?),
+    };
+    holdfast_queue::run(config, bound, &context).await
+}

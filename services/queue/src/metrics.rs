@@ -1,0 +1,182 @@
+//! What operators see: instruments, and the task that measures the lines.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use holdfast_domain::{HelplineId, Policy, Status};
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Gauge, Histogram, Meter, UpDownCounter},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, warn};
+
+use crate::{
+    desk::Desk,
+    policies,
+    store::{Floor, StoreError},
+};
+
+/// Bucket bounds of a store call, in seconds.
+const SECONDS: [f64; 12] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0];
+/// How many chats and responders of a helpline are looked at to measure it.
+const LOOK_AT: usize = 500;
+
+/// The instruments.
+pub(crate) struct Metrics {
+    commands: Counter<u64>,
+    store: Histogram<f64>,
+    attached: UpDownCounter<i64>,
+    ledger_difference: Gauge<i64>,
+    in_line: Gauge<u64>,
+    oldest_waiting: Gauge<f64>,
+    clock_lag: Gauge<f64>,
+    responders: Gauge<u64>,
+}
+
+impl Metrics {
+    pub(crate) fn new(meter: &Meter) -> Self {
+        Self {
+            commands: meter
+                .u64_counter("holdfast_commands")
+                .with_description("Commands answered, by command and by outcome: ok or the reason in lower case")
+                .build(),
+            store: meter
+                .f64_histogram("holdfast_store_seconds")
+                .with_description("Time of a command in the store, in seconds")
+                .with_boundaries(SECONDS.to_vec())
+                .build(),
+            attached: meter
+                .i64_up_down_counter("holdfast_attached_streams")
+                .with_description("Attached replicas, by role")
+                .build(),
+            ledger_difference: meter
+                .i64_gauge("holdfast_ledger_difference")
+                .with_description(
+                    "Accepted chats that are in no state: anything but 0 is a person lost or counted twice",
+                )
+                .build(),
+            in_line: meter
+                .u64_gauge("holdfast_in_line")
+                .with_description("Chats that stand in the line, away visitors left out")
+                .build(),
+            oldest_waiting: meter
+                .f64_gauge("holdfast_oldest_waiting_seconds")
+                .with_description("The longest wait among the first 500 in line, in seconds")
+                .build(),
+            clock_lag: meter
+                .f64_gauge("holdfast_service_clock_lag_seconds")
+                .with_description("How far the service clock lags behind the wall, in seconds")
+                .build(),
+            responders: meter
+                .u64_gauge("holdfast_responders")
+                .with_description("Responders who are here, by status, among the first 500")
+                .build(),
+        }
+    }
+
+    pub(crate) fn command(&self, command: &'static str, outcome: String) {
+        self.commands.add(1, &[KeyValue::new("command", command), KeyValue::new("outcome", outcome)]);
+    }
+
+    pub(crate) fn store(&self, command: &'static str, began: Instant) {
+        self.store.record(began.elapsed().as_secs_f64(), &[KeyValue::new("command", command)]);
+    }
+
+    /// Counts an attached stream until the guard is dropped.
+    pub(crate) fn attached(&self, role: &'static str) -> Attached {
+        let attached = Attached { counter: self.attached.clone(), role };
+        attached.add(1);
+        attached
+    }
+
+    fn floor(&self, helpline: &HelplineId, floor: &Floor) {
+        let of = [KeyValue::new("helpline", helpline.to_string())];
+        let seconds = |ms: u64| Duration::from_millis(ms).as_secs_f64();
+        let now_ms = floor.clock.now_ms;
+        let oldest = floor.waiting.iter().map(|c| now_ms.saturating_sub(c.arrival_ms)).max();
+        self.ledger_difference.record(i64::try_from(floor.ledger.difference()).unwrap_or(i64::MAX), &of);
+        self.in_line.record(floor.in_line, &of);
+        self.oldest_waiting.record(seconds(oldest.unwrap_or(0)), &of);
+        self.clock_lag.record(seconds(floor.clock.lag_ms()), &of);
+        for (status, count) in by_status(floor) {
+            let [helpline] = of.clone();
+            self.responders.record(count, &[helpline, KeyValue::new("status", status)]);
+        }
+    }
+}
+
+/// All statuses, so that one that nobody has any more goes to 0.
+fn by_status(floor: &Floor) -> BTreeMap<&'static str, u64> {
+    let here = Status::ALL.into_iter().filter(|s| *s != Status::Offline);
+    let mut counts: BTreeMap<&'static str, u64> = here.map(|s| (s.word(), 0)).collect();
+    counts.insert("cooling_down", 0);
+    for responder in &floor.responders {
+        let cools = responder.status == Status::Ready && responder.cooling_until_ms > floor.clock.now_ms;
+        let word = if cools { "cooling_down" } else { responder.status.word() };
+        *counts.entry(word).or_default() += 1;
+    }
+    counts
+}
+
+/// One attached stream.
+pub(crate) struct Attached {
+    counter: UpDownCounter<i64>,
+    role: &'static str,
+}
+
+impl Attached {
+    fn add(&self, n: i64) {
+        self.counter.add(n, &[KeyValue::new("role", self.role)]);
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        self.add(-1);
+    }
+}
+
+/// Measures every helpline, again and again, and puts a policy back in force that the store has lost.
+pub(crate) async fn measure(
+    desk: Arc<Desk>,
+    wanted: Arc<BTreeMap<HelplineId, Policy>>,
+    every: Duration,
+    done: CancellationToken,
+) {
+    let mut moments = tokio::time::interval(every);
+    moments.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = done.cancelled() => return,
+            _ = moments.tick() => {}
+        }
+        for (helpline, policy) in wanted.iter() {
+            if let Err(error) = look(&desk, helpline, policy).await {
+                debug!(%helpline, %error, "not measured");
+            }
+        }
+    }
+}
+
+async fn look(desk: &Desk, helpline: &HelplineId, wanted: &Policy) -> Result<(), StoreError> {
+    let floor = desk.store().floor(helpline, LOOK_AT).await?;
+    desk.metrics().floor(helpline, &floor);
+    if floor.ledger.difference() != 0 {
+        error!(%helpline, difference = %floor.ledger.difference(), "the ledger does not add up");
+    }
+    if floor.policy_revision == 0 {
+        warn!(%helpline, "the store has no policy any more: it is put in force again");
+        if let Err(error) = policies::install(desk.store(), helpline, wanted).await {
+            warn!(%helpline, %error, "the policy was not put in force");
+        }
+    }
+    if floor.policy_revision != desk.policies().revision(helpline) {
+        // A helpline without a policy is told so by whoever asks for it.
+        let _ = desk.policies().reload(helpline).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,207 @@
+//! QueueService: each call is parsed, answered by the desk or the store, and put in words.
+
+use std::{pin::Pin, sync::Arc};
+
+use futures::Stream;
+use holdfast_domain::HelplineId;
+use holdfast_proto::v1::{self, queue_service_server::QueueService};
+use holdfast_runtime::Stop;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::Instrument;
+
+use crate::{
+    attach::{self, Attaching},
+    config::{AttachConfig, EventsConfig},
+    convert,
+    desk::{Desk, command_span},
+    error::{Failure, Invalid},
+    events::{self, Following},
+    outbox::{OutboxStream, outbox},
+};
+
+/// Chats and responders of a floor when no limit is stated, and the highest limit.
+const FLOOR: (u32, u32) = (50, 1000);
+/// Events that wait for a reader before the store is asked for more.
+const READ_AHEAD: usize = 64;
+
+/// The service.
+pub(crate) struct Service {
+    desk: Arc<Desk>,
+    attach: AttachConfig,
+    events: EventsConfig,
+    stop: Stop,
+    replica: String,
+    attach_places: Arc<Semaphore>,
+    events_places: Arc<Semaphore>,
+}
+
+impl Service {
+    pub(crate) fn new(
+        desk: Arc<Desk>,
+        attach: AttachConfig,
+        events: EventsConfig,
+        stop: Stop,
+        replica: String,
+    ) -> Self {
+        let attach_places = Arc::new(Semaphore::new(attach.max_streams));
+        let events_places = Arc::new(Semaphore::new(events.max_streams));
+        Self { desk, attach, events, stop, replica, attach_places, events_places }
+    }
+
+    /// The helpline of a call, when it is served.
+    async fn helpline(&self, text: &str) -> Result<HelplineId, Failure> {
+        let helpline = convert::helpline("helpline", text)?;
+        self.desk.policies().get(&helpline).await?;
+        Ok(helpline)
+    }
+
+    fn place(&self, places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Failure> {
+        if self.stop.is_draining() {
+            return Err(Failure::Draining);
+        }
+        Arc::clone(places).try_acquire_owned().map_err(|_| Failure::TooManyStreams)
+    }
+
+    async fn following(&self, request: v1::WatchEventsRequest) -> Result<Following, Failure> {
+        Ok(Following {
+            after: events::cursor("from_cursor", &request.from_cursor)?,
+            helpline: self.helpline(&request.helpline).await?,
+            _place: self.place(&self.events_places)?,
+            desk: Arc::clone(&self.desk),
+            stop: self.stop.clone(),
+            page: self.events.page,
+        })
+    }
+
+    async fn chat(&self, request: v1::GetChatRequest) -> Result<v1::GetChatResponse, Failure> {
+        let (id, token) = convert::chat_key("key", request.key)?;
+        let helpline = self.helpline(&request.helpline).await?;
+        let chat = self.desk.store().chat(&helpline, &id).await?;
+        let chat = chat.filter(|chat| chat.token == token).ok_or(Failure::UnknownChat)?;
+        let place = self.desk.store().place(&helpline, &id).await?;
+        let floor = self.desk.store().floor(&helpline, 0).await?;
+        Ok(convert::chat_view(chat, place, &floor))
+    }
+
+    async fn place_of(&self, request: v1::GetPlaceRequest) -> Result<v1::GetPlaceResponse, Failure> {
+        let id = convert::chat_id("chat_id", &request.chat_id)?;
+        let helpline = self.helpline(&request.helpline).await?;
+        if self.desk.store().chat(&helpline, &id).await?.is_none() {
+            return Err(Failure::UnknownChat);
+        }
+        let place = self.desk.store().place(&helpline, &id).await?;
+        let floor = self.desk.store().floor(&helpline, 0).await?;
+        Ok(convert::place_view(place, &floor))
+    }
+
+    async fn responder(&self, request: v1::GetResponderRequest) -> Result<v1::GetResponderResponse, Failure> {
+        let id = convert::responder_id("responder_id", &request.responder_id)?;
+        let helpline = self.helpline(&request.helpline).await?;
+        let view = self.desk.store().responder(&helpline, &id).await?;
+        Ok(convert::responder_view(&view.ok_or(Failure::UnknownResponder)?))
+    }
+
+    async fn floor(&self, request: v1::GetFloorRequest) -> Result<v1::GetFloorResponse, Failure> {
+        let (usual, most) = FLOOR;
+        let limit = if request.limit == 0 { usual } else { request.limit };
+        if limit > most {
+            return Err(Invalid::new("limit", format!("at most {most}")).into());
+        }
+        let helpline = self.helpline(&request.helpline).await?;
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        Ok(convert::floor(&self.desk.store().floor(&helpline, limit).await?))
+    }
+
+    async fn policy(&self, request: v1::GetPolicyRequest) -> Result<v1::GetPolicyResponse, Failure> {
+        let helpline = convert::helpline("helpline", &request.helpline)?;
+        let policy = self.desk.policies().reload(&helpline).await?;
+        let toml = policy.to_toml().map_err(|_| Failure::Mismatched)?;
+        Ok(v1::GetPolicyResponse { toml, revision: policy.revision })
+    }
+}
+
+fn answer<T>(result: Result<T, Failure>) -> Result<Response<T>, Status> {
+    result.map(Response::new).map_err(|failure| failure.status())
+}
+
+#[tonic::async_trait]
+impl QueueService for Service {
+    type AttachStream = OutboxStream;
+    type WatchEventsStream = Pin<Box<dyn Stream<Item = Result<v1::WatchEventsResponse, Status>> + Send>>;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<v1::AttachRequest>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let place = self.place(&self.attach_places).map_err(|failure| failure.status())?;
+        let attaching = Attaching {
+            desk: Arc::clone(&self.desk),
+            config: self.attach.clone(),
+            stop: self.stop.clone(),
+            replica: self.replica.clone(),
+            _place: place,
+        };
+        let (outbox, stream) = outbox();
+        tokio::spawn(attach::serve(attaching, request.into_inner(), outbox));
+        Ok(Response::new(stream))
+    }
+
+    async fn execute(
+        &self,
+        request: Request<v1::ExecuteRequest>,
+    ) -> Result<Response<v1::ExecuteResponse>, Status> {
+        let header = request.metadata().get("traceparent").and_then(|value| value.to_str().ok());
+        let trace = convert::traceparent(header.unwrap_or_default()).to_owned();
+        let asked = convert::asked(request.into_inner().command, &trace).map_err(|failure| failure.status())?;
+        let span = command_span(&asked);
+        let outcome = self.desk.carry_out(&asked, None).instrument(span).await;
+        answer(outcome.map(|outcome| v1::ExecuteResponse { outcome: Some(outcome) }))
+    }
+
+    async fn watch_events(
+        &self,
+        request: Request<v1::WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        let following = self.following(request.into_inner()).await.map_err(|failure| failure.status())?;
+        let (sender, receiver) = mpsc::channel(READ_AHEAD);
+        tokio::spawn(events::follow(following, sender));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn get_chat(
+        &self,
+        request: Request<v1::GetChatRequest>,
+    ) -> Result<Response<v1::GetChatResponse>, Status> {
+        answer(self.chat(request.into_inner()).await)
+    }
+
+    async fn get_place(
+        &self,
+        request: Request<v1::GetPlaceRequest>,
+    ) -> Result<Response<v1::GetPlaceResponse>, Status> {
+        answer(self.place_of(request.into_inner()).await)
+    }
+
+    async fn get_responder(
+        &self,
+        request: Request<v1::GetResponderRequest>,
+    ) -> Result<Response<v1::GetResponderResponse>, Status> {
+        answer(self.responder(request.into_inner()).await)
+    }
+
+    async fn get_floor(
+        &self,
+        request: Request<v1::GetFloorRequest>,
+    ) -> Result<Response<v1::GetFloorResponse>, Status> {
+        answer(self.floor(request.into_inner()).await)
+    }
+
+    async fn get_policy(
+        &self,
+        request: Request<v1::GetPolicyRequest>,
+    ) -> Result<Response<v1::GetPolicyResponse>, Status> {
+        answer(self.policy(request.into_inner()).await)
+    }
+}

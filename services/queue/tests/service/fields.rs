@@ -1,0 +1,213 @@
+//! A field that is wrong is named by its path.
+
+use holdfast_proto::v1::{self, command::Command as C};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use crate::bench::{Bench, chat_request, key, session};
+
+type Case = (C, &'static str);
+
+fn changed(change: impl FnOnce(&mut v1::RequestCommand)) -> C {
+    let mut request = chat_request("c1");
+    change(&mut request);
+    C::Request(request)
+}
+
+fn after(seconds: i64, nanos: i32) -> Option<prost_types::Duration> {
+    Some(prost_types::Duration { seconds, nanos })
+}
+
+fn step(after: Option<prost_types::Duration>, tags: &[(&str, u32)]) -> v1::RoutingStep {
+    let tag = |(name, level): &(&str, u32)| v1::Tag { name: (*name).to_owned(), level: *level };
+    let all_of = tags.iter().map(tag).collect();
+    v1::RoutingStep { after, any_of: vec![v1::Alternative { all_of }] }
+}
+
+fn steps(steps: Vec<v1::RoutingStep>) -> C {
+    changed(|r| r.routing_steps = steps)
+}
+
+fn requests() -> Vec<Case> {
+    let many = |n| std::iter::repeat_n(("lang:en", 1), n).collect::<Vec<_>>();
+    let wide = |n| v1::RoutingStep { after: None, any_of: vec![v1::Alternative::default(); n] };
+    vec![
+        (changed(|r| r.chat_id.clear()), "request.chat_id"),
+        (changed(|r| r.chat_id = "a:b".to_owned()), "request.chat_id"),
+        (changed(|r| r.chat_id = "a".repeat(41)), "request.chat_id"),
+        (changed(|r| r.request_key = vec![0; 31]), "request.request_key"),
+        (changed(|r| r.body_digest = vec![0; 33]), "request.body_digest"),
+        (changed(|r| r.token_hash.clear()), "request.token_hash"),
+        (changed(|r| r.urgency = 5), "request.urgency"),
+        (changed(|r| r.urgency = -1), "request.urgency"),
+        (changed(|r| r.presence = 3), "request.presence"),
+        (changed(|r| r.handoff = vec![0; 8 * 1024 + 1]), "request.handoff"),
+        (steps(vec![step(None, &[]); 9]), "request.routing_steps"),
+        (steps(vec![wide(9)]), "request.routing_steps[0].any_of"),
+        (steps(vec![step(None, &many(65))]), "request.routing_steps[0].any_of[0].all_of"),
+        (steps(vec![step(after(1, 0), &[])]), "request.routing_steps[0].after"),
+        (steps(vec![step(None, &[]), step(None, &[])]), "request.routing_steps[1].after"),
+        (steps(vec![step(None, &[]), step(after(-1, 0), &[])]), "request.routing_steps[1].after"),
+        (steps(vec![step(None, &[]), step(after(1, -1), &[])]), "request.routing_steps[1].after"),
+        (steps(vec![step(None, &[]), step(after(1, i32::MAX), &[])]), "request.routing_steps[1].after"),
+        (steps(vec![step(None, &[]), step(after(i64::MAX, 0), &[])]), "request.routing_steps[1].after"),
+        (
+            steps(vec![step(None, &[]), step(after(9, 0), &[("lang:en", 1), ("lang:es", 0), ("x", 1)])]),
+            "request.routing_steps[1].any_of[0].all_of[2].name",
+        ),
+        (steps(vec![step(None, &[("", 1)])]), "request.routing_steps[0].any_of[0].all_of[0].name"),
+        (steps(vec![step(None, &[("lang:en", 2)])]), "request.routing_steps[0].any_of[0].all_of[0].level"),
+        (steps(vec![step(None, &[("lang:en", u32::MAX)])]), "request.routing_steps[0].any_of[0].all_of[0].level"),
+    ]
+}
+
+fn bad_key() -> Option<v1::HashedChatKey> {
+    Some(v1::HashedChatKey { token_hash: vec![0; 5], ..key("c1").unwrap() })
+}
+
+fn visitors() -> Vec<Case> {
+    vec![
+        (C::Triage(v1::TriageCommand { key: None, urgency: 1 }), "triage.key"),
+        (C::Triage(v1::TriageCommand { key: key("c1"), urgency: 77 }), "triage.urgency"),
+        (C::Beat(v1::BeatCommand { key: None }), "beat.key"),
+        (C::Beat(v1::BeatCommand { key: key("") }), "beat.key.chat_id"),
+        (C::Leave(v1::LeaveCommand { key: bad_key(), fallback_accepted: false }), "leave.key.token_hash"),
+        (C::Resume(v1::ResumeCommand { key: key("a b") }), "resume.key.chat_id"),
+        (C::Erase(v1::EraseCommand { key: None }), "erase.key"),
+    ]
+}
+
+fn signing_in(change: impl FnOnce(&mut v1::SignInCommand)) -> C {
+    let mut command =
+        v1::SignInCommand { responder_id: "ana".to_owned(), capabilities: Vec::new(), capacity: 1, ready: true };
+    change(&mut command);
+    C::SignIn(command)
+}
+
+fn tag(name: &str, level: u32) -> v1::Tag {
+    v1::Tag { name: name.to_owned(), level }
+}
+
+fn responders() -> Vec<Case> {
+    let s = || session("ana", 1);
+    vec![
+        (signing_in(|c| c.responder_id = "a/b".to_owned()), "sign_in.responder_id"),
+        (signing_in(|c| c.responder_id = "a".repeat(65)), "sign_in.responder_id"),
+        (signing_in(|c| c.capacity = 0), "sign_in.capacity"),
+        (signing_in(|c| c.capacity = 21), "sign_in.capacity"),
+        (signing_in(|c| c.capabilities = vec![tag("lang:en", 1); 65]), "sign_in.capabilities"),
+        (signing_in(|c| c.capabilities = vec![tag("x", 1)]), "sign_in.capabilities[0].name"),
+        (signing_in(|c| c.capabilities = vec![tag("lang:en", 2)]), "sign_in.capabilities[0].level"),
+        (C::Heartbeat(v1::HeartbeatCommand { session: None }), "heartbeat.session"),
+        (C::Heartbeat(v1::HeartbeatCommand { session: session("", 1) }), "heartbeat.session.responder_id"),
+        (C::Heartbeat(v1::HeartbeatCommand { session: session("ana", 0) }), "heartbeat.session.session"),
+        (C::Heartbeat(v1::HeartbeatCommand { session: session("ana", 1 << 53) }), "heartbeat.session.session"),
+        (C::SetStatus(v1::SetStatusCommand { session: None, status: 2 }), "set_status.session"),
+        (C::SetStatus(v1::SetStatusCommand { session: s(), status: 0 }), "set_status.status"),
+        (C::SetStatus(v1::SetStatusCommand { session: s(), status: 1 }), "set_status.status"),
+        (C::SetStatus(v1::SetStatusCommand { session: s(), status: 5 }), "set_status.status"),
+        (C::SetStatus(v1::SetStatusCommand { session: s(), status: 7 }), "set_status.status"),
+        (C::Unlink(v1::UnlinkCommand { session: None }), "unlink.session"),
+        (C::SignOut(v1::SignOutCommand { session: None }), "sign_out.session"),
+        (
+            C::FinishWrapUp(v1::FinishWrapUpCommand { session: s(), chat_id: String::new() }),
+            "finish_wrap_up.chat_id",
+        ),
+        (
+            C::FinishWrapUp(v1::FinishWrapUpCommand { session: None, chat_id: String::new() }),
+            "finish_wrap_up.session",
+        ),
+    ]
+}
+
+fn offers() -> Vec<Case> {
+    let offer = |number, chat: &str| {
+        Some(v1::OfferKey { session: session("ana", 1), chat_id: chat.to_owned(), offer_number: number })
+    };
+    let accept = |offer, size| C::Accept(v1::AcceptCommand { offer, reply_handoff: vec![0; size] });
+    let decline = |offer, reason| C::Decline(v1::DeclineCommand { offer, reason });
+    vec![
+        (accept(None, 0), "accept.offer"),
+        (accept(offer(0, "c1"), 0), "accept.offer.offer_number"),
+        (accept(offer(1, "c1"), 8 * 1024 + 1), "accept.reply_handoff"),
+        (decline(None, 0), "decline.offer"),
+        (decline(offer(1, ""), 0), "decline.offer.chat_id"),
+        (decline(offer(1, "c1"), 4), "decline.reason"),
+    ]
+}
+
+fn assignments() -> Vec<Case> {
+    let hold = |epoch: Option<u64>, chat: &str| {
+        let fence = epoch.map(|epoch| v1::Fence { epoch, minted_by: 0 });
+        Some(v1::AssignmentKey { session: session("ana", 1), chat_id: chat.to_owned(), fence })
+    };
+    vec![
+        (C::Engage(v1::EngageCommand { assignment: None }), "engage.assignment"),
+        (C::Engage(v1::EngageCommand { assignment: hold(None, "c1") }), "engage.assignment.fence"),
+        (C::Close(v1::CloseCommand { assignment: hold(Some(0), "c1") }), "close.assignment.fence.epoch"),
+        (C::Close(v1::CloseCommand { assignment: hold(Some(u64::MAX), "c1") }), "close.assignment.fence.epoch"),
+        (C::Transfer(v1::TransferCommand { assignment: hold(Some(1), "") }), "transfer.assignment.chat_id"),
+        (C::CallSupervisor(v1::CallSupervisorCommand { assignment: None }), "call_supervisor.assignment"),
+    ]
+}
+
+fn field_of(status: &Status) -> String {
+    let violations = status.get_details_bad_request().unwrap().field_violations;
+    violations[0].field.clone()
+}
+
+#[tokio::test]
+async fn every_field_of_every_command_is_checked_and_named() {
+    let bench = Bench::start().await;
+    let cases = [requests(), visitors(), responders(), offers(), assignments()];
+    for (command, field) in cases.into_iter().flatten() {
+        let said = format!("{command:?}");
+        let said: String = said.chars().take(200).collect();
+        let status = bench.execute(command).await.expect_err(&said);
+        assert_eq!((status.code(), field_of(&status).as_str()), (Code::InvalidArgument, field), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_is_missing_or_of_no_helpline_is_named() {
+    let bench = Bench::start().await;
+    let beat = Some(C::Beat(v1::BeatCommand { key: key("c1") }));
+    for (command, field) in [
+        (None, "command"),
+        (Some(v1::Command { helpline: "demo".to_owned(), command: None }), "command"),
+        (Some(v1::Command { helpline: "Demo".to_owned(), command: beat.clone() }), "helpline"),
+        (Some(v1::Command { helpline: String::new(), command: beat }), "helpline"),
+    ] {
+        let status = bench.client().execute(v1::ExecuteRequest { command }).await.unwrap_err();
+        assert_eq!(field_of(&status), field);
+    }
+}
+
+#[tokio::test]
+async fn the_fields_of_questions_are_checked_too() {
+    let bench = Bench::start().await;
+    let mut client = bench.client();
+    let demo = || "demo".to_owned();
+    let chat = client.get_chat(v1::GetChatRequest { helpline: demo(), key: None }).await.unwrap_err();
+    let place = v1::GetPlaceRequest { helpline: demo(), chat_id: "a:b".to_owned() };
+    let place = client.get_place(place).await.unwrap_err();
+    let floor = client.get_floor(v1::GetFloorRequest { helpline: demo(), limit: 1001 }).await.unwrap_err();
+    let responder = v1::GetResponderRequest { helpline: demo(), responder_id: String::new() };
+    let responder = client.get_responder(responder).await.unwrap_err();
+    let events = v1::WatchEventsRequest { helpline: demo(), from_cursor: "yesterday".to_owned() };
+    let events = client.watch_events(events).await.unwrap_err();
+
+    let fields = [&chat, &place, &floor, &responder, &events].map(field_of);
+    assert_eq!(fields, ["key", "chat_id", "limit", "responder_id", "from_cursor"]);
+}
+
+#[tokio::test]
+async fn well_formed_limits_are_accepted() {
+    let bench = Bench::start().await;
+    let ladder = (0..7).map(|n| step(after(n, 0), &[("skill:minors", 3)])).collect();
+    let mut request = chat_request(&"c".repeat(40));
+    request.routing_steps = ladder;
+    request.handoff = vec![0; 8 * 1024];
+    bench.execute(C::Request(request)).await.unwrap();
+    bench.execute(signing_in(|c| c.capacity = 20)).await.unwrap();
+}

@@ -1,0 +1,19 @@
+//! The queue service as its callers see it: over gRPC, on a free port, with the embedded store.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what tests share fails as tests do"
+)]
+
+mod attach;
+mod bench;
+mod drain;
+mod events;
+mod fields;
+mod life;
+mod refusals;
+mod start;
+mod ticker;
+mod words;
