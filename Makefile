@@ -37,7 +37,7 @@ lint: ## format, clippy, docs, contract, dependencies, deployment files
 
 bench: ## the figures, against raw Redis and raw gRPC on this machine
 	tests/tools/setup store
-	cargo bench --workspace --locked $(ARGS)
+	cargo bench --locked -p holdfast-tests --bench figures $(ARGS)
 
 image: ## container images of the services, with Docker
 	deploy/build-images $(ARGS)

@@ -1,6 +1,7 @@
 //! The harness that the suites share: real servers on sockets of their own, stopped by pid when dropped.
 
 pub mod collector;
+pub mod events;
 pub mod http;
 pub mod in_process;
 pub mod inbox;

@@ -107,6 +107,23 @@ impl RedisServer {
         self.dir.path()
     }
 
+    /// All that it has written, as text as far as it is text.
+    pub fn files(&self) -> String {
+        let mut text = String::new();
+        let mut folders = vec![self.dir().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("its directory").map_while(Result::ok) {
+                let path = entry.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    text.push_str(&String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()));
+                }
+            }
+        }
+        text
+    }
+
     /// A connection for looking at it from outside.
     pub async fn connection(&self) -> redis::aio::MultiplexedConnection {
         let client = redis::Client::open(self.url.as_str()).expect("an address");

@@ -1,1 +1,153 @@
-//! The responders' door.
+//! The responders' door: holds their sessions, turns their words into commands and the line's notices into messages.
+//!
+//! Stateless: a responder whose replica dies signs in on another and finds offers and chats as they were.
+//!
+//! - `config`: settings
+//! - `service`: the calls
+//! - `sessions`: one responder's session
+//! - `policies`: the numbers that responders are told
+//! - `convert`, `error`: what comes in, and what goes out when it cannot be done
+
+pub mod config;
+pub mod convert;
+pub mod error;
+pub mod policies;
+pub mod service;
+pub mod sessions;
+
+use std::{future::pending, sync::Arc, time::Duration};
+
+pub use config::Config;
+use holdfast_link::{Link, Role, SettingsError};
+use holdfast_proto::v1::{FILE_DESCRIPTOR_SET, dispatch_service_server::DispatchServiceServer};
+use holdfast_runtime::{
+    AdminServer, Context, Readiness, TaskSet,
+    server::{ServeError, serve, standard_services},
+    shutdown::TaskError,
+};
+use policies::Policies;
+use service::Dispatch;
+use sessions::{Means, Sessions};
+use tokio::{net::TcpListener, sync::watch};
+use tonic::service::RoutesBuilder;
+
+/// How long tasks may take to end once nothing is served any more.
+const LAST_TASKS: Duration = Duration::from_secs(2);
+
+/// Sockets that the caller opened.
+#[derive(Debug)]
+pub struct Bound {
+    /// For responders.
+    pub grpc: TcpListener,
+    /// For operators; `None` where somebody else serves them.
+    pub admin: Option<TcpListener>,
+}
+
+/// Why the service cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// There is no authentication, and nobody said that they know.
+    #[error(
+        "there is no authentication yet: whoever reaches the port may sign in as anybody; set \
+         security.insecure_no_authentication = true to start all the same"
+    )]
+    NoAuthentication,
+    /// The way to the queue is not one.
+    #[error(transparent)]
+    Link(#[from] SettingsError),
+    /// It cannot serve.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// A part of it died.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+}
+
+/// Serves until `context.stop`, and through the drain.
+///
+/// # Errors
+/// When a setting makes no sense, the socket breaks, or a background task dies.
+pub async fn run(config: Config, bound: Bound, context: &Context) -> Result<(), RunError> {
+    if !config.security.insecure_no_authentication {
+        return Err(RunError::NoAuthentication);
+    }
+    let stop = context.stop.child();
+    let tasks = TaskSet::new(stop.clone());
+    let replica = holdfast_link::settings::replica_name(&config.telemetry.service_instance);
+    let link = Link::connect(&config.queue, &config.client, Role::Dispatch, &replica, &stop, &tasks)?;
+    let meter = context.telemetry.meter("holdfast-dispatch");
+
+    let patience = config.queue.command_timeout();
+    let policy_every = Duration::from_millis(config.sessions.policy_every_ms);
+    let policies = Arc::new(Policies::new(link.clone(), patience, policy_every));
+    let open = meter.i64_up_down_counter("holdfast.sessions").with_description("Open sessions").build();
+    let sessions = Arc::new(Sessions::new(config.limits.max_sessions, open));
+    let dispatch = Dispatch {
+        means: Means {
+            link: link.clone(),
+            sessions: Arc::clone(&sessions),
+            policies: Arc::clone(&policies),
+            offers_sent: meter
+                .u64_counter("holdfast.offers_sent")
+                .with_description("Offers that were sent to responders")
+                .build(),
+            stop: stop.clone(),
+            patience,
+            sign_in_within: Duration::from_millis(config.sessions.sign_in_within_ms),
+            max_actions: config.sessions.max_actions,
+            unlink_within: Duration::from_millis(config.sessions.unlink_within_ms),
+            reconnect_within: Duration::from_millis(config.sessions.reconnect_within_ms),
+        },
+        outgoing: config.sessions.outgoing,
+    };
+
+    let mut routes = RoutesBuilder::default();
+    let health = standard_services(&mut routes, &config.server, &[FILE_DESCRIPTOR_SET])?;
+    health.serving::<DispatchServiceServer<Dispatch>>().await;
+    let server = DispatchServiceServer::new(dispatch)
+        .max_decoding_message_size(config.server.max_decoding_bytes)
+        .max_encoding_message_size(config.server.max_encoding_bytes);
+    routes.add_service(server);
+
+    let until = stop.clone();
+    let routed = sessions.route(link.notices(), policies);
+    let told = tell_readiness(link.attached(), context.readiness.clone());
+    tasks.spawn("wakers", async move {
+        tokio::select! {
+            () = routed => {}
+            () = told => {}
+            () = until.stopping() => {}
+        }
+    });
+
+    let admin = AdminServer::new(context.readiness.clone(), context.telemetry.registry());
+    let admin_stop = stop.clone();
+    let admin = async move {
+        match bound.admin {
+            Some(listener) => admin.serve(listener, admin_stop).await,
+            None => pending().await,
+        }
+    };
+    let serving =
+        serve(bound.grpc, routes.routes(), &config.server, stop.clone(), health, context.readiness.clone());
+    let served = tokio::select! {
+        served = serving => served,
+        () = admin => Ok(()),
+    };
+    stop.stop_now();
+    link.close();
+    let ended = tasks.join(LAST_TASKS).await;
+    served?;
+    Ok(ended?)
+}
+
+/// Without the queue nobody can sign in here; another replica may have it.
+async fn tell_readiness(mut attached: watch::Receiver<usize>, readiness: Readiness) {
+    loop {
+        readiness.set("link", *attached.borrow_and_update() > 0);
+        // The sender lives as long as the service.
+        if attached.changed().await.is_err() {
+            pending::<()>().await;
+        }
+    }
+}

@@ -1,1 +1,21 @@
 //! The command people type.
+//!
+//! - [`up`]: the three services in one process, joined by real gRPC, with a first chat to show that it works
+//! - [`visitor`], [`responder`], [`board`]: terminal clients of a running deployment, near or far
+//! - [`doctor`]: checks a running deployment
+//! - [`demo`]: a busy evening, played by processes of its own, with a report
+//!
+//! Every client knows the services by their contract alone.
+
+pub mod board;
+pub mod demo;
+pub mod doctor;
+mod failure;
+mod remote;
+pub mod responder;
+mod terminal;
+pub mod up;
+pub mod visitor;
+mod words;
+
+pub use failure::Failure;

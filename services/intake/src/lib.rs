@@ -1,1 +1,199 @@
-//! The visitors' door.
+//! The visitors' door: opens chats, keeps visitors informed, and always knows where else they can turn.
+//!
+//! Stateless: a visitor whose replica dies reconnects to another and misses nothing that matters.
+//!
+//! - `config`: settings
+//! - `service`: the calls
+//! - `watch`: a visitor's stream
+//! - `fallback`: policies at hand, for when nobody can come
+//! - `token`: a visitor's right to a chat
+//! - `convert`, `error`: what comes in, and what goes out when it cannot be done
+
+pub mod config;
+pub mod convert;
+pub mod error;
+pub mod fallback;
+pub mod service;
+pub mod token;
+pub mod watch;
+
+use std::{future::pending, sync::Arc, time::Duration};
+
+pub use config::Config;
+use fallback::{Policies, PolicyFilesError};
+use holdfast_link::{Link, Role, SettingsError};
+use holdfast_proto::v1::{FILE_DESCRIPTOR_SET, intake_service_server::IntakeServiceServer};
+use holdfast_runtime::{
+    AdminServer, Context, TaskSet,
+    server::{Health, ServeError, serve, standard_services},
+    shutdown::TaskError,
+};
+use opentelemetry::metrics::Gauge;
+use service::Intake;
+use token::{KeyError, TokenKey};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch as channel},
+    time::{Instant, sleep_until},
+};
+use tonic::service::RoutesBuilder;
+use watch::{Means, Watches};
+
+/// The health name that says whether new chats are accepted now.
+pub const ACCEPTING: &str = "holdfast.intake.accepting";
+
+/// After trouble with the store the next visitor is let through to try after this.
+const TROUBLE_LASTS: Duration = Duration::from_secs(5);
+
+/// How long tasks may take to end once nothing is served any more.
+const LAST_TASKS: Duration = Duration::from_secs(2);
+
+/// Sockets that the caller opened.
+#[derive(Debug)]
+pub struct Bound {
+    /// For visitors.
+    pub grpc: TcpListener,
+    /// For operators; `None` where somebody else serves them.
+    pub admin: Option<TcpListener>,
+}
+
+/// Why the service cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// There is no authentication, and nobody said that they know.
+    #[error(
+        "there is no authentication yet: whoever reaches the port may use it; set \
+         security.insecure_no_authentication = true to start all the same"
+    )]
+    NoAuthentication,
+    /// There is no key for visitors' tokens.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The way to the queue is not one.
+    #[error(transparent)]
+    Link(#[from] SettingsError),
+    /// The folder of policies cannot be used.
+    #[error(transparent)]
+    Policies(#[from] PolicyFilesError),
+    /// It cannot serve.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// A part of it died.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+}
+
+/// Serves until `context.stop`, and through the drain.
+///
+/// # Errors
+/// When a setting makes no sense, the socket breaks, or a background task dies.
+pub async fn run(config: Config, bound: Bound, context: &Context) -> Result<(), RunError> {
+    if !config.security.insecure_no_authentication {
+        return Err(RunError::NoAuthentication);
+    }
+    let key = TokenKey::of(&config.security)?;
+    let stop = context.stop.child();
+    let tasks = TaskSet::new(stop.clone());
+    let replica = holdfast_link::settings::replica_name(&config.telemetry.service_instance);
+    let link = Link::connect(&config.queue, &config.client, Role::Intake, &replica, &stop, &tasks)?;
+    let meter = context.telemetry.meter("holdfast-intake");
+
+    let policies = Arc::new(Policies::new(&config.policy, link.clone(), config.queue.command_timeout())?);
+    let open = meter.i64_up_down_counter("holdfast.watches").with_description("Open WatchChat streams").build();
+    let watches = Arc::new(Watches::new(config.limits.max_watches, open));
+    let store_trouble = channel::Sender::new(None);
+    let intake = Intake {
+        link: link.clone(),
+        key,
+        policies: Arc::clone(&policies),
+        watches: Arc::clone(&watches),
+        means: Means {
+            link: link.clone(),
+            policies: Arc::clone(&policies),
+            reads: Arc::new(Semaphore::new(config.limits.max_reads)),
+            patience: config.queue.command_timeout(),
+            beat_every: Duration::from_millis(config.visitors.beat_every_ms),
+            place_every: Duration::from_millis(config.visitors.place_every_ms),
+            reconnect_within: Duration::from_millis(config.visitors.reconnect_within_ms),
+            stop: stop.clone(),
+        },
+        store_trouble: store_trouble.clone(),
+        requests: meter
+            .u64_counter("holdfast.requests")
+            .with_description("Requests for a chat, by what became of them")
+            .build(),
+        max_message_bytes: config.server.max_decoding_bytes,
+    };
+
+    let mut routes = RoutesBuilder::default();
+    let health = standard_services(&mut routes, &config.server, &[FILE_DESCRIPTOR_SET])?;
+    health.serving::<IntakeServiceServer<Intake>>().await;
+    health.set(ACCEPTING, false).await;
+    let server = IntakeServiceServer::new(intake)
+        .max_decoding_message_size(config.server.max_decoding_bytes)
+        .max_encoding_message_size(config.server.max_encoding_bytes);
+    routes.add_service(server);
+
+    let until = stop.clone();
+    let refresh_every = Duration::from_millis(config.policy.refresh_every_ms);
+    let accepting =
+        meter.u64_gauge("holdfast.intake.accepting").with_description("1 while new chats are accepted").build();
+    let (fresh, routed) = (policies.keep_fresh(link.notices(), refresh_every), watches.route(link.notices()));
+    let told = tell_accepting(link.attached(), store_trouble.subscribe(), health.clone(), accepting);
+    tasks.spawn("wakers", async move {
+        tokio::select! {
+            () = fresh => {}
+            () = routed => {}
+            () = told => {}
+            () = until.stopping() => {}
+        }
+    });
+
+    let admin = AdminServer::new(context.readiness.clone(), context.telemetry.registry());
+    let admin_stop = stop.clone();
+    let admin = async move {
+        match bound.admin {
+            Some(listener) => admin.serve(listener, admin_stop).await,
+            None => pending().await,
+        }
+    };
+    let serving =
+        serve(bound.grpc, routes.routes(), &config.server, stop.clone(), health, context.readiness.clone());
+    let served = tokio::select! {
+        served = serving => served,
+        () = admin => Ok(()),
+    };
+    stop.stop_now();
+    link.close();
+    let ended = tasks.join(LAST_TASKS).await;
+    served?;
+    Ok(ended?)
+}
+
+/// New chats are accepted while the queue is attached and its store does not refuse.
+async fn tell_accepting(
+    mut attached: channel::Receiver<usize>,
+    mut trouble: channel::Receiver<Option<Instant>>,
+    health: Health,
+    gauge: Gauge<u64>,
+) {
+    loop {
+        let over = trouble.borrow_and_update().map(|since| since + TROUBLE_LASTS);
+        let in_trouble = over.is_some_and(|over| over > Instant::now());
+        let accepting = *attached.borrow_and_update() > 0 && !in_trouble;
+        health.set(ACCEPTING, accepting).await;
+        gauge.record(u64::from(accepting), &[]);
+        let changed = async {
+            // Both senders live as long as the service.
+            tokio::select! {
+                Ok(()) = attached.changed() => {}
+                Ok(()) = trouble.changed() => {}
+                else => pending().await,
+            }
+        };
+        tokio::select! {
+            () = changed => {}
+            () = sleep_until(over.unwrap_or_else(Instant::now)), if in_trouble => {}
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! One frame of the board, as text.
+
+use std::{collections::VecDeque, fmt::Write};
+
+use holdfast_proto::v1::{Event, FloorResponder, GetFloorResponse, Ledger, WaitingChat};
+
+use crate::words::{self, short, span};
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+pub(super) fn frame(floor: &GetFloorResponse, events: &VecDeque<Event>, helpline: &str) -> String {
+    let ledger = floor.ledger.clone().unwrap_or_default();
+    let mut text = format!(
+        "{helpline}   {}   policy {}   clock lag {}\n{}\n",
+        in_line(floor),
+        floor.policy_revision,
+        span(words::duration(floor.clock_lag.as_ref())),
+        balance(&ledger),
+    );
+    section(&mut text, "WAITING", "place  urgency   state    waited        chat", &floor.waiting, waiting);
+    section(&mut text, "RESPONDERS", "load   active  status          who", &floor.responders, responder);
+    section(&mut text, "EVENTS", "time (UTC)    what", events, event);
+    text
+}
+
+fn in_line(floor: &GetFloorResponse) -> String {
+    let longest = words::duration(floor.oldest_wait.as_ref());
+    match floor.in_line {
+        0 => "nobody in line".to_owned(),
+        n => format!("{n} in line, longest wait {}", span(longest)),
+    }
+}
+
+fn balance(ledger: &Ledger) -> String {
+    let ended: Vec<_> = ledger
+        .ended
+        .iter()
+        .filter(|ended| ended.count > 0)
+        .map(|ended| format!("{} {}", ended.count, words::outcome(ended.outcome)))
+        .collect();
+    let ended = if ended.is_empty() { "0".to_owned() } else { ended.join(", ") };
+    let verdict = if ledger.difference == 0 {
+        "difference 0"
+    } else {
+        "DIFFERENCE IS NOT 0, SOMEBODY IS LOST OR COUNTED TWICE:"
+    };
+    let difference = match ledger.difference {
+        0 => String::new(),
+        n => format!(" {n}"),
+    };
+    format!(
+        "accepted {} = waiting {} + offered {} + active {} + ended ({ended})   {verdict}{difference}",
+        ledger.accepted, ledger.waiting, ledger.offered, ledger.active
+    )
+}
+
+fn section<'a, T: 'a>(
+    text: &mut String,
+    title: &str,
+    head: &str,
+    rows: impl IntoIterator<Item = &'a T>,
+    row: fn(&T) -> String,
+) {
+    let rows: Vec<_> = rows.into_iter().map(row).collect();
+    let head = if rows.is_empty() { "nobody" } else { head };
+    let head = if rows.is_empty() && title == "EVENTS" { "none yet" } else { head };
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "\n{title:<11} {head}");
+    for row in rows {
+        let _ = writeln!(text, "            {row}");
+    }
+}
+
+fn waiting(chat: &WaitingChat) -> String {
+    let waited = span(words::duration(chat.waited.as_ref()));
+    let (urgency, state) = (words::urgency(chat.urgency), words::state(chat.state));
+    format!("{:>5}  {urgency:<8}  {state:<7}  {waited:<12}  {}", chat.place, short(&chat.chat_id))
+}
+
+fn responder(one: &FloorResponder) -> String {
+    let load = format!("{}/{}", one.load, one.capacity);
+    let status = words::status(one.status);
+    format!("{load:<5}  {:>6}  {status:<14}  {}", one.active, one.responder_id)
+}
+
+fn event(event: &Event) -> String {
+    let parts = [
+        event.kind.clone(),
+        short(&event.chat_id).to_owned(),
+        event.responder_id.clone(),
+        words::outcome(event.outcome).to_owned(),
+        status(event).to_owned(),
+        event.reason.clone(),
+    ];
+    let said: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    format!("{}  {}", time_of_day(event.at_ms), said.join(" "))
+}
+
+fn status(event: &Event) -> &'static str {
+    if event.status == 0 { "" } else { words::status(event.status) }
+}
+
+fn time_of_day(at_ms: u64) -> String {
+    let ms = at_ms % DAY_MS;
+    let (h, m, s) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
+    format!("{h:02}:{m:02}:{s:02}.{:03}", ms % 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use holdfast_proto::v1::{ChatOutcome, ChatState, EndedCount, ResponderStatus, Urgency};
+
+    use super::*;
+
+    #[test]
+    fn a_frame_shows_the_ledger_who_waits_and_who_is_there() {
+        let floor = GetFloorResponse {
+            ledger: Some(Ledger {
+                accepted: 3,
+                waiting: 1,
+                ended: vec![EndedCount { outcome: ChatOutcome::Completed.into(), count: 2 }],
+                ..Ledger::default()
+            }),
+            waiting: vec![WaitingChat {
+                chat_id: "chat-4f2a91".to_owned(),
+                urgency: Urgency::High.into(),
+                state: ChatState::Waiting.into(),
+                place: 1,
+                ..WaitingChat::default()
+            }],
+            responders: vec![FloorResponder {
+                responder_id: "ana".to_owned(),
+                status: ResponderStatus::Ready.into(),
+                capacity: 2,
+                ..FloorResponder::default()
+            }],
+            in_line: 1,
+            ..GetFloorResponse::default()
+        };
+        let text = frame(&floor, &VecDeque::new(), "demo");
+        for part in ["ended (2 completed)   difference 0", "HIGH", "4f2a91", "0/2", "ana", "none yet"] {
+            assert!(text.contains(part), "{part} is missing in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_difference_is_shouted() {
+        let ledger = Ledger { accepted: 1, difference: 1, ..Ledger::default() };
+        assert!(balance(&ledger).ends_with("COUNTED TWICE: 1"));
+    }
+
+    #[test]
+    fn an_event_is_one_line() {
+        let one = Event {
+            at_ms: DAY_MS * 20_000 + 3_723_004,
+            kind: "offered".to_owned(),
+            chat_id: "chat-4f2a91".to_owned(),
+            responder_id: "ana".to_owned(),
+            ..Event::default()
+        };
+        assert_eq!(event(&one), "01:02:03.004  offered 4f2a91 ana");
+    }
+}

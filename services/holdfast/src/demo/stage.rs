@@ -1,0 +1,339 @@
+//! The stage: a Redis server and the services as processes of their own, in a folder that is gone afterwards.
+
+use std::{
+    env, fs, io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::{
+    process::{Child, Command},
+    time::{Instant, sleep, timeout},
+};
+use tonic::transport::Channel;
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+use super::{evening::POLICY, store};
+
+/// Names the Redis server where it is not on PATH.
+const REDIS_SERVER: &str = "HOLDFAST_REDIS_SERVER";
+/// A process must serve within this.
+const READY: Duration = Duration::from_secs(20);
+/// A process that was asked to stop gets so long.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// Hundreds wait in the surge, so they are told a new place less often than a real helpline would.
+const PLACES: &str = "[visitors]\nplace_every_ms = 3000\n";
+/// Lines of a log that are shown when its process fails.
+const LAST_LINES: usize = 8;
+
+/// Why the stage cannot be set.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StageError {
+    #[error(
+        "{missing} is not beside {}: build the services with \
+         cargo build -p holdfast-intake -p holdfast-queue -p holdfast-dispatch (and --release where this is)",
+        beside.display()
+    )]
+    NotBuilt { missing: &'static str, beside: PathBuf },
+    #[error("no redis-server on PATH: install Redis or Valkey 7.0 or newer, or name its server in {REDIS_SERVER}")]
+    NoRedis,
+    #[error("cannot prepare the stage: {0}")]
+    Io(#[from] io::Error),
+    #[error("cannot start {name}: {source}")]
+    Spawn { name: String, source: io::Error },
+    #[error("{name} ended at once ({status}): {log}")]
+    Ended { name: String, status: ExitStatus, log: String },
+    #[error("{name} did not serve within {} s: {log}", READY.as_secs())]
+    NotReady { name: String, log: String },
+}
+
+/// The programs that play.
+#[derive(Debug, Clone)]
+pub(super) struct Programs {
+    intake: PathBuf,
+    queue: PathBuf,
+    dispatch: PathBuf,
+    /// `None` keeps the line in the queue's memory.
+    redis: Option<PathBuf>,
+}
+
+impl Programs {
+    pub(super) fn find(embedded: bool) -> Result<Self, StageError> {
+        let here = env::current_exe()?;
+        let beside = here.parent().unwrap_or(Path::new(".")).to_owned();
+        let find = |missing: &'static str| {
+            let path = beside.join(missing);
+            if path.is_file() { Ok(path) } else { Err(StageError::NotBuilt { missing, beside: here.clone() }) }
+        };
+        Ok(Self {
+            intake: find("holdfast-intake")?,
+            queue: find("holdfast-queue")?,
+            dispatch: find("holdfast-dispatch")?,
+            redis: if embedded { None } else { Some(redis()?) },
+        })
+    }
+}
+
+fn redis() -> Result<PathBuf, StageError> {
+    if let Some(named) = env::var_os(REDIS_SERVER).filter(|named| !named.is_empty()) {
+        let named = PathBuf::from(named);
+        return if named.is_file() { Ok(named) } else { Err(StageError::NoRedis) };
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    let names = ["redis-server", "valkey-server"];
+    let found = names
+        .iter()
+        .find_map(|name| env::split_paths(&path).map(|folder| folder.join(name)).find(|p| p.is_file()));
+    found.ok_or(StageError::NoRedis)
+}
+
+/// A process of the stage.
+#[derive(Debug)]
+struct Actor {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+/// Everything that runs. Dropping it kills what still does.
+#[derive(Debug)]
+pub(super) struct Stage {
+    /// In the order of starting.
+    actors: Vec<Actor>,
+    pub(super) intake: String,
+    pub(super) queues: Vec<String>,
+    pub(super) dispatches: Vec<String>,
+    pub(super) redis: Option<SocketAddr>,
+    folder: TempDir,
+}
+
+impl Stage {
+    /// An empty stage in a new folder.
+    pub(super) fn new() -> Result<Self, StageError> {
+        let folder = tempfile::Builder::new().prefix("holdfast-demo-").tempdir()?;
+        fs::create_dir(folder.path().join("policies"))?;
+        fs::write(folder.path().join("policies/evening.toml"), POLICY)?;
+        Ok(Self {
+            actors: Vec::new(),
+            intake: String::new(),
+            queues: Vec::new(),
+            dispatches: Vec::new(),
+            redis: None,
+            folder,
+        })
+    }
+
+    /// Starts everything and waits until it serves.
+    pub(super) async fn set(&mut self, programs: &Programs) -> Result<(), StageError> {
+        let queues = if programs.redis.is_some() { 2 } else { 1 };
+        let ports = free_addresses(1 + 2 * (1 + queues + 2))?;
+        let mut ports = ports.into_iter();
+        let mut next = || ports.next().ok_or_else(|| io::Error::other("no free port left"));
+        if let Some(program) = &programs.redis {
+            let address = next()?;
+            self.start_redis(program, address).await?;
+        }
+        let store = self.store_settings();
+        for n in 1..=queues {
+            let name = format!("queue-{n}");
+            let (listen, admin) = (next()?, next()?);
+            let settings = format!(
+                "{}{store}[policy]\ndir = {}\n",
+                server(&name, listen, admin),
+                quoted(&self.folder.path().join("policies"))
+            );
+            self.start_service(&programs.queue, &name, listen, &settings).await?;
+            self.queues.push(format!("http://{listen}"));
+        }
+        let queue = format!("[queue]\naddresses = {:?}\n", self.queues);
+        for n in 1..=2 {
+            let name = format!("dispatch-{n}");
+            let (listen, admin) = (next()?, next()?);
+            let settings = format!("{}{queue}", server(&name, listen, admin));
+            self.start_service(&programs.dispatch, &name, listen, &settings).await?;
+            self.dispatches.push(format!("http://{listen}"));
+        }
+        let (listen, admin) = (next()?, next()?);
+        let settings = format!("{}insecure_random_token_key = true\n{queue}{PLACES}", server("intake", listen, admin));
+        self.start_service(&programs.intake, "intake", listen, &settings).await?;
+        self.intake = format!("http://{listen}");
+        Ok(())
+    }
+
+    fn store_settings(&self) -> String {
+        match self.redis {
+            Some(redis) => {
+                format!("[store]\nkind = \"redis\"\nredis_urls = [\"redis://{redis}\"]\n")
+            }
+            None => "[store]\nkind = \"memory\"\n".to_owned(),
+        }
+    }
+
+    async fn start_redis(&mut self, program: &Path, address: SocketAddr) -> Result<(), StageError> {
+        let data = self.folder.path().join("redis");
+        fs::create_dir(&data)?;
+        let arguments = [
+            ("--bind", address.ip().to_string()),
+            ("--port", address.port().to_string()),
+            ("--dir", data.display().to_string()),
+            ("--appendonly", "yes".to_owned()),
+            ("--appendfsync", "always".to_owned()),
+            ("--maxmemory-policy", "noeviction".to_owned()),
+            ("--save", String::new()),
+            ("--daemonize", "no".to_owned()),
+        ];
+        let mut command = Command::new(program);
+        for (name, value) in &arguments {
+            command.arg(name).arg(value);
+        }
+        self.start("redis", command)?;
+        let deadline = Instant::now() + READY;
+        while store::statistics(address).await.is_err() {
+            self.check_last(deadline)?;
+            sleep(Duration::from_millis(30)).await;
+        }
+        self.redis = Some(address);
+        Ok(())
+    }
+
+    async fn start_service(
+        &mut self,
+        program: &Path,
+        name: &str,
+        listen: SocketAddr,
+        settings: &str,
+    ) -> Result<(), StageError> {
+        let config = self.folder.path().join(format!("{name}.toml"));
+        fs::write(&config, settings)?;
+        let mut command = Command::new(program);
+        command.arg("--config").arg(&config);
+        // What is set for a real deployment is not meant for the demo.
+        for (name, _) in env::vars_os().filter(|(name, _)| is_ours(name)) {
+            command.env_remove(name);
+        }
+        self.start(name, command)?;
+        let deadline = Instant::now() + READY;
+        while !serves(listen).await {
+            self.check_last(deadline)?;
+            sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    /// Starts a process in a group of its own, so that Ctrl-C reaches this one alone and the others end in order.
+    fn start(&mut self, name: &str, mut command: Command) -> Result<(), StageError> {
+        let log = self.folder.path().join(format!("{name}.log"));
+        let file = fs::File::create(&log)?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|source| StageError::Spawn { name: name.to_owned(), source })?;
+        self.actors.push(Actor { name: name.to_owned(), child, log });
+        Ok(())
+    }
+
+    /// Whether the process that was started last may still come up.
+    fn check_last(&mut self, deadline: Instant) -> Result<(), StageError> {
+        let Some(actor) = self.actors.last_mut() else {
+            return Ok(());
+        };
+        if let Some(status) = actor.child.try_wait()? {
+            return Err(StageError::Ended { name: actor.name.clone(), status, log: last_words(&actor.log) });
+        }
+        if Instant::now() > deadline {
+            return Err(StageError::NotReady { name: actor.name.clone(), log: last_words(&actor.log) });
+        }
+        Ok(())
+    }
+
+    /// Processes that have ended although nobody asked them to, with their last words.
+    pub(super) fn fallen(&mut self) -> Vec<String> {
+        let mut fallen = Vec::new();
+        for actor in &mut self.actors {
+            if let Ok(Some(status)) = actor.child.try_wait() {
+                let log = last_words(&actor.log);
+                fallen.push(format!("{} ended in the middle of it ({status}): {log}", actor.name));
+            }
+        }
+        fallen
+    }
+
+    /// What the services logged as a warning or worse.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for actor in self.actors.iter().filter(|actor| actor.name != "redis") {
+            let text = fs::read_to_string(&actor.log).unwrap_or_default();
+            let notable = text.lines().filter(|l| l.contains("WARN") || l.contains("ERROR"));
+            lines.extend(notable.map(|line| format!("{}: {line}", actor.name)));
+        }
+        lines
+    }
+
+    /// Stops every process: visitors' door first, the store last. Returns the folder where it is to be kept.
+    pub(super) async fn strike(mut self, keep: bool) -> Option<PathBuf> {
+        while let Some(mut actor) = self.actors.pop() {
+            let pid = actor.child.id().and_then(|id| i32::try_from(id).ok());
+            if let Some(pid) = pid.and_then(Pid::from_raw) {
+                // One that is gone already needs no signal.
+                let _ = kill_process(pid, Signal::TERM);
+            }
+            if timeout(PATIENCE, actor.child.wait()).await.is_err() {
+                // As a last resort; what cannot be killed cannot be waited for either.
+                let _ = timeout(PATIENCE, actor.child.kill()).await;
+            }
+        }
+        keep.then(|| self.folder.keep())
+    }
+}
+
+fn is_ours(name: &std::ffi::OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with("HOLDFAST_"))
+}
+
+fn server(name: &str, listen: SocketAddr, admin: SocketAddr) -> String {
+    format!(
+        "[server]\nlisten = \"{listen}\"\nadmin_listen = \"{admin}\"\ndrain_wait_ms = 0\ndrain_deadline_ms = 1000\n\
+         max_concurrent_streams = 4096\n\
+         [telemetry]\nlog_filter = \"warn\"\nlog_format = \"text\"\nservice_instance = \"{name}\"\n\
+         [security]\ninsecure_no_authentication = true\n"
+    )
+}
+
+fn quoted(path: &Path) -> String {
+    format!("{:?}", path.display().to_string())
+}
+
+/// Addresses that are free now; nobody else is likely to take them before our processes do.
+fn free_addresses(count: usize) -> io::Result<Vec<SocketAddr>> {
+    let listeners: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<io::Result<_>>()?;
+    listeners.iter().map(TcpListener::local_addr).collect()
+}
+
+fn last_words(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    let from = lines.len().saturating_sub(LAST_LINES);
+    lines.get(from..).unwrap_or_default().join(" | ")
+}
+
+async fn serves(listen: SocketAddr) -> bool {
+    let Ok(endpoint) = Channel::from_shared(format!("http://{listen}")) else {
+        return false;
+    };
+    let asked = timeout(Duration::from_millis(500), async {
+        let channel = endpoint.connect().await.ok()?;
+        let request = HealthCheckRequest { service: String::new() };
+        let answer = HealthClient::new(channel).check(request).await.ok()?;
+        Some(answer.into_inner().status() == ServingStatus::Serving)
+    });
+    asked.await.ok().flatten() == Some(true)
+}

@@ -1,0 +1,120 @@
+//! Settings: `config.toml`, embedded, is both the default and the documentation.
+
+use std::path::{Path, PathBuf};
+
+use holdfast_link::LinkSettings;
+use holdfast_runtime::config::{self, ClientConfig, ConfigError, ServerConfig, TelemetryConfig, within};
+use serde::Deserialize;
+
+/// The documented defaults.
+pub const DEFAULTS: &str = include_str!("../config.toml");
+/// Environment variables that begin so are settings.
+pub const ENV_PREFIX: &str = "HOLDFAST_INTAKE";
+
+/// All settings of the service.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where it listens, and the limits of its connections.
+    pub server: ServerConfig,
+    /// Logs, traces and metrics.
+    pub telemetry: TelemetryConfig,
+    /// Connections to the queue.
+    pub client: ClientConfig,
+    /// Where the queue is.
+    pub queue: LinkSettings,
+    /// Policies at hand.
+    pub policy: PolicyConfig,
+    /// What visitors are told, and when.
+    pub visitors: VisitorsConfig,
+    /// How much at once.
+    pub limits: LimitsConfig,
+    /// What must be said aloud, and the key.
+    pub security: SecurityConfig,
+}
+
+/// `[policy]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyConfig {
+    /// A folder with one TOML file for each helpline; empty for none.
+    pub dir: PathBuf,
+    /// Policies are asked for again this often. 100 ms to 1 h.
+    #[serde(deserialize_with = "within::<_, _, 100, 3_600_000>")]
+    pub refresh_every_ms: u64,
+}
+
+/// `[visitors]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VisitorsConfig {
+    /// Pause between two signs of presence; 0 follows the policy. Up to 10 min.
+    #[serde(deserialize_with = "within::<_, _, 0, 600_000>")]
+    pub beat_every_ms: u64,
+    /// Pause between two looks at the place. 10 ms to 2 s: a new place is known within two seconds.
+    #[serde(deserialize_with = "within::<_, _, 10, 2_000>")]
+    pub place_every_ms: u64,
+    /// In the drain, streams reconnect within so long. Up to 1 min.
+    #[serde(deserialize_with = "within::<_, _, 0, 60_000>")]
+    pub reconnect_within_ms: u64,
+}
+
+/// `[limits]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// `WatchChat` streams at once. 1 to 1,000,000.
+    #[serde(deserialize_with = "within::<_, _, 1, 1_000_000>")]
+    pub max_watches: usize,
+    /// Reads of chats at once. 1 to 100,000.
+    #[serde(deserialize_with = "within::<_, _, 1, 100_000>")]
+    pub max_reads: usize,
+}
+
+/// `[security]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecurityConfig {
+    /// Whoever reaches the port may use it, and the operator knows.
+    pub insecure_no_authentication: bool,
+    /// The file with the key that visitors' tokens are made with; empty for none.
+    pub visitor_token_key_file: PathBuf,
+    /// Make a key up and forget it.
+    pub insecure_random_token_key: bool,
+}
+
+impl Config {
+    /// The defaults, then `file`, then the environment, then `overrides` (dotted key and value).
+    ///
+    /// # Errors
+    /// One line that names the key and where it was set.
+    pub fn load(file: Option<&Path>, overrides: &[(&str, String)]) -> Result<Self, ConfigError> {
+        config::load(DEFAULTS, file, ENV_PREFIX, overrides)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_defaults_are_a_whole_configuration() {
+        let config = Config::load(None, &[]).unwrap();
+        assert_eq!(config.server.listen.to_string(), "127.0.0.1:50051");
+        assert_eq!(config.server.admin_listen.to_string(), "127.0.0.1:9051");
+        assert!(!config.security.insecure_no_authentication && !config.security.insecure_random_token_key);
+    }
+
+    #[test]
+    fn a_setting_out_of_its_range_is_named() {
+        for (key, value) in [
+            ("queue.discovery", "guess"),
+            ("visitors.place_every_ms", "2001"),
+            ("limits.max_watches", "0"),
+            ("limits.max_wishes", "1"),
+        ] {
+            let error = Config::load(None, &[(key, value.to_owned())]).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
+    }
+}

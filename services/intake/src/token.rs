@@ -1,0 +1,129 @@
+//! A visitor's token: made from the chat's name with a key that only intake has, so that a repeat of the request is
+//! answered with the same token although only its digest is stored.
+
+use std::fmt;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::{Hmac, Mac};
+use holdfast_domain::{ChatId, HelplineId};
+use holdfast_runtime::config::{ConfigError, read_secret};
+use sha2::{Digest, Sha256};
+use tracing::warn;
+
+use crate::config::SecurityConfig;
+
+/// What the key is used for here, so that no other use of it can make a token.
+const PURPOSE: &str = "visitor-token";
+
+/// Least length of a key, in bytes of the file.
+const MIN_KEY_BYTES: usize = 32;
+
+/// Bytes of a token before it is written in base64.
+const TOKEN_BYTES: usize = 32;
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// Neither a file nor the word that none is needed.
+    #[error(
+        "security.visitor_token_key_file: is needed (32 or more random characters, the same for all replicas), unless \
+         security.insecure_random_token_key = true"
+    )]
+    Missing,
+    /// The file cannot be read.
+    #[error("security.visitor_token_key_file: {0}")]
+    File(#[from] ConfigError),
+    /// The file holds too little.
+    #[error("security.visitor_token_key_file: holds less than {MIN_KEY_BYTES} bytes")]
+    Short,
+    /// The system gives no random bytes.
+    #[error("no random bytes from the system: {0}")]
+    Random(getrandom::Error),
+}
+
+/// Makes visitors' tokens.
+#[derive(Clone)]
+pub struct TokenKey(Hmac<Sha256>);
+
+impl fmt::Debug for TokenKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenKey([REDACTED])")
+    }
+}
+
+impl TokenKey {
+    /// The key that the settings name.
+    ///
+    /// # Errors
+    /// One line that names the setting.
+    pub fn of(settings: &SecurityConfig) -> Result<Self, KeyError> {
+        if !settings.visitor_token_key_file.as_os_str().is_empty() {
+            let secret = read_secret(&settings.visitor_token_key_file)?;
+            return Self::new(secret.expose().as_bytes()).ok_or(KeyError::Short);
+        }
+        if !settings.insecure_random_token_key {
+            return Err(KeyError::Missing);
+        }
+        warn!(
+            "visitors' tokens are made with a key that this process forgets; another replica cannot repeat them"
+        );
+        let mut key = [0; MIN_KEY_BYTES];
+        getrandom::fill(&mut key).map_err(KeyError::Random)?;
+        Self::new(&key).ok_or(KeyError::Short)
+    }
+
+    /// A key, if it is long enough.
+    #[must_use]
+    pub fn new(key: &[u8]) -> Option<Self> {
+        if key.len() < MIN_KEY_BYTES {
+            return None;
+        }
+        Hmac::new_from_slice(key).ok().map(Self)
+    }
+
+    /// The token for a chat: always the same.
+    #[must_use]
+    pub fn token(&self, helpline: &HelplineId, chat: &ChatId) -> String {
+        let mut mac = self.0.clone();
+        mac.update([helpline.as_str(), chat.as_str(), PURPOSE].join("\0").as_bytes());
+        URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+    }
+}
+
+/// The digest of a token as it is stored; `None` for a text that cannot be a token.
+#[must_use]
+pub fn hash_of(token: &str) -> Option<[u8; 32]> {
+    let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
+    (bytes.len() == TOKEN_BYTES).then(|| Sha256::digest(token).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_the_same_for_the_same_chat_and_another_for_another() {
+        let key = TokenKey::new(&[7; 32]).unwrap();
+        let (demo, other) = (HelplineId::parse("demo").unwrap(), HelplineId::parse("other").unwrap());
+        let (a, b) = (ChatId::parse("a").unwrap(), ChatId::parse("b").unwrap());
+        assert_eq!(key.token(&demo, &a), key.token(&demo, &a));
+        assert_ne!(key.token(&demo, &a), key.token(&demo, &b));
+        assert_ne!(key.token(&demo, &a), key.token(&other, &a));
+        assert_ne!(key.token(&demo, &a), TokenKey::new(&[8; 32]).unwrap().token(&demo, &a));
+        assert!(hash_of(&key.token(&demo, &a)).is_some());
+    }
+
+    #[test]
+    fn a_text_that_cannot_be_a_token_has_no_digest() {
+        let token = URL_SAFE_NO_PAD.encode([0; 32]);
+        for bad in ["", "a b", "é", &token[1..], &format!("{token}="), &format!("{token}AA")] {
+            assert_eq!(hash_of(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_long_and_never_printed() {
+        assert!(TokenKey::new(&[1; 31]).is_none());
+        assert_eq!(format!("{:?}", TokenKey::new(&[1; 32]).unwrap()), "TokenKey([REDACTED])");
+    }
+}

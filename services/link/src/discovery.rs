@@ -1,0 +1,153 @@
+//! Which replicas there are, and a task for each.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use holdfast_runtime::{BoxError, client, config::ClientConfig};
+use tokio::{
+    net::lookup_host,
+    sync::Notify,
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Uri;
+use tracing::{info, warn};
+
+use crate::{Discovery, LinkSettings, Role, SettingsError, hub::Hub, peer::Peer};
+
+/// After a failure names are looked up again, but not sooner than this.
+const NOT_SOONER_THAN: Duration = Duration::from_millis(500);
+
+/// Keeps the replicas that there are attached.
+pub(crate) struct Supervisor {
+    addresses: Vec<String>,
+    names: Vec<(String, u16)>,
+    resolve_every: Duration,
+    reconnect_within: Duration,
+    client: ClientConfig,
+    role: Role,
+    replica: String,
+    hub: Arc<Hub>,
+    closed: CancellationToken,
+    lost: Arc<Notify>,
+}
+
+/// A replica's task, and the token that ends it.
+type Kept = BTreeMap<String, (Arc<Peer>, CancellationToken)>;
+
+impl Supervisor {
+    pub(crate) fn new(
+        settings: &LinkSettings,
+        client: &ClientConfig,
+        role: Role,
+        replica: &str,
+        hub: Arc<Hub>,
+        closed: CancellationToken,
+    ) -> Result<Self, SettingsError> {
+        if settings.addresses.is_empty() {
+            return Err(SettingsError::NoAddress);
+        }
+        for address in &settings.addresses {
+            client::channel(address, client)?;
+        }
+        let names = match settings.discovery {
+            Discovery::Static => Vec::new(),
+            Discovery::Dns => settings.addresses.iter().map(|a| name(a)).collect::<Result<_, _>>()?,
+        };
+        Ok(Self {
+            addresses: settings.addresses.clone(),
+            names,
+            resolve_every: Duration::from_millis(settings.resolve_every_ms),
+            reconnect_within: Duration::from_millis(settings.reconnect_within_ms),
+            client: client.clone(),
+            role,
+            replica: replica.to_owned(),
+            hub,
+            closed,
+            lost: Arc::new(Notify::new()),
+        })
+    }
+
+    pub(crate) async fn run(self) -> Result<(), BoxError> {
+        let mut tasks = JoinSet::new();
+        let mut kept = Kept::new();
+        if self.names.is_empty() {
+            let all = self.addresses.iter().cloned().collect();
+            self.keep(&all, &mut kept, &mut tasks)?;
+        }
+        let mut look_at = Instant::now();
+        loop {
+            tokio::select! {
+                () = self.closed.cancelled() => return Ok(()),
+                () = sleep_until(look_at), if !self.names.is_empty() => {
+                    if let Some(found) = self.look_up().await {
+                        self.keep(&found, &mut kept, &mut tasks)?;
+                    }
+                    look_at = Instant::now() + self.resolve_every;
+                }
+                () = self.lost.notified(), if !self.names.is_empty() => {
+                    look_at = look_at.min(Instant::now() + NOT_SOONER_THAN);
+                }
+                Some(ended) = tasks.join_next() => ended?,
+            }
+        }
+    }
+
+    /// What the names stand for now; `None` when that cannot be told, and then everything stays as it is.
+    async fn look_up(&self) -> Option<BTreeSet<String>> {
+        let mut found = BTreeSet::new();
+        for (host, port) in &self.names {
+            match lookup_host((host.as_str(), *port)).await {
+                Ok(addresses) => found.extend(addresses.map(|address| format!("http://{address}"))),
+                Err(error) => warn!(%host, %error, "a name of the queue cannot be looked up"),
+            }
+        }
+        (!found.is_empty()).then_some(found)
+    }
+
+    /// Begins with those that are new. One that is no longer listed keeps its stream: it says itself when it goes.
+    fn keep(&self, found: &BTreeSet<String>, kept: &mut Kept, tasks: &mut JoinSet<()>) -> Result<(), BoxError> {
+        kept.retain(|address, (peer, end)| {
+            let stays = found.contains(address) || peer.is_usable();
+            if !stays {
+                info!(%address, "a queue replica is gone");
+                end.cancel();
+                self.hub.remove(address);
+            }
+            stays
+        });
+        for address in found {
+            if !kept.contains_key(address) {
+                let peer = Arc::new(Peer::new(address.clone(), client::channel(address, &self.client)?));
+                let end = self.closed.child_token();
+                self.hub.add(Arc::clone(&peer));
+                tasks.spawn(self.stay_attached(Arc::clone(&peer), end.clone()));
+                kept.insert(address.clone(), (peer, end));
+            }
+        }
+        Ok(())
+    }
+
+    fn stay_attached(&self, peer: Arc<Peer>, end: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+        let (role, replica, within) = (self.role, self.replica.clone(), self.reconnect_within);
+        let (hub, lost) = (Arc::clone(&self.hub), Arc::clone(&self.lost));
+        async move {
+            let lost = || lost.notify_one();
+            end.run_until_cancelled(peer.stay_attached(role, &replica, within, &hub, &lost)).await;
+        }
+    }
+}
+
+fn name(address: &str) -> Result<(String, u16), SettingsError> {
+    let refuse = || SettingsError::NotAName(address.to_owned());
+    let uri: Uri = address.parse().map_err(|_| refuse())?;
+    if uri.scheme_str() != Some("http") {
+        return Err(refuse());
+    }
+    let host = uri.host().ok_or_else(refuse)?.to_owned();
+    Ok((host, uri.port_u16().ok_or_else(refuse)?))
+}

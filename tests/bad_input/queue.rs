@@ -1,0 +1,481 @@
+//! What a replica, or whoever reached the internal port, sends wrongly: each command over Execute and over Attach.
+
+use crate::row::{Row, Sent, Way, bad, bad_durations, bad_names, bytes_to, duration, tag, to};
+use crate::world::{Facts, FULL, HELPLINE, Hands};
+use holdfast_domain::limits::{MAX_ALTERNATIVES, MAX_HANDOFF_BYTES, MAX_STEPS, MAX_TAGS};
+use holdfast_proto::v1::{self, attach_request, command::Command as C};
+use tonic::Code;
+
+const ATTACH: &str = "QueueService/Attach";
+const EXECUTE: &str = "QueueService/Execute";
+const WATCH_EVENTS: &str = "QueueService/WatchEvents";
+const GET_CHAT: &str = "QueueService/GetChat";
+const GET_PLACE: &str = "QueueService/GetPlace";
+const GET_RESPONDER: &str = "QueueService/GetResponder";
+const GET_FLOOR: &str = "QueueService/GetFloor";
+const GET_POLICY: &str = "QueueService/GetPolicy";
+
+pub fn rows(facts: &Facts) -> Vec<Row> {
+    let mut rows = envelopes(facts);
+    rows.extend(requests(facts));
+    rows.extend(ladders());
+    rows.extend(visitors(facts));
+    rows.extend(sign_ins());
+    rows.extend(sessions(facts));
+    rows.extend(offers(facts));
+    rows.extend(assignments(facts));
+    rows.extend(reads(facts));
+    rows.extend(helplines(facts));
+    rows
+}
+
+/// A command over both RPCs that carry one.
+fn both(command: v1::Command) -> Vec<Way> {
+    let execute = to(EXECUTE, v1::ExecuteRequest { command: Some(command.clone()) });
+    let attached = attached(v1::AttachRequest {
+        message: Some(attach_request::Message::Command(command)),
+        ..Default::default()
+    });
+    execute.into_iter().chain(attached).collect()
+}
+
+fn attached(request: v1::AttachRequest) -> [Way; 1] {
+    [Way { rpc: ATTACH, sent: Sent::Attached(request) }]
+}
+
+fn command(command: C) -> Vec<Way> {
+    both(v1::Command { helpline: HELPLINE.to_owned(), command: Some(command) })
+}
+
+fn envelopes(facts: &Facts) -> Vec<Row> {
+    let hello = |role: i32, replica: &str| {
+        let hello = attach_request::Message::Hello(v1::Hello { role, replica: replica.to_owned() });
+        to(ATTACH, v1::AttachRequest { message: Some(hello), ..Default::default() })
+    };
+    let beat = C::Beat(v1::BeatCommand { key: Some(facts.waiting.hashed()) });
+    let beat = v1::Command { helpline: HELPLINE.to_owned(), command: Some(beat) };
+    let beat = v1::AttachRequest {
+        message: Some(attach_request::Message::Command(beat)),
+        ..Default::default()
+    };
+    let again = attach_request::Message::Hello(v1::Hello { role: 1, replica: "again".to_owned() });
+    let again = v1::AttachRequest { message: Some(again), ..Default::default() };
+    let hello_expected = |name: &str, ways: [Way; 1]| bad(name, ways).refused(Code::FailedPrecondition, "HELLO_EXPECTED");
+    let mut rows = vec![
+        hello_expected("a stream that begins with nothing", bytes_to(ATTACH, Vec::new())),
+        hello_expected("a stream that begins with a command", to(ATTACH, beat.clone())),
+        hello_expected("a second hello", attached(again)),
+        bad("a hello without a role", hello(0, "r")).field("hello.role"),
+        bad("a hello with an unknown role", hello(3, "r")).field("hello.role"),
+        bad("a hello with a negative role", hello(-1, "r")).field("hello.role"),
+        bad("an empty message of a replica", attached(v1::AttachRequest::default())).field("message"),
+        bad("no command", bytes_to(EXECUTE, Vec::new())).field("command"),
+        bad("an empty command", both(v1::Command::default())).field("helpline"),
+        bad("a command for nothing", both(v1::Command { helpline: HELPLINE.to_owned(), command: None }))
+            .field("command"),
+        bad("a command without time", attached(v1::AttachRequest { timeout: duration(0, 0), ..beat.clone() }))
+            .refused(Code::DeadlineExceeded, "NOT_BEGUN"),
+    ];
+    for (why, name) in bad_names(64) {
+        rows.push(bad(format!("a hello with a name {why}"), hello(1, &name)).field("hello.replica"));
+    }
+    for (why, timeout) in bad_durations() {
+        let ways = attached(v1::AttachRequest { timeout, ..beat.clone() });
+        rows.push(bad(format!("a command with a timeout {why}"), ways).field("timeout"));
+    }
+    rows
+}
+
+fn request(change: impl FnOnce(&mut v1::RequestCommand)) -> Vec<Way> {
+    let mut request = v1::RequestCommand {
+        chat_id: "never-accepted".to_owned(),
+        request_key: vec![1; 32],
+        body_digest: vec![2; 32],
+        token_hash: vec![3; 32],
+        presence: v1::VisitorPresence::Attested.into(),
+        ..Default::default()
+    };
+    change(&mut request);
+    command(C::Request(request))
+}
+
+fn requests(facts: &Facts) -> Vec<Row> {
+    let mut rows = vec![
+        bad("an empty request", command(C::Request(v1::RequestCommand::default()))).field("request.chat_id"),
+        bad("the name of a chat that there is", request(|r| r.chat_id.clone_from(&facts.waiting.chat_id)))
+            .refused(Code::AlreadyExists, "REQUEST_CONFLICT"),
+        bad("an urgency above the highest", request(|r| r.urgency = 5)).field("request.urgency"),
+        bad("a negative urgency", request(|r| r.urgency = -1)).field("request.urgency"),
+        bad("an unknown presence", request(|r| r.presence = 3)).field("request.presence"),
+        bad("a negative presence", request(|r| r.presence = -3)).field("request.presence"),
+        bad("a handoff of one byte too many", request(|r| r.handoff = vec![0; MAX_HANDOFF_BYTES + 1]))
+            .field("request.handoff"),
+    ];
+    for (why, name) in bad_names(40) {
+        rows.push(bad(format!("a chat's name {why}"), request(|r| r.chat_id = name)).field("request.chat_id"));
+    }
+    for length in [0, 31, 33, 64, 5000] {
+        let digest = || vec![7; length];
+        rows.extend([
+            bad(format!("a request key of {length} bytes"), request(|r| r.request_key = digest()))
+                .field("request.request_key"),
+            bad(format!("a body digest of {length} bytes"), request(|r| r.body_digest = digest()))
+                .field("request.body_digest"),
+            bad(format!("a token hash of {length} bytes"), request(|r| r.token_hash = digest()))
+                .field("request.token_hash"),
+        ]);
+    }
+    rows
+}
+
+fn step(after: Option<prost_types::Duration>, tags: Vec<v1::Tag>) -> v1::RoutingStep {
+    v1::RoutingStep { after, any_of: vec![v1::Alternative { all_of: tags }] }
+}
+
+fn ladders() -> Vec<Row> {
+    let en = || vec![tag("lang:en", 1)];
+    let ladder = |steps: Vec<v1::RoutingStep>| request(|r| r.routing_steps = steps);
+    let rising = |steps: usize| -> Vec<v1::RoutingStep> {
+        (0_i64..).take(steps).map(|seconds| step(duration(seconds, 0), en())).collect()
+    };
+    let of_tags = |tags| ladder(vec![step(None, tags)]);
+    let alternatives = vec![v1::Alternative { all_of: en() }; MAX_ALTERNATIVES + 1];
+    let of_alternatives = ladder(vec![v1::RoutingStep { after: None, any_of: alternatives }]);
+    let all_of = "request.routing_steps[0].any_of[0].all_of";
+    let mut rows = vec![
+        bad("too many steps", ladder(rising(MAX_STEPS + 1))).field("request.routing_steps"),
+        bad("no room for the step for anyone", ladder(rising(MAX_STEPS))).field("request.routing_steps"),
+        bad("a first step after 0", ladder(vec![step(duration(1, 0), en())])).field("request.routing_steps[0].after"),
+        bad("equal steps", ladder(vec![step(None, en()), step(None, en())])).field("request.routing_steps[1].after"),
+        bad("falling steps", ladder(vec![step(None, en()), step(duration(9, 0), en()), step(duration(8, 0), en())]))
+            .field("request.routing_steps[2].after"),
+        bad("too many alternatives", of_alternatives).field("request.routing_steps[0].any_of"),
+        bad("too many tags", of_tags(vec![tag("lang:en", 1); MAX_TAGS + 1])).field(all_of),
+        bad("an unknown tag", of_tags(vec![tag("lang:xx", 1)])).field(format!("{all_of}[0].name")),
+        bad("a tag without a name", of_tags(vec![tag("", 1)])).field(format!("{all_of}[0].name")),
+        bad("a tag with a long name", of_tags(vec![tag(&"x".repeat(41), 1)])).field(format!("{all_of}[0].name")),
+        bad("a level above the tag's", of_tags(vec![tag("lang:en", 2)])).field(format!("{all_of}[0].level")),
+        bad("the largest level", of_tags(vec![tag("lang:en", u32::MAX)])).field(format!("{all_of}[0].level")),
+    ];
+    for (why, after) in bad_durations() {
+        let ways = ladder(vec![step(None, en()), step(after, en())]);
+        rows.push(bad(format!("a step after a duration {why}"), ways).field("request.routing_steps[1].after"));
+    }
+    rows
+}
+
+type OfVisitor = fn(Option<v1::HashedChatKey>) -> C;
+
+fn visitors(facts: &Facts) -> Vec<Row> {
+    let commands: [(&str, OfVisitor); 5] = [
+        ("triage", |key| C::Triage(v1::TriageCommand { key, urgency: 4 })),
+        ("beat", |key| C::Beat(v1::BeatCommand { key })),
+        ("leave", |key| C::Leave(v1::LeaveCommand { key, fallback_accepted: true })),
+        ("resume", |key| C::Resume(v1::ResumeCommand { key })),
+        ("erase", |key| C::Erase(v1::EraseCommand { key })),
+    ];
+    let good = facts.waiting.hashed();
+    let triage = |urgency| command(C::Triage(v1::TriageCommand { key: Some(good.clone()), urgency }));
+    let ended = command(C::Triage(v1::TriageCommand { key: Some(facts.left.hashed()), urgency: 4 }));
+    let mut rows = vec![
+        bad("triage to an unknown urgency", triage(5)).field("triage.urgency"),
+        bad("triage to a negative urgency", triage(-1)).field("triage.urgency"),
+        bad("triage of a chat that ended", ended).refused(Code::FailedPrecondition, "CHAT_ENDED"),
+    ];
+    for (word, make) in commands {
+        let of = |key: v1::HashedChatKey| command(make(Some(key)));
+        let chat = |chat_id: &str| of(v1::HashedChatKey { chat_id: chat_id.to_owned(), ..good.clone() });
+        let token = |token_hash: Vec<u8>| of(v1::HashedChatKey { token_hash, ..good.clone() });
+        rows.extend([
+            bad(format!("{word}: no key"), command(make(None))).field(format!("{word}.key")),
+            bad(format!("{word}: an empty key"), of(v1::HashedChatKey::default())).field(format!("{word}.key.chat_id")),
+            bad(format!("{word}: an unknown chat"), chat("unknown")).refused(Code::NotFound, "UNKNOWN_CHAT"),
+            bad(format!("{word}: a wrong token"), token(vec![0; 32])).refused(Code::NotFound, "UNKNOWN_CHAT"),
+            bad(format!("{word}: the token of another chat"), token(facts.left.hashed().token_hash))
+                .refused(Code::NotFound, "UNKNOWN_CHAT"),
+        ]);
+        for length in [0, 31, 33] {
+            let name = format!("{word}: a token hash of {length} bytes");
+            rows.push(bad(name, token(vec![0; length])).field(format!("{word}.key.token_hash")));
+        }
+        for (why, name) in bad_names(40) {
+            rows.push(bad(format!("{word}: a chat's name {why}"), chat(&name)).field(format!("{word}.key.chat_id")));
+        }
+    }
+    rows
+}
+
+fn sign_ins() -> Vec<Row> {
+    let other = |change: &dyn Fn(&mut v1::SignInCommand)| {
+        let mut sign_in =
+            v1::SignInCommand { responder_id: "newcomer".to_owned(), capacity: 1, ready: true, ..Default::default() };
+        change(&mut sign_in);
+        command(C::SignIn(sign_in))
+    };
+    let tags = |tags: Vec<v1::Tag>| other(&move |s| s.capabilities.clone_from(&tags));
+    let first_tag = "sign_in.capabilities[0]";
+    let mut rows = vec![
+        bad("too many capabilities", tags(vec![tag("lang:en", 1); MAX_TAGS + 1])).field("sign_in.capabilities"),
+        bad("an unknown capability", tags(vec![tag("lang:xx", 1)])).field(format!("{first_tag}.name")),
+        bad("a capability without a name", tags(vec![tag("", 1)])).field(format!("{first_tag}.name")),
+        bad("a capability above its level", tags(vec![tag("skill:minors", 4)])).field(format!("{first_tag}.level")),
+        bad("the largest level of a capability", tags(vec![tag("lang:en", u32::MAX)]))
+            .field(format!("{first_tag}.level")),
+    ];
+    for capacity in [0, 21, u32::MAX] {
+        let ways = other(&|s| s.capacity = capacity);
+        rows.push(bad(format!("a capacity of {capacity}"), ways).field("sign_in.capacity"));
+    }
+    for (why, name) in bad_names(64) {
+        let ways = other(&|s| s.responder_id.clone_from(&name));
+        rows.push(bad(format!("a sign-in with a name {why}"), ways).field("sign_in.responder_id"));
+    }
+    rows
+}
+
+fn key(hands: &Hands) -> v1::SessionKey {
+    v1::SessionKey { responder_id: hands.responder.to_owned(), session: hands.session }
+}
+
+/// All commands of a responder with the path of their session, each about what is in Ana's hands.
+fn of_responder(hands: &Hands, session: Option<v1::SessionKey>) -> Vec<(&'static str, C)> {
+    let chat_id = || hands.active.clone();
+    let offer = || {
+        let (chat_id, offer_number) = (hands.offered.clone(), hands.offer_number);
+        Some(v1::OfferKey { session: session.clone(), chat_id, offer_number })
+    };
+    let assignment =
+        || Some(v1::AssignmentKey { session: session.clone(), chat_id: chat_id(), fence: Some(hands.fence) });
+    let session = || session.clone();
+    let wrap_up = v1::FinishWrapUpCommand { session: session(), chat_id: hands.closed.clone() };
+    vec![
+        ("heartbeat.session", C::Heartbeat(v1::HeartbeatCommand { session: session() })),
+        ("set_status.session", C::SetStatus(v1::SetStatusCommand { session: session(), status: 3 })),
+        ("unlink.session", C::Unlink(v1::UnlinkCommand { session: session() })),
+        ("sign_out.session", C::SignOut(v1::SignOutCommand { session: session() })),
+        ("accept.offer.session", C::Accept(v1::AcceptCommand { offer: offer(), reply_handoff: Vec::new() })),
+        ("decline.offer.session", C::Decline(v1::DeclineCommand { offer: offer(), reason: 0 })),
+        ("engage.assignment.session", C::Engage(v1::EngageCommand { assignment: assignment() })),
+        ("close.assignment.session", C::Close(v1::CloseCommand { assignment: assignment() })),
+        ("transfer.assignment.session", C::Transfer(v1::TransferCommand { assignment: assignment() })),
+        ("call_supervisor.assignment.session", C::CallSupervisor(v1::CallSupervisorCommand { assignment: assignment() })),
+        ("finish_wrap_up.session", C::FinishWrapUp(wrap_up)),
+    ]
+}
+
+fn sessions(facts: &Facts) -> Vec<Row> {
+    let hands = &facts.ana;
+    let precondition = |name: String, ways: Vec<Way>, reason: &str| bad(name, ways).refused(Code::FailedPrecondition, reason);
+    let mut rows = Vec::new();
+    for (path, bare) in of_responder(hands, None) {
+        rows.push(bad(format!("{path}: none"), command(bare)).field(path));
+    }
+    let mut with = |why: String, session: v1::SessionKey, row: &dyn Fn(String, Vec<Way>, &str) -> Row| {
+        for (path, of_them) in of_responder(hands, Some(session.clone())) {
+            rows.push(row(format!("{path}: {why}"), command(of_them), path));
+        }
+    };
+    for number in [0, 1 << 53, u64::MAX] {
+        let session = v1::SessionKey { session: number, ..key(hands) };
+        with(format!("number {number}"), session, &|name, ways, path| bad(name, ways).field(format!("{path}.session")));
+    }
+    for (why, responder_id) in bad_names(64) {
+        let session = v1::SessionKey { responder_id, ..key(hands) };
+        let why = format!("a responder's name {why}");
+        with(why, session, &|name, ways, path| bad(name, ways).field(format!("{path}.responder_id")));
+    }
+    for (why, by) in [("an older one", -1), ("one to come", 1)] {
+        let session = v1::SessionKey { session: hands.session.wrapping_add_signed(by), ..key(hands) };
+        with(why.to_owned(), session, &|name, ways, _| precondition(name, ways, "STALE_SESSION"));
+    }
+    let nobody = v1::SessionKey { responder_id: "nobody".to_owned(), ..key(hands) };
+    with("of nobody".to_owned(), nobody, &|name, ways, _| precondition(name, ways, "NOT_SIGNED_IN"));
+
+    let declare = |status| command(C::SetStatus(v1::SetStatusCommand { session: Some(key(hands)), status }));
+    let field = "set_status.status";
+    rows.extend([
+        bad("no status", declare(0)).field(field),
+        bad("an unknown status", declare(7)).field(field),
+        bad("a negative status", declare(-2)).field(field),
+    ]);
+    for status in [1, 4, 5] {
+        let row = bad(format!("the status {status}"), declare(status));
+        rows.push(row.refused_at(Code::InvalidArgument, "STATUS_NOT_ALLOWED", field));
+    }
+    rows
+}
+
+fn offers(facts: &Facts) -> Vec<Row> {
+    let hands = &facts.ana;
+    let key = |chat: &str, offer_number| {
+        Some(v1::OfferKey { session: Some(key(hands)), chat_id: chat.to_owned(), offer_number })
+    };
+    let long = vec![0; MAX_HANDOFF_BYTES + 1];
+    let long = C::Accept(v1::AcceptCommand { offer: key(&hands.offered, hands.offer_number), reply_handoff: long });
+    let reason = |reason| {
+        command(C::Decline(v1::DeclineCommand { offer: key(&hands.offered, hands.offer_number), reason }))
+    };
+    let mut rows = vec![
+        bad("a reply of one byte too many", command(long)).field("accept.reply_handoff"),
+        bad("an unknown reason to decline", reason(4)).field("decline.reason"),
+        bad("a negative reason to decline", reason(i32::MIN)).field("decline.reason"),
+    ];
+    let answers: [(&str, fn(Option<v1::OfferKey>) -> C); 2] = [
+        ("accept", |offer| C::Accept(v1::AcceptCommand { offer, reply_handoff: Vec::new() })),
+        ("decline", |offer| C::Decline(v1::DeclineCommand { offer, reason: 1 })),
+    ];
+    for (word, answer) in answers {
+        let gone = [
+            ("an offer to come", key(&hands.offered, hands.offer_number + 1)),
+            ("the largest offer", key(&hands.offered, u32::MAX)),
+            ("an unknown chat", key("unknown", 1)),
+            ("a chat in the line", key(&facts.waiting.chat_id, 1)),
+            ("a chat whose visitor left", key(&hands.gone, hands.gone_number)),
+            ("an offer to somebody else", key(&facts.ben.offered, facts.ben.offer_number)),
+        ];
+        for (what, offer) in gone {
+            let row = bad(format!("{word}: {what}"), command(answer(offer)));
+            rows.push(row.refused(Code::FailedPrecondition, "OFFER_GONE"));
+        }
+        rows.extend([
+            bad(format!("{word}: nothing"), command(answer(None))).field(format!("{word}.offer")),
+            bad(format!("{word}: offer 0"), command(answer(key(&hands.offered, 0))))
+                .field(format!("{word}.offer.offer_number")),
+        ]);
+        for (why, name) in bad_names(40) {
+            let row = bad(format!("{word}: a chat's name {why}"), command(answer(key(&name, 1))));
+            rows.push(row.field(format!("{word}.offer.chat_id")));
+        }
+    }
+    rows
+}
+
+fn assignments(facts: &Facts) -> Vec<Row> {
+    let hands = &facts.ana;
+    let key_of = |chat: &str, fence| {
+        Some(v1::AssignmentKey { session: Some(key(hands)), chat_id: chat.to_owned(), fence })
+    };
+    let epoch = |epoch| Some(v1::Fence { epoch, ..hands.fence });
+    let effects: [(&str, fn(Option<v1::AssignmentKey>) -> C); 4] = [
+        ("engage", |assignment| C::Engage(v1::EngageCommand { assignment })),
+        ("close", |assignment| C::Close(v1::CloseCommand { assignment })),
+        ("transfer", |assignment| C::Transfer(v1::TransferCommand { assignment })),
+        ("call_supervisor", |assignment| C::CallSupervisor(v1::CallSupervisorCommand { assignment })),
+    ];
+    let mut rows = Vec::new();
+    for (word, effect) in effects {
+        let other_node = Some(v1::Fence { minted_by: !hands.fence.minted_by, ..hands.fence });
+        let stale = [
+            ("an older fence", key_of(&hands.active, epoch(hands.fence.epoch.wrapping_sub(1)))),
+            ("a fence to come", key_of(&hands.active, epoch(hands.fence.epoch + 1))),
+            ("a fence of another node", key_of(&hands.active, other_node)),
+            ("a chat that is only offered", key_of(&hands.offered, Some(hands.fence))),
+            ("a chat in the line", key_of(&facts.waiting.chat_id, Some(hands.fence))),
+            ("an unknown chat", key_of("unknown", Some(hands.fence))),
+            ("the chat of another", key_of(&facts.ben.active, Some(facts.ben.fence))),
+        ];
+        for (what, assignment) in stale {
+            let row = bad(format!("{word}: {what}"), command(effect(assignment)));
+            rows.push(row.refused(Code::FailedPrecondition, "STALE_FENCE"));
+        }
+        rows.extend([
+            bad(format!("{word}: nothing"), command(effect(None))).field(format!("{word}.assignment")),
+            bad(format!("{word}: no fence"), command(effect(key_of(&hands.active, None))))
+                .field(format!("{word}.assignment.fence")),
+        ]);
+        for number in [0, 1 << 53, u64::MAX] {
+            let ways = command(effect(key_of(&hands.active, epoch(number))));
+            rows.push(bad(format!("{word}: fence {number}"), ways).field(format!("{word}.assignment.fence.epoch")));
+        }
+        for (why, name) in bad_names(40) {
+            let row = bad(format!("{word}: a chat's name {why}"), command(effect(key_of(&name, Some(hands.fence)))));
+            rows.push(row.field(format!("{word}.assignment.chat_id")));
+        }
+    }
+    let finish = |chat: &str| {
+        command(C::FinishWrapUp(v1::FinishWrapUpCommand { session: Some(key(hands)), chat_id: chat.to_owned() }))
+    };
+    for (what, chat) in [("a chat in hand", hands.active.as_str()), ("an unknown chat", "unknown")] {
+        let row = bad(format!("the notes of {what}"), finish(chat));
+        rows.push(row.refused(Code::FailedPrecondition, "NOT_WRAPPING_UP"));
+    }
+    for (why, name) in bad_names(40) {
+        rows.push(bad(format!("the notes of a chat's name {why}"), finish(&name)).field("finish_wrap_up.chat_id"));
+    }
+    rows
+}
+
+fn reads(facts: &Facts) -> Vec<Row> {
+    let helpline = || HELPLINE.to_owned();
+    let chat = |key| to(GET_CHAT, v1::GetChatRequest { helpline: helpline(), key });
+    let with = |change: &dyn Fn(&mut v1::HashedChatKey)| {
+        let mut key = facts.waiting.hashed();
+        change(&mut key);
+        chat(Some(key))
+    };
+    let place = |chat_id: &str| to(GET_PLACE, v1::GetPlaceRequest { helpline: helpline(), chat_id: chat_id.to_owned() });
+    let responder = |responder_id: &str| {
+        to(GET_RESPONDER, v1::GetResponderRequest { helpline: helpline(), responder_id: responder_id.to_owned() })
+    };
+    let floor = |limit| to(GET_FLOOR, v1::GetFloorRequest { helpline: helpline(), limit });
+    let events = |from_cursor: &str| {
+        to(WATCH_EVENTS, v1::WatchEventsRequest { helpline: helpline(), from_cursor: from_cursor.to_owned() })
+    };
+    let mut rows = vec![
+        bad("a look at a chat without a key", chat(None)).field("key"),
+        bad("a look at an unknown chat", with(&|k| k.chat_id = "unknown".to_owned()))
+            .refused(Code::NotFound, "UNKNOWN_CHAT"),
+        bad("a look at a chat with a wrong token", with(&|k| k.token_hash = vec![0; 32]))
+            .refused(Code::NotFound, "UNKNOWN_CHAT"),
+        bad("a look at a chat with a short token", with(&|k| k.token_hash.truncate(31))).field("key.token_hash"),
+        bad("a look at a chat with a long token", with(&|k| k.token_hash.push(0))).field("key.token_hash"),
+        bad("the place of an unknown chat", place("unknown")).refused(Code::NotFound, "UNKNOWN_CHAT"),
+        bad("a look at an unknown responder", responder("nobody")).refused(Code::NotFound, "UNKNOWN_RESPONDER"),
+        bad("a floor of too many", floor(1001)).field("limit"),
+        bad("a floor of the largest number", floor(u32::MAX)).field("limit"),
+        bad("events after those of another store", events(&facts.foreign_cursor))
+            .refused(Code::OutOfRange, "CURSOR_TOO_OLD"),
+    ];
+    let long = format!("{}.1.1", "g".repeat(130));
+    let no_cursors = ["x", "1.1", "g.1", "g.1.", "g.1.-1", "g.1.+1", "g.1.1e3", "g.NaN.1", "g g.1.1", "g.1.18446744073709551616", &long];
+    rows.extend(no_cursors.map(|text| bad(format!("the cursor {text}"), events(text)).field("from_cursor")));
+    for (why, name) in bad_names(40) {
+        let ways = with(&|k| k.chat_id.clone_from(&name));
+        rows.push(bad(format!("a look at a chat's name {why}"), ways).field("key.chat_id"));
+        rows.push(bad(format!("the place of a chat's name {why}"), place(&name)).field("chat_id"));
+    }
+    for (why, name) in bad_names(64) {
+        rows.push(bad(format!("a look at a responder's name {why}"), responder(&name)).field("responder_id"));
+    }
+    rows
+}
+
+/// Every call with the name of a helpline that is none.
+fn helplines(facts: &Facts) -> Vec<Row> {
+    let at = |helpline: &str| {
+        let helpline = || helpline.to_owned();
+        let beat = C::Beat(v1::BeatCommand { key: Some(facts.waiting.hashed()) });
+        let command = both(v1::Command { helpline: helpline(), command: Some(beat) });
+        let reads = [
+            to(WATCH_EVENTS, v1::WatchEventsRequest { helpline: helpline(), ..Default::default() }),
+            to(GET_CHAT, v1::GetChatRequest { helpline: helpline(), key: Some(facts.waiting.hashed()) }),
+            to(GET_PLACE, v1::GetPlaceRequest { helpline: helpline(), chat_id: facts.waiting.chat_id.clone() }),
+            to(GET_RESPONDER, v1::GetResponderRequest { helpline: helpline(), responder_id: "ana".to_owned() }),
+            to(GET_FLOOR, v1::GetFloorRequest { helpline: helpline(), limit: 0 }),
+            to(GET_POLICY, v1::GetPolicyRequest { helpline: helpline() }),
+        ];
+        command.into_iter().chain(reads.into_iter().flatten()).collect::<Vec<Way>>()
+    };
+    let sign_in = v1::SignInCommand { responder_id: "newcomer".to_owned(), capacity: 1, ..Default::default() };
+    let sign_in = v1::Command { helpline: "nobody".to_owned(), command: Some(C::SignIn(sign_in)) };
+    let beat = C::Beat(v1::BeatCommand { key: Some(facts.waiting.hashed()) });
+    let elsewhere = both(v1::Command { helpline: FULL.to_owned(), command: Some(beat) });
+    let mut rows = vec![
+        bad("an unknown helpline", at("nobody")).refused(Code::NotFound, "UNKNOWN_HELPLINE"),
+        bad("a sign-in at an unknown helpline", both(sign_in)).refused(Code::NotFound, "UNKNOWN_HELPLINE"),
+        bad("a chat of another helpline", elsewhere).refused(Code::NotFound, "UNKNOWN_CHAT"),
+        bad("a helpline in capitals", at("Steady")).field("helpline"),
+    ];
+    rows.extend(bad_names(40).into_iter().map(|(why, name)| bad(format!("a helpline's name {why}"), at(&name)).field("helpline")));
+    rows
+}

@@ -1,0 +1,15 @@
+//! What people live through, told in sentences, with the real services as processes over a real Redis.
+//!
+//! Unless a scenario says otherwise there are one intake, two queues and two dispatches, and Redis writes each change
+//! to disk before it answers. Scenarios share nothing.
+
+mod acknowledgement;
+mod events;
+mod failure;
+mod matching;
+mod offers;
+mod operation;
+mod presence;
+mod privacy;
+mod shutdown;
+mod telemetry;

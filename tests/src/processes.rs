@@ -1,0 +1,543 @@
+//! The real services as child processes, on free ports of loopback and over a line of their own.
+//!
+//! Nothing is shared between two deployments, so that scenarios may run side by side. Everything is stopped by pid when
+//! dropped, and what the services logged is printed when the scenario failed.
+
+use crate::http::{self, Answer};
+use crate::people::{Responder, Visitor};
+use crate::redis_server::RedisServer;
+use holdfast_domain::Policy;
+use holdfast_domain::policy::{Numbers, Resource, Tag};
+use holdfast_proto::v1::queue_service_client::QueueServiceClient;
+use holdfast_proto::v1::{GetFloorRequest, GetFloorResponse};
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::Once;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, SystemTime};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+use tonic::transport::{Channel, Endpoint};
+
+/// The helpline of every deployment.
+pub const HELPLINE: &str = "river";
+
+/// Longer than anything takes that works, on a slow machine too.
+pub const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Below the ports that systems give to clients, so that a service that starts again finds its port free.
+const PORTS: std::ops::Range<u16> = 15_000..31_000;
+
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Where the line is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// In the one queue process.
+    Embedded,
+    /// In a Redis that writes each change to disk before it answers.
+    Redis,
+}
+
+/// What to start.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Where the line is kept.
+    pub line: Line,
+    /// Replicas of intake.
+    pub intakes: usize,
+    /// Replicas of queue.
+    pub queues: usize,
+    /// Replicas of dispatch.
+    pub dispatches: usize,
+    /// The numbers of the policy.
+    pub numbers: Numbers,
+    /// Where traces and metrics go.
+    pub collector: Option<String>,
+    /// What is logged.
+    pub log_filter: &'static str,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            line: Line::Redis,
+            intakes: 1,
+            queues: 2,
+            dispatches: 2,
+            numbers: numbers(),
+            collector: None,
+            log_filter: "info",
+        }
+    }
+}
+
+/// Numbers under which nothing happens by itself while a scenario looks the other way; a scenario about a deadline
+/// shortens that one.
+pub fn numbers() -> Numbers {
+    Numbers {
+        offer_deadline_ms: 20_000,
+        back_off_ms: 20_000,
+        min_back_off_ms: 300,
+        heartbeat_ms: 300,
+        presence_lease_ms: 5_000,
+        reconnect_grace_ms: 800,
+        away_after_ms: 20_000,
+        abandon_after_ms: 20_000,
+        anyone_after_ms: 20_000,
+        wrap_up_ms: [100; 4],
+        cool_down_ms: [0; 4],
+        weight: [1; 4],
+        ..Numbers::default()
+    }
+}
+
+fn policy(numbers: Numbers) -> Policy {
+    let tag = |name: &str, levels| Tag { name: name.to_owned(), levels, scarce: false };
+    let resource = |locale: &str, title: &str| Resource {
+        locale: locale.to_owned(),
+        title: title.to_owned(),
+        contact: "https://example.org".to_owned(),
+    };
+    Policy {
+        helpline: HELPLINE.to_owned(),
+        name: "The river line".to_owned(),
+        revision: 0,
+        numbers,
+        tags: vec![tag("lang:en", 1), tag("lang:es", 1), tag("skill:minors", 3)],
+        resources: vec![resource("en", "English service"), resource("es", "Servicio"), resource("", "Anyone")],
+    }
+}
+
+/// A whole deployment.
+pub struct Deployment {
+    /// The visitors' doors.
+    pub intakes: Vec<Process>,
+    /// The keepers of the line.
+    pub queues: Vec<Process>,
+    /// The responders' doors.
+    pub dispatches: Vec<Process>,
+    redis: Option<RedisServer>,
+    dir: TempDir,
+}
+
+impl Deployment {
+    /// One intake, two queues, two dispatches, on a Redis that loses nothing.
+    pub async fn usual() -> Self {
+        Self::start(Setup::default()).await
+    }
+
+    /// The same with other numbers in the policy.
+    pub async fn with(numbers: Numbers) -> Self {
+        Self::start(Setup { numbers, ..Setup::default() }).await
+    }
+
+    /// Starts everything and waits until all of it is ready.
+    pub async fn start(setup: Setup) -> Self {
+        let dir = TempDir::new().expect("a temporary directory");
+        let redis = (setup.line == Line::Redis).then(durable_redis);
+        let site = Site { dir: dir.path(), setup: &setup };
+        site.write_files(redis.as_ref());
+        let queues = site.processes("queue", setup.queues, &[]).await;
+        let addresses: Vec<String> = queues.iter().map(Process::url).collect();
+        let intakes = site.processes("intake", setup.intakes, &addresses).await;
+        let dispatches = site.processes("dispatch", setup.dispatches, &addresses).await;
+        let started = Self { intakes, queues, dispatches, redis, dir };
+        started.ready().await;
+        started
+    }
+
+    /// All its processes.
+    pub fn processes(&self) -> impl Iterator<Item = &Process> {
+        self.queues.iter().chain(&self.intakes).chain(&self.dispatches)
+    }
+
+    /// Waits until all processes are ready and every door reaches every queue.
+    pub async fn ready(&self) {
+        for process in self.processes() {
+            process.ready().await;
+        }
+        for queue in &self.queues {
+            let wanted = self.intakes.len() + self.dispatches.len();
+            queue.logged_times("attached", wanted).await;
+        }
+    }
+
+    /// Its Redis.
+    pub fn redis(&mut self) -> &mut RedisServer {
+        self.redis.as_mut().expect("a line in Redis")
+    }
+
+    /// The folder with its policies.
+    pub fn policies(&self) -> PathBuf {
+        self.dir.path().join("policies")
+    }
+
+    /// Somebody who is about to ask for a chat at the first intake.
+    pub async fn visitor(&self) -> Visitor {
+        Visitor::at(&self.intakes[0].url()).await
+    }
+
+    /// A volunteer for one chat, signed in and ready at the first dispatch.
+    pub async fn responder(&self, id: &str) -> Responder {
+        let mut responder = self.stranger(id).await;
+        responder.sign_in().await;
+        responder
+    }
+
+    /// A volunteer at the first dispatch, before they sign in.
+    pub async fn stranger(&self, id: &str) -> Responder {
+        Responder::at(&self.dispatches[0].url(), id).await
+    }
+
+    /// The queue as operators see it, on a replica that lives.
+    pub async fn floor(&self) -> GetFloorResponse {
+        let alive = self.queues.iter().rev().find(|q| q.is_running()).expect("a queue that lives");
+        let mut queue = QueueServiceClient::new(connect(&alive.url()).await);
+        let request = GetFloorRequest { helpline: HELPLINE.to_owned(), limit: 1000 };
+        queue.get_floor(request).await.expect("the floor").into_inner()
+    }
+
+    /// Every chat that was ever accepted is somewhere, and there were so many.
+    pub async fn nobody_is_lost(&self, accepted: u64) {
+        let ledger = self.floor().await.ledger.expect("a ledger");
+        assert_eq!((ledger.difference, ledger.accepted), (0, accepted), "{ledger:?}");
+    }
+}
+
+impl Drop for Deployment {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for process in self.processes() {
+                process.print_log();
+            }
+        }
+    }
+}
+
+/// A Redis on a port of its own that writes each change to disk before it answers.
+pub fn durable_redis() -> RedisServer {
+    let settings = ["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"];
+    RedisServer::start_at(free_port(), &settings)
+}
+
+/// A connection for looking from outside.
+pub async fn connect(url: &str) -> Channel {
+    let endpoint = Endpoint::from_shared(url.to_owned()).expect("an address").connect_timeout(PATIENCE);
+    endpoint.connect().await.unwrap_or_else(|e| panic!("{url} cannot be reached: {e:?}"))
+}
+
+/// The files of a deployment.
+struct Site<'a> {
+    dir: &'a Path,
+    setup: &'a Setup,
+}
+
+impl Site<'_> {
+    fn write_files(&self, redis: Option<&RedisServer>) {
+        let policies = self.dir.join("policies");
+        fs::create_dir(&policies).expect("a folder for policies");
+        let policy = policy(self.setup.numbers.clone()).to_toml().expect("a policy");
+        write(&policies.join("river.toml"), &policy);
+        write(&self.dir.join("token.key"), "a key that is only good for scenarios");
+        let store = redis.map_or_else(
+            || "kind = \"memory\"".to_owned(),
+            |redis| format!("kind = \"redis\"\nredis_urls = [{:?}]", redis.url()),
+        );
+        let dir = format!("[policy]\ndir = {policies:?}\n");
+        write(&self.dir.join("queue.toml"), &format!("{}{dir}[store]\n{store}\n{QUEUE}", self.common()));
+        let key = format!("visitor_token_key_file = {:?}\n", self.dir.join("token.key"));
+        write(&self.dir.join("intake.toml"), &format!("{}{dir}{INTAKE}{key}", self.common()));
+        write(&self.dir.join("dispatch.toml"), &format!("{}{DISPATCH}", self.common()));
+    }
+
+    fn common(&self) -> String {
+        let (filter, endpoint) = (self.setup.log_filter, self.setup.collector.as_deref().unwrap_or(""));
+        format!("{SERVER}log_filter = {filter:?}\notlp_endpoint = {endpoint:?}\n")
+    }
+
+    async fn processes(&self, service: &str, replicas: usize, queues: &[String]) -> Vec<Process> {
+        let mut processes = Vec::new();
+        for replica in 0..replicas {
+            let mut process = Process::new(service, &format!("{service}-{replica}"), self.dir);
+            process.set("TELEMETRY__SERVICE_INSTANCE", &process.name.clone());
+            if !queues.is_empty() {
+                process.set("QUEUE__ADDRESSES", &format!("{queues:?}"));
+            }
+            process.spawn();
+            processes.push(process);
+        }
+        // One after the other would take as long as all together.
+        for process in processes.iter().filter(|_| service == "queue") {
+            process.ready().await;
+        }
+        processes
+    }
+}
+
+const SERVER: &str = r#"
+[server]
+drain_wait_ms = 300
+drain_deadline_ms = 3000
+[telemetry]
+log_format = "json"
+trace_sample_ratio = 1.0
+"#;
+
+const QUEUE: &str = r"
+response_timeout_ms = 1500
+connect_timeout_ms = 500
+[ticker]
+interval_ms = 50
+[attach]
+drain_linger_ms = 300
+reconnect_within_ms = 300
+[gauges]
+interval_ms = 200
+[security]
+insecure_no_authentication = true
+";
+
+const INTAKE: &str = r"
+[queue]
+reconnect_within_ms = 200
+command_timeout_ms = 3000
+[visitors]
+place_every_ms = 100
+reconnect_within_ms = 300
+[security]
+insecure_no_authentication = true
+";
+
+const DISPATCH: &str = r"
+[queue]
+reconnect_within_ms = 200
+command_timeout_ms = 3000
+[sessions]
+reconnect_within_ms = 300
+[security]
+insecure_no_authentication = true
+";
+
+fn write(path: &Path, text: &str) {
+    fs::write(path, text).unwrap_or_else(|e| panic!("{} cannot be written: {e}", path.display()));
+}
+
+/// One service as a process.
+pub struct Process {
+    /// Its name in logs and traces.
+    pub name: String,
+    service: String,
+    environment: Vec<(String, String)>,
+    config: PathBuf,
+    log: PathBuf,
+    port: u16,
+    admin_port: u16,
+    child: Option<Child>,
+}
+
+impl Process {
+    /// A process of `service` that is not started yet, with the settings in `dir`.
+    pub fn new(service: &str, name: &str, dir: &Path) -> Self {
+        let (port, admin_port) = (free_port(), free_port());
+        let mut process = Self {
+            name: name.to_owned(),
+            service: service.to_owned(),
+            environment: Vec::new(),
+            config: dir.join(format!("{service}.toml")),
+            log: dir.join(format!("{name}.log")),
+            port,
+            admin_port,
+            child: None,
+        };
+        process.set("SERVER__LISTEN", &format!("127.0.0.1:{port}"));
+        process.set("SERVER__ADMIN_LISTEN", &format!("127.0.0.1:{admin_port}"));
+        // What the exporters of telemetry wait before they send.
+        process.environment.push(("OTEL_BSP_SCHEDULE_DELAY".to_owned(), "100".to_owned()));
+        process.environment.push(("OTEL_METRIC_EXPORT_INTERVAL".to_owned(), "300".to_owned()));
+        process
+    }
+
+    /// Sets a setting by its environment variable, without the service's prefix.
+    pub fn set(&mut self, variable: &str, value: &str) {
+        let name = format!("HOLDFAST_{}__{variable}", self.service.to_uppercase());
+        self.environment.retain(|(known, _)| *known != name);
+        self.environment.push((name, value.to_owned()));
+    }
+
+    /// Starts it.
+    pub fn spawn(&mut self) {
+        let log = File::options().create(true).append(true).open(&self.log).expect("a log file");
+        let child = Command::new(program(&self.service))
+            .arg("--config")
+            .arg(&self.config)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn();
+        self.child = Some(child.unwrap_or_else(|e| panic!("{} does not start: {e}", self.name)));
+    }
+
+    /// Starts it again on the same ports and waits until it is ready.
+    pub async fn start_again(&mut self) {
+        assert!(self.child.is_none(), "{} runs", self.name);
+        self.spawn();
+        self.ready().await;
+    }
+
+    /// Where it serves gRPC.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The port where it serves gRPC.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The port of operators.
+    pub fn admin_port(&self) -> u16 {
+        self.admin_port
+    }
+
+    /// Whether it was started and neither killed nor waited for.
+    pub fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// Asks its port of operators.
+    pub async fn get(&self, path: &str) -> Answer {
+        http::get(self.admin_port, path).await.unwrap_or_else(|e| panic!("{} {path}: {e}", self.name))
+    }
+
+    /// Waits until it says that it is ready.
+    pub async fn ready(&self) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let answer = http::get(self.admin_port, "/readyz").await;
+            if answer.as_ref().is_ok_and(|answer| answer.status == 200) {
+                return;
+            }
+            if Instant::now() > until {
+                self.print_log();
+                panic!("{} is not ready after {PATIENCE:?}: {answer:?}", self.name);
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Sends a signal, such as `"TERM"`, `"STOP"` or `"CONT"`.
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.as_ref().and_then(Child::id).expect("a process that runs");
+        send_signal(pid, signal);
+    }
+
+    /// Kills it, as a crash would.
+    pub async fn kill(&mut self) {
+        let mut child = self.child.take().expect("a process that runs");
+        child.kill().await.expect("a process that can be killed");
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self, within: Duration) -> ExitStatus {
+        let mut child = self.child.take().expect("a process that runs");
+        let Ok(status) = timeout(within, child.wait()).await else {
+            panic!("{} has not ended within {within:?}", self.name);
+        };
+        status.expect("its status")
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until it has logged a text.
+    pub async fn logged(&self, text: &str) {
+        self.logged_times(text, 1).await;
+    }
+
+    /// Waits until so many lines of its log hold a text.
+    pub async fn logged_times(&self, text: &str, times: usize) {
+        let until = Instant::now() + PATIENCE;
+        while self.log().lines().filter(|line| line.contains(text)).count() < times {
+            assert!(Instant::now() < until, "{} did not log {text:?} {times} times", self.name);
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn print_log(&self) {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        eprintln!("--- the last lines of {}", self.name);
+        for line in &lines[lines.len().saturating_sub(40)..] {
+            eprintln!("{line}");
+        }
+    }
+}
+
+/// Sends a signal to a process.
+pub fn send_signal(pid: u32, signal: &str) {
+    let sent = std::process::Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status();
+    assert!(sent.is_ok_and(|status| status.success()), "SIG{signal} cannot be sent to {pid}");
+}
+
+/// A port of loopback that is free, and that nobody else in this process gets.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let room = PORTS.end - PORTS.start;
+    // Two test binaries at once begin at different places.
+    let first = u16::try_from(std::process::id() * 211 % u32::from(room)).unwrap_or(0);
+    loop {
+        let port = PORTS.start + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % room;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// The program of a service, beside this test binary; built when it is missing or older than its sources.
+pub fn program(service: &str) -> PathBuf {
+    static BUILT: Once = Once::new();
+    let profile = profile_dir();
+    BUILT.call_once(|| {
+        let services = ["queue", "intake", "dispatch"];
+        if services.iter().any(|service| !is_fresh(&profile.join(format!("holdfast-{service}")))) {
+            build(&profile);
+        }
+    });
+    profile.join(format!("holdfast-{service}"))
+}
+
+/// `target/debug` for a test binary in `target/debug/deps`.
+fn profile_dir() -> PathBuf {
+    let test = std::env::current_exe().expect("a path of this program");
+    test.ancestors().nth(2).expect("a target directory").to_owned()
+}
+
+/// Cargo writes beside each program which sources it was made of.
+fn is_fresh(program: &Path) -> bool {
+    let modified = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let made_of = fs::read_to_string(program.with_extension("d")).unwrap_or_default();
+    let Some((_, sources)) = made_of.split_once(": ") else { return false };
+    let built = modified(program);
+    sources.split_whitespace().all(|source| modified(Path::new(source)) <= built)
+}
+
+fn build(profile: &Path) {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = std::process::Command::new(cargo);
+    command.args(["build", "-p", "holdfast-queue", "-p", "holdfast-intake", "-p", "holdfast-dispatch"]);
+    command.arg("--target-dir").arg(profile.parent().expect("a target directory"));
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    if profile.ends_with("release") {
+        command.arg("--release");
+    }
+    let built = command.status();
+    assert!(built.is_ok_and(|status| status.success()), "the services cannot be built");
+}
