@@ -1,4 +1,4 @@
-//! What responders' clients send wrongly: each action over Session and over Act, each sign-in over Session and Watch.
+//! What responders' clients send wrongly: each action over Session and Act, each sign-in over Session and Watch.
 
 use crate::row::{Row, Sent, Way, bad, bad_names, bytes_to, tag, to};
 use crate::world::{ANA, BEN, Facts, HELPLINE, Hands, sign_in};
@@ -9,6 +9,13 @@ use tonic::Code;
 const SESSION: &str = "DispatchService/Session";
 const WATCH: &str = "DispatchService/Watch";
 const ACT: &str = "DispatchService/Act";
+
+/// An action about what is in somebody's hands.
+type ByHands<'a> = Box<dyn Fn(&Hands) -> A + 'a>;
+/// To an offer: the chat, and which of its offers.
+type Answer = fn(&str, u32) -> A;
+/// On an assignment: the chat, and the fence.
+type Effect = fn(String, Option<v1::Fence>) -> A;
 
 pub fn rows(facts: &Facts) -> Vec<Row> {
     let mut rows = sign_ins();
@@ -38,8 +45,10 @@ fn sign_ins() -> Vec<Row> {
         bad("too many capabilities", tags(vec![tag("lang:en", 1); MAX_TAGS + 1])).field("sign_in.capabilities"),
         bad("an unknown capability", tags(vec![tag("lang:xx", 1)])).field(format!("{first_tag}.name")),
         bad("a capability without a name", tags(vec![tag("", 1)])).field(format!("{first_tag}.name")),
-        bad("a capability with a long name", tags(vec![tag(&"x".repeat(41), 1)])).field(format!("{first_tag}.name")),
-        bad("a capability above its level", tags(vec![tag("skill:minors", 4)])).field(format!("{first_tag}.level")),
+        bad("a capability with a long name", tags(vec![tag(&"x".repeat(41), 1)]))
+            .field(format!("{first_tag}.name")),
+        bad("a capability above its level", tags(vec![tag("skill:minors", 4)]))
+            .field(format!("{first_tag}.level")),
         bad("a capability above all levels", tags(vec![tag("lang:en", 6)])).field(format!("{first_tag}.level")),
         bad("the largest level of a capability", tags(vec![tag("lang:en", u32::MAX)]))
             .field(format!("{first_tag}.level")),
@@ -159,25 +168,30 @@ fn statuses(facts: &Facts) -> Vec<Row> {
     rows
 }
 
+fn accept(chat: &str, offer_number: u32, reply_handoff: Vec<u8>) -> A {
+    A::Accept(v1::Accept { chat_id: chat.to_owned(), offer_number, reply_handoff })
+}
+
+fn decline(chat: &str, offer_number: u32, reason: i32) -> A {
+    A::Decline(v1::Decline { chat_id: chat.to_owned(), offer_number, reason })
+}
+
 fn offers(facts: &Facts) -> Vec<Row> {
-    let accept = |chat_id: &str, offer_number, reply_handoff| {
-        A::Accept(v1::Accept { chat_id: chat_id.to_owned(), offer_number, reply_handoff })
-    };
-    let decline = |chat_id: &str, offer_number, reason| {
-        A::Decline(v1::Decline { chat_id: chat_id.to_owned(), offer_number, reason })
-    };
     let mut rows = vec![
-        bad("a reply of one byte too many", both(facts, |h| accept(&h.offered, h.offer_number, vec![0; MAX_HANDOFF_BYTES + 1])))
-            .field("action.accept.reply_handoff"),
+        bad(
+            "a reply of one byte too many",
+            both(facts, |h| accept(&h.offered, h.offer_number, vec![0; MAX_HANDOFF_BYTES + 1])),
+        )
+        .field("action.accept.reply_handoff"),
         bad("an unknown reason to decline", both(facts, |h| decline(&h.offered, h.offer_number, 4)))
             .field("action.decline.reason"),
         bad("a negative reason to decline", both(facts, |h| decline(&h.offered, h.offer_number, -1)))
             .field("action.decline.reason"),
     ];
-    let answers: [(&str, &dyn Fn(&str, u32) -> A); 2] =
-        [("accept", &|chat, n| accept(chat, n, Vec::new())), ("decline", &|chat, n| decline(chat, n, 1))];
+    let answers: [(&str, Answer); 2] =
+        [("accept", |chat, n| accept(chat, n, Vec::new())), ("decline", |chat, n| decline(chat, n, 1))];
     for (word, answer) in answers {
-        let gone: Vec<(&str, Box<dyn Fn(&Hands) -> A + '_>)> = vec![
+        let gone: Vec<(&str, ByHands<'_>)> = vec![
             ("an offer to come", Box::new(move |h| answer(&h.offered, h.offer_number + 1))),
             ("the largest offer", Box::new(move |h| answer(&h.offered, u32::MAX))),
             ("an unknown chat", Box::new(move |_| answer("unknown", 1))),
@@ -185,13 +199,19 @@ fn offers(facts: &Facts) -> Vec<Row> {
             ("a chat whose visitor left", Box::new(move |h| answer(&h.gone, h.gone_number))),
             ("a chat that is closed", Box::new(move |h| answer(&h.closed, 1))),
             ("another offer of a chat in hand", Box::new(move |h| answer(&h.active, 9))),
-            ("an offer to somebody else", Box::new(move |h| {
-                let other = if h.responder == ANA { &facts.ben } else { &facts.ana };
-                answer(&other.offered, other.offer_number)
-            })),
+            (
+                "an offer to somebody else",
+                Box::new(move |h| {
+                    let other = if h.responder == ANA { &facts.ben } else { &facts.ana };
+                    answer(&other.offered, other.offer_number)
+                }),
+            ),
         ];
         for (what, action) in gone {
-            rows.push(bad(format!("{word}: {what}"), both(facts, action)).refused(Code::FailedPrecondition, "OFFER_GONE"));
+            rows.push(
+                bad(format!("{word}: {what}"), both(facts, action))
+                    .refused(Code::FailedPrecondition, "OFFER_GONE"),
+            );
         }
         let zero = both(facts, |h| answer(&h.offered, 0));
         rows.push(bad(format!("{word}: offer 0"), zero).field(format!("action.{word}.offer_number")));
@@ -203,8 +223,6 @@ fn offers(facts: &Facts) -> Vec<Row> {
     rows
 }
 
-type Effect = fn(String, Option<v1::Fence>) -> A;
-
 fn assignments(facts: &Facts) -> Vec<Row> {
     let effects: [(&str, Effect); 4] = [
         ("engaged", |chat_id, fence| A::Engaged(v1::Engaged { chat_id, fence })),
@@ -215,26 +233,37 @@ fn assignments(facts: &Facts) -> Vec<Row> {
     let epoch = |fence: v1::Fence, by: i64| v1::Fence { epoch: fence.epoch.wrapping_add_signed(by), ..fence };
     let mut rows = Vec::new();
     for (word, effect) in effects {
-        let stale: Vec<(&str, Box<dyn Fn(&Hands) -> A + '_>)> = vec![
+        let stale: Vec<(&str, ByHands<'_>)> = vec![
             ("an older fence", Box::new(move |h| effect(h.active.clone(), Some(epoch(h.fence, -1))))),
             ("a fence to come", Box::new(move |h| effect(h.active.clone(), Some(epoch(h.fence, 1))))),
-            ("a fence of another node", Box::new(move |h| {
-                effect(h.active.clone(), Some(v1::Fence { minted_by: !h.fence.minted_by, ..h.fence }))
-            })),
+            (
+                "a fence of another node",
+                Box::new(move |h| {
+                    effect(h.active.clone(), Some(v1::Fence { minted_by: !h.fence.minted_by, ..h.fence }))
+                }),
+            ),
             ("a chat that is only offered", Box::new(move |h| effect(h.offered.clone(), Some(h.fence)))),
             ("an unknown chat", Box::new(move |h| effect("unknown".to_owned(), Some(h.fence)))),
-            ("the chat of another", Box::new(move |h| {
-                let other = if h.responder == BEN { &facts.ana } else { &facts.ben };
-                effect(other.active.clone(), Some(other.fence))
-            })),
+            (
+                "the chat of another",
+                Box::new(move |h| {
+                    let other = if h.responder == BEN { &facts.ana } else { &facts.ben };
+                    effect(other.active.clone(), Some(other.fence))
+                }),
+            ),
         ];
         for (what, action) in stale {
-            rows.push(bad(format!("{word}: {what}"), both(facts, action)).refused(Code::FailedPrecondition, "STALE_FENCE"));
+            rows.push(
+                bad(format!("{word}: {what}"), both(facts, action))
+                    .refused(Code::FailedPrecondition, "STALE_FENCE"),
+            );
         }
         if word != "close" {
             // Repeating a close is answered the same.
             let closed = both(facts, |h| effect(h.closed.clone(), Some(h.closed_fence)));
-            rows.push(bad(format!("{word}: a closed chat"), closed).refused(Code::FailedPrecondition, "STALE_FENCE"));
+            rows.push(
+                bad(format!("{word}: a closed chat"), closed).refused(Code::FailedPrecondition, "STALE_FENCE"),
+            );
         }
         let without = both(facts, |h| effect(h.active.clone(), None));
         rows.push(bad(format!("{word}: no fence"), without).field(format!("action.{word}.fence")));
@@ -252,7 +281,8 @@ fn assignments(facts: &Facts) -> Vec<Row> {
 
 fn wrap_ups(facts: &Facts) -> Vec<Row> {
     let finish = |chat_id: &str| A::FinishWrapUp(v1::FinishWrapUp { chat_id: chat_id.to_owned() });
-    let not_wrapping_up = |name: &str, ways: Vec<Way>| bad(name, ways).refused(Code::FailedPrecondition, "NOT_WRAPPING_UP");
+    let not_wrapping_up =
+        |name: &str, ways: Vec<Way>| bad(name, ways).refused(Code::FailedPrecondition, "NOT_WRAPPING_UP");
     let mut rows = vec![
         not_wrapping_up("the notes of a chat in hand", both(facts, |h| finish(&h.active))),
         not_wrapping_up("the notes of a chat that is offered", both(facts, |h| finish(&h.offered))),

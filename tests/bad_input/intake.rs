@@ -93,8 +93,11 @@ fn ladders() -> Vec<Row> {
         bad("a thousand steps", ladder(rising(1000))).field("routing_steps"),
         bad("a first step after 0", ladder(vec![step(duration(1, 0), en())])).field("routing_steps[0].after"),
         bad("equal steps", ladder(vec![step(None, en()), step(None, en())])).field("routing_steps[1].after"),
-        bad("steps less than a millisecond apart", ladder(vec![step(None, en()), step(duration(0, 999_999), en())]))
-            .field("routing_steps[1].after"),
+        bad(
+            "steps less than a millisecond apart",
+            ladder(vec![step(None, en()), step(duration(0, 999_999), en())]),
+        )
+        .field("routing_steps[1].after"),
         bad(
             "falling steps",
             ladder(vec![step(None, en()), step(duration(9, 0), en()), step(duration(8, 0), en())]),
@@ -172,7 +175,8 @@ fn keys(facts: &Facts) -> Vec<Row> {
 
 fn locales(facts: &Facts) -> Vec<Row> {
     let key = || Some(facts.waiting.key());
-    let bad_locales = [("too long", "x".repeat(36)), ("with a space", "e n".to_owned()), ("beyond ASCII", "é".to_owned())];
+    let bad_locales =
+        [("too long", "x".repeat(36)), ("with a space", "e n".to_owned()), ("beyond ASCII", "é".to_owned())];
     let rows = bad_locales.into_iter().map(|(why, locale)| {
         let ways = [
             request(|r| r.locale.clone_from(&locale)),
@@ -193,7 +197,8 @@ fn the_rest(facts: &Facts) -> Vec<Row> {
     let mut rows = vec![
         bad("an update to an unknown urgency", update(&facts.waiting, 5)).field("urgency"),
         bad("an update to a negative urgency", update(&facts.waiting, -4)).field("urgency"),
-        bad("an update of a chat that was left", update(&facts.left, 4)).refused(Code::FailedPrecondition, "CHAT_ENDED"),
+        bad("an update of a chat that was left", update(&facts.left, 4))
+            .refused(Code::FailedPrecondition, "CHAT_ENDED"),
         bad("an update of a chat that was erased", update(&facts.erased, 4))
             .refused(Code::FailedPrecondition, "CHAT_ENDED"),
         bad("the fallback of an unknown helpline", fallback("nobody")).refused(Code::NotFound, "UNKNOWN_HELPLINE"),

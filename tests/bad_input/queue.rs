@@ -1,7 +1,7 @@
 //! What a replica, or whoever reached the internal port, sends wrongly: each command over Execute and over Attach.
 
 use crate::row::{Row, Sent, Way, bad, bad_durations, bad_names, bytes_to, duration, tag, to};
-use crate::world::{Facts, FULL, HELPLINE, Hands};
+use crate::world::{FULL, Facts, HELPLINE, Hands};
 use holdfast_domain::limits::{MAX_ALTERNATIVES, MAX_HANDOFF_BYTES, MAX_STEPS, MAX_TAGS};
 use holdfast_proto::v1::{self, attach_request, command::Command as C};
 use tonic::Code;
@@ -14,6 +14,10 @@ const GET_PLACE: &str = "QueueService/GetPlace";
 const GET_RESPONDER: &str = "QueueService/GetResponder";
 const GET_FLOOR: &str = "QueueService/GetFloor";
 const GET_POLICY: &str = "QueueService/GetPolicy";
+
+type OfVisitor = fn(Option<v1::HashedChatKey>) -> C;
+type OfOffer = fn(Option<v1::OfferKey>) -> C;
+type OfAssignment = fn(Option<v1::AssignmentKey>) -> C;
 
 pub fn rows(facts: &Facts) -> Vec<Row> {
     let mut rows = envelopes(facts);
@@ -54,13 +58,11 @@ fn envelopes(facts: &Facts) -> Vec<Row> {
     };
     let beat = C::Beat(v1::BeatCommand { key: Some(facts.waiting.hashed()) });
     let beat = v1::Command { helpline: HELPLINE.to_owned(), command: Some(beat) };
-    let beat = v1::AttachRequest {
-        message: Some(attach_request::Message::Command(beat)),
-        ..Default::default()
-    };
+    let beat = v1::AttachRequest { message: Some(attach_request::Message::Command(beat)), ..Default::default() };
     let again = attach_request::Message::Hello(v1::Hello { role: 1, replica: "again".to_owned() });
     let again = v1::AttachRequest { message: Some(again), ..Default::default() };
-    let hello_expected = |name: &str, ways: [Way; 1]| bad(name, ways).refused(Code::FailedPrecondition, "HELLO_EXPECTED");
+    let hello_expected =
+        |name: &str, ways: [Way; 1]| bad(name, ways).refused(Code::FailedPrecondition, "HELLO_EXPECTED");
     let mut rows = vec![
         hello_expected("a stream that begins with nothing", bytes_to(ATTACH, Vec::new())),
         hello_expected("a stream that begins with a command", to(ATTACH, beat.clone())),
@@ -145,10 +147,15 @@ fn ladders() -> Vec<Row> {
     let mut rows = vec![
         bad("too many steps", ladder(rising(MAX_STEPS + 1))).field("request.routing_steps"),
         bad("no room for the step for anyone", ladder(rising(MAX_STEPS))).field("request.routing_steps"),
-        bad("a first step after 0", ladder(vec![step(duration(1, 0), en())])).field("request.routing_steps[0].after"),
-        bad("equal steps", ladder(vec![step(None, en()), step(None, en())])).field("request.routing_steps[1].after"),
-        bad("falling steps", ladder(vec![step(None, en()), step(duration(9, 0), en()), step(duration(8, 0), en())]))
-            .field("request.routing_steps[2].after"),
+        bad("a first step after 0", ladder(vec![step(duration(1, 0), en())]))
+            .field("request.routing_steps[0].after"),
+        bad("equal steps", ladder(vec![step(None, en()), step(None, en())]))
+            .field("request.routing_steps[1].after"),
+        bad(
+            "falling steps",
+            ladder(vec![step(None, en()), step(duration(9, 0), en()), step(duration(8, 0), en())]),
+        )
+        .field("request.routing_steps[2].after"),
         bad("too many alternatives", of_alternatives).field("request.routing_steps[0].any_of"),
         bad("too many tags", of_tags(vec![tag("lang:en", 1); MAX_TAGS + 1])).field(all_of),
         bad("an unknown tag", of_tags(vec![tag("lang:xx", 1)])).field(format!("{all_of}[0].name")),
@@ -163,8 +170,6 @@ fn ladders() -> Vec<Row> {
     }
     rows
 }
-
-type OfVisitor = fn(Option<v1::HashedChatKey>) -> C;
 
 fn visitors(facts: &Facts) -> Vec<Row> {
     let commands: [(&str, OfVisitor); 5] = [
@@ -188,7 +193,8 @@ fn visitors(facts: &Facts) -> Vec<Row> {
         let token = |token_hash: Vec<u8>| of(v1::HashedChatKey { token_hash, ..good.clone() });
         rows.extend([
             bad(format!("{word}: no key"), command(make(None))).field(format!("{word}.key")),
-            bad(format!("{word}: an empty key"), of(v1::HashedChatKey::default())).field(format!("{word}.key.chat_id")),
+            bad(format!("{word}: an empty key"), of(v1::HashedChatKey::default()))
+                .field(format!("{word}.key.chat_id")),
             bad(format!("{word}: an unknown chat"), chat("unknown")).refused(Code::NotFound, "UNKNOWN_CHAT"),
             bad(format!("{word}: a wrong token"), token(vec![0; 32])).refused(Code::NotFound, "UNKNOWN_CHAT"),
             bad(format!("{word}: the token of another chat"), token(facts.left.hashed().token_hash))
@@ -199,7 +205,9 @@ fn visitors(facts: &Facts) -> Vec<Row> {
             rows.push(bad(name, token(vec![0; length])).field(format!("{word}.key.token_hash")));
         }
         for (why, name) in bad_names(40) {
-            rows.push(bad(format!("{word}: a chat's name {why}"), chat(&name)).field(format!("{word}.key.chat_id")));
+            rows.push(
+                bad(format!("{word}: a chat's name {why}"), chat(&name)).field(format!("{word}.key.chat_id")),
+            );
         }
     }
     rows
@@ -207,8 +215,12 @@ fn visitors(facts: &Facts) -> Vec<Row> {
 
 fn sign_ins() -> Vec<Row> {
     let other = |change: &dyn Fn(&mut v1::SignInCommand)| {
-        let mut sign_in =
-            v1::SignInCommand { responder_id: "newcomer".to_owned(), capacity: 1, ready: true, ..Default::default() };
+        let mut sign_in = v1::SignInCommand {
+            responder_id: "newcomer".to_owned(),
+            capacity: 1,
+            ready: true,
+            ..Default::default()
+        };
         change(&mut sign_in);
         command(C::SignIn(sign_in))
     };
@@ -218,7 +230,8 @@ fn sign_ins() -> Vec<Row> {
         bad("too many capabilities", tags(vec![tag("lang:en", 1); MAX_TAGS + 1])).field("sign_in.capabilities"),
         bad("an unknown capability", tags(vec![tag("lang:xx", 1)])).field(format!("{first_tag}.name")),
         bad("a capability without a name", tags(vec![tag("", 1)])).field(format!("{first_tag}.name")),
-        bad("a capability above its level", tags(vec![tag("skill:minors", 4)])).field(format!("{first_tag}.level")),
+        bad("a capability above its level", tags(vec![tag("skill:minors", 4)]))
+            .field(format!("{first_tag}.level")),
         bad("the largest level of a capability", tags(vec![tag("lang:en", u32::MAX)]))
             .field(format!("{first_tag}.level")),
     ];
@@ -258,14 +271,18 @@ fn of_responder(hands: &Hands, session: Option<v1::SessionKey>) -> Vec<(&'static
         ("engage.assignment.session", C::Engage(v1::EngageCommand { assignment: assignment() })),
         ("close.assignment.session", C::Close(v1::CloseCommand { assignment: assignment() })),
         ("transfer.assignment.session", C::Transfer(v1::TransferCommand { assignment: assignment() })),
-        ("call_supervisor.assignment.session", C::CallSupervisor(v1::CallSupervisorCommand { assignment: assignment() })),
+        (
+            "call_supervisor.assignment.session",
+            C::CallSupervisor(v1::CallSupervisorCommand { assignment: assignment() }),
+        ),
         ("finish_wrap_up.session", C::FinishWrapUp(wrap_up)),
     ]
 }
 
 fn sessions(facts: &Facts) -> Vec<Row> {
     let hands = &facts.ana;
-    let precondition = |name: String, ways: Vec<Way>, reason: &str| bad(name, ways).refused(Code::FailedPrecondition, reason);
+    let precondition =
+        |name: String, ways: Vec<Way>, reason: &str| bad(name, ways).refused(Code::FailedPrecondition, reason);
     let mut rows = Vec::new();
     for (path, bare) in of_responder(hands, None) {
         rows.push(bad(format!("{path}: none"), command(bare)).field(path));
@@ -277,7 +294,9 @@ fn sessions(facts: &Facts) -> Vec<Row> {
     };
     for number in [0, 1 << 53, u64::MAX] {
         let session = v1::SessionKey { session: number, ..key(hands) };
-        with(format!("number {number}"), session, &|name, ways, path| bad(name, ways).field(format!("{path}.session")));
+        with(format!("number {number}"), session, &|name, ways, path| {
+            bad(name, ways).field(format!("{path}.session"))
+        });
     }
     for (why, responder_id) in bad_names(64) {
         let session = v1::SessionKey { responder_id, ..key(hands) };
@@ -311,7 +330,8 @@ fn offers(facts: &Facts) -> Vec<Row> {
         Some(v1::OfferKey { session: Some(key(hands)), chat_id: chat.to_owned(), offer_number })
     };
     let long = vec![0; MAX_HANDOFF_BYTES + 1];
-    let long = C::Accept(v1::AcceptCommand { offer: key(&hands.offered, hands.offer_number), reply_handoff: long });
+    let long =
+        C::Accept(v1::AcceptCommand { offer: key(&hands.offered, hands.offer_number), reply_handoff: long });
     let reason = |reason| {
         command(C::Decline(v1::DeclineCommand { offer: key(&hands.offered, hands.offer_number), reason }))
     };
@@ -320,7 +340,7 @@ fn offers(facts: &Facts) -> Vec<Row> {
         bad("an unknown reason to decline", reason(4)).field("decline.reason"),
         bad("a negative reason to decline", reason(i32::MIN)).field("decline.reason"),
     ];
-    let answers: [(&str, fn(Option<v1::OfferKey>) -> C); 2] = [
+    let answers: [(&str, OfOffer); 2] = [
         ("accept", |offer| C::Accept(v1::AcceptCommand { offer, reply_handoff: Vec::new() })),
         ("decline", |offer| C::Decline(v1::DeclineCommand { offer, reason: 1 })),
     ];
@@ -352,11 +372,10 @@ fn offers(facts: &Facts) -> Vec<Row> {
 
 fn assignments(facts: &Facts) -> Vec<Row> {
     let hands = &facts.ana;
-    let key_of = |chat: &str, fence| {
-        Some(v1::AssignmentKey { session: Some(key(hands)), chat_id: chat.to_owned(), fence })
-    };
+    let key_of =
+        |chat: &str, fence| Some(v1::AssignmentKey { session: Some(key(hands)), chat_id: chat.to_owned(), fence });
     let epoch = |epoch| Some(v1::Fence { epoch, ..hands.fence });
-    let effects: [(&str, fn(Option<v1::AssignmentKey>) -> C); 4] = [
+    let effects: [(&str, OfAssignment); 4] = [
         ("engage", |assignment| C::Engage(v1::EngageCommand { assignment })),
         ("close", |assignment| C::Close(v1::CloseCommand { assignment })),
         ("transfer", |assignment| C::Transfer(v1::TransferCommand { assignment })),
@@ -385,10 +404,13 @@ fn assignments(facts: &Facts) -> Vec<Row> {
         ]);
         for number in [0, 1 << 53, u64::MAX] {
             let ways = command(effect(key_of(&hands.active, epoch(number))));
-            rows.push(bad(format!("{word}: fence {number}"), ways).field(format!("{word}.assignment.fence.epoch")));
+            rows.push(
+                bad(format!("{word}: fence {number}"), ways).field(format!("{word}.assignment.fence.epoch")),
+            );
         }
         for (why, name) in bad_names(40) {
-            let row = bad(format!("{word}: a chat's name {why}"), command(effect(key_of(&name, Some(hands.fence)))));
+            let row =
+                bad(format!("{word}: a chat's name {why}"), command(effect(key_of(&name, Some(hands.fence)))));
             rows.push(row.field(format!("{word}.assignment.chat_id")));
         }
     }
@@ -413,7 +435,8 @@ fn reads(facts: &Facts) -> Vec<Row> {
         change(&mut key);
         chat(Some(key))
     };
-    let place = |chat_id: &str| to(GET_PLACE, v1::GetPlaceRequest { helpline: helpline(), chat_id: chat_id.to_owned() });
+    let place =
+        |chat_id: &str| to(GET_PLACE, v1::GetPlaceRequest { helpline: helpline(), chat_id: chat_id.to_owned() });
     let responder = |responder_id: &str| {
         to(GET_RESPONDER, v1::GetResponderRequest { helpline: helpline(), responder_id: responder_id.to_owned() })
     };
@@ -437,7 +460,19 @@ fn reads(facts: &Facts) -> Vec<Row> {
             .refused(Code::OutOfRange, "CURSOR_TOO_OLD"),
     ];
     let long = format!("{}.1.1", "g".repeat(130));
-    let no_cursors = ["x", "1.1", "g.1", "g.1.", "g.1.-1", "g.1.+1", "g.1.1e3", "g.NaN.1", "g g.1.1", "g.1.18446744073709551616", &long];
+    let no_cursors = [
+        "x",
+        "1.1",
+        "g.1",
+        "g.1.",
+        "g.1.-1",
+        "g.1.+1",
+        "g.1.1e3",
+        "g.NaN.1",
+        "g g.1.1",
+        "g.1.18446744073709551616",
+        &long,
+    ];
     rows.extend(no_cursors.map(|text| bad(format!("the cursor {text}"), events(text)).field("from_cursor")));
     for (why, name) in bad_names(40) {
         let ways = with(&|k| k.chat_id.clone_from(&name));
@@ -476,6 +511,10 @@ fn helplines(facts: &Facts) -> Vec<Row> {
         bad("a chat of another helpline", elsewhere).refused(Code::NotFound, "UNKNOWN_CHAT"),
         bad("a helpline in capitals", at("Steady")).field("helpline"),
     ];
-    rows.extend(bad_names(40).into_iter().map(|(why, name)| bad(format!("a helpline's name {why}"), at(&name)).field("helpline")));
+    rows.extend(
+        bad_names(40)
+            .into_iter()
+            .map(|(why, name)| bad(format!("a helpline's name {why}"), at(&name)).field("helpline")),
+    );
     rows
 }

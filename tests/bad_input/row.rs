@@ -100,7 +100,7 @@ impl Bad {
         Row { name: self.name, ways: self.ways, expected }
     }
 
-    /// Refused before any service looks at it: it is not a message of the contract.
+    /// Refused before any service looks at it: it is not a message of the contract, so it says no reason of ours.
     pub fn unreadable(self) -> Row {
         self.refused_at(Code::InvalidArgument, "", "request")
     }

@@ -43,7 +43,8 @@ pub fn rows() -> Vec<Row> {
         }
     }
     let mut rows = vec![
-        bad("an RPC that there is not", bytes_to("QueueService/Forget", Vec::new())).refused(Code::Unimplemented, ""),
+        bad("an RPC that there is not", bytes_to("QueueService/Forget", Vec::new()))
+            .refused(Code::Unimplemented, ""),
         bad("a message that is too large", too_large()).unreadable(),
     ];
     for (rpc, request) in rpcs() {
@@ -68,7 +69,10 @@ fn of_rpc(rpc: &'static str, texts: &[(String, Vec<u8>)]) -> Vec<Row> {
     for (path, text) in texts {
         inputs.push((format!("{path} that is not UTF-8"), text.clone()));
         // It is cut inside the text.
-        inputs.push((format!("a message that is cut in {path}"), text.split_last().map_or(Vec::new(), |t| t.1.to_vec())));
+        inputs.push((
+            format!("a message that is cut in {path}"),
+            text.split_last().map_or(Vec::new(), |t| t.1.to_vec()),
+        ));
     }
     inputs.into_iter().map(|(what, bytes)| refused(bad(what, bytes_to(rpc, bytes)))).collect()
 }
@@ -84,7 +88,7 @@ fn too_large() -> Vec<Way> {
     rpcs.into_iter().flat_map(|rpc| bytes_to(rpc, bytes.clone())).collect()
 }
 
-/// The path of each text field under a type, and a message in which only it stands, with two bytes that no text has.
+/// The path of each text field under a type, and a message that holds only it, with two bytes that no text has.
 fn texts(types: &HashMap<String, &DescriptorProto>, of: &str, depth: usize) -> Vec<(String, Vec<u8>)> {
     let Some(message) = types.get(of).filter(|_| depth < DEPTH) else { return Vec::new() };
     let mut found = Vec::new();

@@ -4,8 +4,8 @@ use crate::row::{Refusal, Sent, Way};
 use crate::wire;
 use holdfast_proto::v1::{
     self, action, attach_request, attach_response, command, dispatch_service_client::DispatchServiceClient,
-    intake_service_client::IntakeServiceClient, outcome, queue_service_client::QueueServiceClient, session_request,
-    session_response,
+    intake_service_client::IntakeServiceClient, outcome, queue_service_client::QueueServiceClient,
+    session_request, session_response,
 };
 use holdfast_tests::in_process::{Services, channel};
 use prost::Message;
@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{StreamExt, iter, pending};
-use tonic::{Code, Streaming};
 use tonic::transport::Channel;
+use tonic::{Code, Streaming};
 
 /// Every wait for a message ends here.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -77,10 +77,7 @@ impl Held {
 
     /// As it travels inside.
     pub fn hashed(&self) -> v1::HashedChatKey {
-        v1::HashedChatKey {
-            chat_id: self.chat_id.clone(),
-            token_hash: Sha256::digest(&self.token).to_vec(),
-        }
+        v1::HashedChatKey { chat_id: self.chat_id.clone(), token_hash: Sha256::digest(&self.token).to_vec() }
     }
 }
 
@@ -225,7 +222,8 @@ impl World {
         let first = v1::SessionRequest { request_number: 0, message: Some(first) };
         let session = Open::new(at_dispatch, "DispatchService/Session", first).await;
         let hello = v1::Hello { role: v1::hello::Role::Intake.into(), replica: "tests".to_owned() };
-        let hello = v1::AttachRequest { message: Some(attach_request::Message::Hello(hello)), ..Default::default() };
+        let hello =
+            v1::AttachRequest { message: Some(attach_request::Message::Hello(hello)), ..Default::default() };
         let attached = Open::new(at_queue, "QueueService/Attach", hello).await;
         let watching = v1::WatchRequest { sign_in: Some(sign_in(BEN, "lang:es")) };
         let watch = dispatch.watch(watching).await.expect("ben is signed in").into_inner();
@@ -463,13 +461,7 @@ impl World {
         let ledgers = vec![floor.ledger.clone(), self.floor(FULL).await.ledger];
         let waiting = floor.waiting.into_iter().map(|c| (c.chat_id, c.urgency, c.state, c.place)).collect();
         let responders = floor.responders.into_iter().filter(|r| r.responder_id != PROBE).collect();
-        Seen {
-            ledgers,
-            waiting,
-            responders,
-            in_line: floor.in_line,
-            policy_revision: floor.policy_revision,
-        }
+        Seen { ledgers, waiting, responders, in_line: floor.in_line, policy_revision: floor.policy_revision }
     }
 
     async fn floor(&mut self, helpline: &str) -> v1::GetFloorResponse {
@@ -477,11 +469,13 @@ impl World {
         self.queue.get_floor(request).await.expect("the floor").into_inner()
     }
 
-    /// Sends what is no message on the open streams, and tells how they end. Ana's offer is taken back for others, and
-    /// she finds the rest of what was in her hands when she comes again.
+    /// Sends what is no message on the open streams, and tells how they end. Ana's offer is taken back for others,
+    /// and she finds the rest of what was in her hands when she comes again.
     pub async fn break_both_streams(mut self) -> Vec<(&'static str, Code)> {
         let mut ended = Vec::new();
-        for (rpc, stream) in [("DispatchService/Session", &mut self.session), ("QueueService/Attach", &mut self.attached)] {
+        for (rpc, stream) in
+            [("DispatchService/Session", &mut self.session), ("QueueService/Attach", &mut self.attached)]
+        {
             stream.to.send(Bytes::from_static(&[0x0a, 0x05, b'x'])).await.expect("the stream is open");
             ended.push((rpc, stream.end().await));
         }
@@ -538,7 +532,6 @@ impl World {
         self.services.stop().await;
     }
 }
-
 
 /// A good sign-in.
 pub fn sign_in(responder: &str, tag: &str) -> v1::SignIn {

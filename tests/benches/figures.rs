@@ -8,8 +8,8 @@ use futures::stream::FuturesUnordered;
 use hdrhistogram::Histogram;
 use holdfast_domain::ids::DigestHex;
 use holdfast_domain::{
-    ChatId, Command, EventKind, HelplineId, Numbers, OfferId, Policy, Reply, Request, ResponderId, Step, TokenHash,
-    Urgency, histories,
+    ChatId, Command, EventKind, HelplineId, Numbers, OfferId, Policy, Reply, Request, ResponderId, Step,
+    TokenHash, Urgency, histories,
 };
 use holdfast_proto::v1::action::Action as Word;
 use holdfast_proto::v1::dispatch_service_client::DispatchServiceClient;
@@ -102,7 +102,10 @@ async fn in_the_store() {
     let store = RedisStore::connect(&settings).await.expect("a store");
     let helpline = HelplineId::parse("bench").expect("a name");
     let policy = policy();
-    store.execute(&helpline, &Command::SetPolicy { policy: Box::new(policy), expected: 0 }).await.expect("a policy");
+    store
+        .execute(&helpline, &Command::SetPolicy { policy: Box::new(policy), expected: 0 })
+        .await
+        .expect("a policy");
     let mut sessions = HashMap::new();
     for n in 0..CONCURRENT * 2 {
         let responder = ResponderId::parse(&format!("vol-{n}")).expect("a name");
@@ -158,10 +161,16 @@ async fn in_the_store() {
     println!("\nin the store (one Redis, appendfsync always, {CONCURRENT} at once, median of {ROUNDS} rounds)");
     let (ours, theirs) = (median(ours), median(theirs));
     println!("  chats a second (request, accept, close)            {ours:>9.0}");
-    println!("  the same number of raw ZADD + ZPOPMIN scripts      {theirs:>9.0}   ours are {:.2} of it", ours / theirs);
+    println!(
+        "  the same number of raw ZADD + ZPOPMIN scripts      {theirs:>9.0}   ours are {:.2} of it",
+        ours / theirs
+    );
     let (inside, no_op) = (median(inside), median(no_op));
     println!("  µs inside Redis a command, all three kinds         {inside:>9.1}");
-    println!("  µs inside Redis a raw script                       {no_op:>9.1}   ours are {:.1} of it", inside / no_op);
+    println!(
+        "  µs inside Redis a raw script                       {no_op:>9.1}   ours are {:.1} of it",
+        inside / no_op
+    );
 }
 
 async fn reset(raw: &mut redis::aio::MultiplexedConnection) {
@@ -172,7 +181,8 @@ async fn reset(raw: &mut redis::aio::MultiplexedConnection) {
 async fn per_call(raw: &mut redis::aio::MultiplexedConnection) -> f64 {
     let info: String = redis::cmd("INFO").arg("commandstats").query_async(raw).await.expect("INFO");
     let line = info.lines().find(|l| l.starts_with("cmdstat_evalsha:")).expect("scripts were run");
-    let fields: BTreeMap<&str, &str> = line["cmdstat_evalsha:".len()..].split(',').filter_map(|f| f.split_once('=')).collect();
+    let fields: BTreeMap<&str, &str> =
+        line["cmdstat_evalsha:".len()..].split(',').filter_map(|f| f.split_once('=')).collect();
     fields["usec_per_call"].parse().expect("a number")
 }
 
@@ -261,8 +271,15 @@ async fn end_to_end() {
             raw.saturating_record(micros(began.elapsed()));
         }
     }
-    println!("\nend to end (three services by gRPC, {PACE:?} between calls, {} of each, alternating)", ROUNDS as u64 * PACED);
-    for (name, of) in [("raw gRPC unary call", &raw), ("request to acknowledgement", &acknowledged), ("request to offer", &offered)] {
+    println!(
+        "\nend to end (three services by gRPC, {PACE:?} between calls, {} of each, alternating)",
+        ROUNDS as u64 * PACED
+    );
+    for (name, of) in [
+        ("raw gRPC unary call", &raw),
+        ("request to acknowledgement", &acknowledged),
+        ("request to offer", &offered),
+    ] {
         println!(
             "  {name:<28} p50 {:>6} µs = {:>4.1} × raw   p99 {:>6} µs = {:>4.1} × raw",
             of.value_at_quantile(0.5),
@@ -283,7 +300,10 @@ async fn end_to_end() {
     while running.next().await.is_some() {}
     let mut seen = 0;
     while seen < CHATS * ROUNDS as u64 {
-        tokio::time::timeout(Duration::from_secs(20), offers.recv()).await.expect("an offer in time").expect("an offer");
+        tokio::time::timeout(Duration::from_secs(20), offers.recv())
+            .await
+            .expect("an offer in time")
+            .expect("an offer");
         seen += 1;
     }
     let rate = seen as f64 / began.elapsed().as_secs_f64();

@@ -25,6 +25,7 @@ async fn a_python_client_serves_a_chat_from_the_request_to_the_end() {
 
     let said = String::from_utf8_lossy(&output.stdout);
     let checks = said.lines().filter(|line| line.starts_with("ok: ")).count();
+    println!("{checks} checks");
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     assert!(checks >= 30, "only {checks} checks:\n{said}");
     services.stop().await;

@@ -15,23 +15,13 @@ use std::collections::BTreeMap;
 use tokio::runtime::Runtime;
 
 fn histories() -> u32 {
-    std::env::var("HOLDFAST_HISTORIES")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(2000)
+    std::env::var("HOLDFAST_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(2000)
 }
 
 /// The first 32 bits of the node's replication id, as scripts read them.
 async fn node_of(connection: &mut redis::aio::MultiplexedConnection) -> u32 {
-    let info: String = redis::cmd("INFO")
-        .arg("replication")
-        .query_async(connection)
-        .await
-        .expect("INFO");
-    let line = info
-        .lines()
-        .find_map(|l| l.strip_prefix("master_replid:"))
-        .expect("a replication id");
+    let info: String = redis::cmd("INFO").arg("replication").query_async(connection).await.expect("INFO");
+    let line = info.lines().find_map(|l| l.strip_prefix("master_replid:")).expect("a replication id");
     u32::from_str_radix(&line[..8], 16).expect("hexadecimal digits")
 }
 
@@ -50,30 +40,20 @@ impl Bench {
         let runtime = Runtime::new().expect("a runtime");
         let (store, connection, node) = runtime.block_on(async {
             let settings = settings(vec![server.url().to_owned()], false);
-            let store = RedisStore::connect_with_given_time(&settings)
-                .await
-                .expect("a store");
+            let store = RedisStore::connect_with_given_time(&settings).await.expect("a store");
             let mut connection = server.connection().await;
             let node = node_of(&mut connection).await;
             (store, connection, node)
         });
         let helpline = HelplineId::parse("test").expect("a name");
-        Self {
-            runtime,
-            store,
-            connection,
-            helpline,
-            node,
-            _server: server,
-        }
+        Self { runtime, store, connection, helpline, node, _server: server }
     }
 
     fn play(&mut self, which: u8, ops: &[TimedOp]) -> Result<Player, TestCaseError> {
         let mut player = Player::new(self.node);
         let runtime = &self.runtime;
-        let flushed: String = runtime
-            .block_on(redis::cmd("FLUSHALL").query_async(&mut self.connection))
-            .expect("an empty store");
+        let flushed: String =
+            runtime.block_on(redis::cmd("FLUSHALL").query_async(&mut self.connection)).expect("an empty store");
         assert_eq!(flushed, "OK");
         self.step(&mut player, &Player::first_command(which))?;
         for op in ops {
@@ -82,20 +62,14 @@ impl Bench {
         }
         let found = self.runtime.block_on(self.store.snapshot(&self.helpline));
         let found = found.map_err(|e| TestCaseError::fail(e.to_string()))?;
-        prop_assert_eq!(
-            &found,
-            player.line.snapshot(),
-            "the records differ at the end"
-        );
+        prop_assert_eq!(&found, player.line.snapshot(), "the records differ at the end");
         Ok(player)
     }
 
     fn step(&self, player: &mut Player, command: &Command) -> Result<(), TestCaseError> {
         let expected = player.play(command);
         self.store.set_time(player.wall_ms);
-        let found = self
-            .runtime
-            .block_on(self.store.execute(&self.helpline, command));
+        let found = self.runtime.block_on(self.store.execute(&self.helpline, command));
         let found = found.map_err(|e| TestCaseError::fail(format!("{command:?}: {e}")))?;
         prop_assert_eq!(found, expected, "the answers differ: {:?}", command);
         Ok(())
@@ -104,12 +78,8 @@ impl Bench {
 
 #[test]
 fn random_histories_play_the_same_on_both_stores() {
-    let config = Config {
-        cases: histories(),
-        failure_persistence: None,
-        max_shrink_iters: 2000,
-        ..Config::default()
-    };
+    let config =
+        Config { cases: histories(), failure_persistence: None, max_shrink_iters: 2000, ..Config::default() };
     let mut runner = TestRunner::new(config);
     let bench = RefCell::new(Bench::new());
     let counts = RefCell::new((0u64, 0u64));
@@ -127,24 +97,9 @@ fn random_histories_play_the_same_on_both_stores() {
         .unwrap_or_else(|e| panic!("{e}"));
     let (all, effective) = counts.into_inner();
     let percent = effective * 100 / all;
-    println!(
-        "{} histories, {all} commands, {percent} % took effect",
-        histories()
-    );
-    assert!(
-        percent >= 60,
-        "only {percent} % of the commands took effect: the histories test too little"
-    );
+    println!("{} histories, {all} commands, {percent} % took effect", histories());
+    assert!(percent >= 60, "only {percent} % of the commands took effect: the histories test too little");
     let wanted = if histories() >= 2000 { 100 } else { 1 };
-    let rare: Vec<_> = reached
-        .borrow()
-        .iter()
-        .filter(|(_, n)| **n < wanted)
-        .map(|(p, n)| (*p, *n))
-        .collect();
-    assert_eq!(
-        rare,
-        Vec::new(),
-        "these (state, command) pairs were reached less than {wanted} times"
-    );
+    let rare: Vec<_> = reached.borrow().iter().filter(|(_, n)| **n < wanted).map(|(p, n)| (*p, *n)).collect();
+    assert_eq!(rare, Vec::new(), "these (state, command) pairs were reached less than {wanted} times");
 }

@@ -3,8 +3,8 @@
 use holdfast_domain::histories;
 use holdfast_domain::ids::DigestHex;
 use holdfast_domain::{
-    Applied, Chat, ChatId, Command, EventKind, Fence, HelplineId, OfferId, Policy, Refusal, Reply,
-    Request, ResponderId, Step, TokenHash, Urgency,
+    Applied, Chat, ChatId, Command, EventKind, Fence, HelplineId, OfferId, Policy, Refusal, Reply, Request,
+    ResponderId, Step, TokenHash, Urgency,
 };
 use holdfast_queue::store::Store;
 use holdfast_queue::store::memory::MemoryStore;
@@ -39,39 +39,19 @@ impl Fixture {
     pub async fn on_memory() -> Self {
         let wall_ms = Arc::new(AtomicU64::new(START_MS));
         let clock = Arc::clone(&wall_ms);
-        let store = MemoryStore::new(
-            Box::new(move || clock.load(Ordering::Relaxed)),
-            7,
-            "first".to_owned(),
-        );
+        let store = MemoryStore::new(Box::new(move || clock.load(Ordering::Relaxed)), 7, "first".to_owned());
         Self::with(Arc::new(store), wall_ms, None)
     }
 
     pub async fn on_redis(urls: Vec<String>, cluster: bool) -> Self {
-        let store = RedisStore::connect_with_given_time(&settings(urls, cluster))
-            .await
-            .expect("a store");
+        let store = RedisStore::connect_with_given_time(&settings(urls, cluster)).await.expect("a store");
         let store = Arc::new(store);
-        Self::with(
-            store.clone(),
-            Arc::new(AtomicU64::new(START_MS)),
-            Some(store),
-        )
+        Self::with(store.clone(), Arc::new(AtomicU64::new(START_MS)), Some(store))
     }
 
-    fn with(
-        store: Arc<dyn Store>,
-        wall_ms: Arc<AtomicU64>,
-        given: Option<Arc<RedisStore>>,
-    ) -> Self {
+    fn with(store: Arc<dyn Store>, wall_ms: Arc<AtomicU64>, given: Option<Arc<RedisStore>>) -> Self {
         let helpline = HelplineId::parse("test").expect("a name");
-        Self {
-            store,
-            helpline,
-            policy: histories::policy(0),
-            wall_ms,
-            given,
-        }
+        Self { store, helpline, policy: histories::policy(0), wall_ms, given }
     }
 
     /// The same on another helpline.
@@ -83,11 +63,7 @@ impl Fixture {
     /// With its policy in force.
     pub async fn ready(self) -> Self {
         let policy = Box::new(self.policy.clone());
-        self.ok(&Command::SetPolicy {
-            policy,
-            expected: 0,
-        })
-        .await;
+        self.ok(&Command::SetPolicy { policy, expected: 0 }).await;
         self
     }
 
@@ -100,17 +76,11 @@ impl Fixture {
         if let Some(store) = &self.given {
             store.set_time(self.wall_ms.load(Ordering::Relaxed));
         }
-        self.store
-            .execute(&self.helpline, command)
-            .await
-            .expect("a store that answers")
+        self.store.execute(&self.helpline, command).await.expect("a store that answers")
     }
 
     pub async fn ok(&self, command: &Command) -> Reply {
-        self.apply(command)
-            .await
-            .reply
-            .unwrap_or_else(|r| panic!("{command:?} was refused: {r:?}"))
+        self.apply(command).await.reply.unwrap_or_else(|r| panic!("{command:?} was refused: {r:?}"))
     }
 
     pub async fn refused(&self, command: &Command) -> Refusal {
@@ -122,32 +92,21 @@ impl Fixture {
         let mut kinds = Vec::new();
         for _ in 0..ms.div_ceil(100) {
             self.pass(100);
-            let applied = self
-                .apply(&Command::Tick {
-                    by: digest("aa"),
-                    limit: 100,
-                })
-                .await;
+            let applied = self.apply(&Command::Tick { by: digest("aa"), limit: 100 }).await;
             kinds.extend(applied.events.iter().map(|e| e.kind));
         }
         kinds
     }
 
     pub fn request(&self, n: u8, urgency: Urgency, need: &[(&str, u32)]) -> Request {
-        let requirement = self
-            .policy
-            .requirement("need", &[need.to_vec()])
-            .expect("known tags");
+        let requirement = self.policy.requirement("need", &[need.to_vec()]).expect("known tags");
         Request {
             chat: chat(n),
             request_key: digest(&format!("a{n:02x}")),
             body: digest("b0"),
             token: token(n),
             urgency,
-            steps: vec![Step {
-                after_ms: 0,
-                requirement,
-            }],
+            steps: vec![Step { after_ms: 0, requirement }],
             revision: 1,
             attested: true,
             handoff: vec![n, 0, 255],
@@ -157,22 +116,14 @@ impl Fixture {
 
     /// A chat for anyone.
     pub async fn ask(&self, n: u8, urgency: Urgency) -> Applied {
-        self.apply(&Command::Request(Box::new(self.request(n, urgency, &[]))))
-            .await
+        self.apply(&Command::Request(Box::new(self.request(n, urgency, &[])))).await
     }
 
     /// Signs somebody in, ready, and returns the session.
     pub async fn sign_in(&self, name: &str, can: &[(&str, u32)], capacity: u32) -> u64 {
         let (capabilities, scarce) = self.policy.capabilities("can", can).expect("known tags");
         let responder = responder(name);
-        let command = Command::SignIn {
-            responder,
-            capabilities,
-            scarce,
-            capacity,
-            ready: true,
-            revision: 1,
-        };
+        let command = Command::SignIn { responder, capabilities, scarce, capacity, ready: true, revision: 1 };
         match self.ok(&command).await {
             Reply::Responder { session, .. } => session,
             other => panic!("not a session: {other:?}"),
@@ -180,34 +131,17 @@ impl Fixture {
     }
 
     pub async fn chat(&self, n: u8) -> Chat {
-        self.store
-            .chat(&self.helpline, &chat(n))
-            .await
-            .expect("a store")
-            .expect("a chat")
+        self.store.chat(&self.helpline, &chat(n)).await.expect("a store").expect("a chat")
     }
 
     /// To whom a chat is offered, in order of the offers.
     pub async fn offered_to(&self, n: u8) -> Vec<String> {
-        self.chat(n)
-            .await
-            .offers
-            .iter()
-            .map(|o| o.responder.to_string())
-            .collect()
+        self.chat(n).await.offers.iter().map(|o| o.responder.to_string()).collect()
     }
 
     pub fn accept(&self, name: &str, session: u64, n: u8, number: u32) -> Command {
-        let offer = OfferId {
-            chat: chat(n),
-            number,
-        };
-        Command::Accept {
-            responder: responder(name),
-            session,
-            offer,
-            reply_handoff: vec![9],
-        }
+        let offer = OfferId { chat: chat(n), number };
+        Command::Accept { responder: responder(name), session, offer, reply_handoff: vec![9] }
     }
 
     pub async fn accepted(&self, name: &str, session: u64, n: u8, number: u32) -> Fence {
@@ -218,12 +152,7 @@ impl Fixture {
     }
 
     pub fn close(&self, name: &str, session: u64, n: u8, fence: Fence) -> Command {
-        Command::Close {
-            responder: responder(name),
-            session,
-            chat: chat(n),
-            fence,
-        }
+        Command::Close { responder: responder(name), session, chat: chat(n), fence }
     }
 }
 

@@ -61,10 +61,6 @@ async fn the_whole_contract_holds_on_a_redis_cluster() {
     let cluster = holdfast_tests::redis_cluster::RedisCluster::start().await;
     for promise in PROMISES {
         let fixture = fixture::Fixture::on_redis(cluster.urls(), true).await;
-        keep(
-            promise,
-            fixture.at_helpline(&promise.replace('_', "-")[..20]),
-        )
-        .await;
+        keep(promise, fixture.at_helpline(&promise.replace('_', "-")[..20])).await;
     }
 }

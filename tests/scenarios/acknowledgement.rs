@@ -1,7 +1,7 @@
 //! What an acknowledgement is worth, and that asking twice is asking once.
 
-use holdfast_proto::v1::durability::Persistence;
 use holdfast_proto::v1::Urgency;
+use holdfast_proto::v1::durability::Persistence;
 use holdfast_tests::processes::{Deployment, Line, Setup};
 use std::collections::HashSet;
 use tonic::Code;

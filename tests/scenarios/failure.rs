@@ -2,8 +2,8 @@
 
 use holdfast_domain::policy::Numbers;
 use holdfast_proto::v1::{
-    ChatState, GetFallbackRequest, GetFallbackResponse, Offer, SessionResponse, session_response,
-    intake_service_client::IntakeServiceClient,
+    ChatState, GetFallbackRequest, GetFallbackResponse, Offer, SessionResponse,
+    intake_service_client::IntakeServiceClient, session_response,
 };
 use holdfast_tests::people::{Responder, Visitor, accept, close};
 use holdfast_tests::processes::{Deployment, HELPLINE, PATIENCE, connect, numbers, send_signal};

@@ -138,7 +138,8 @@ async fn a_volunteer_for_two_never_gets_a_third_chat_while_fifty_ask_at_once() {
     ana.sign_in.capacity = 2;
     ana.sign_in().await;
 
-    let asking: Vec<_> = visitors.into_iter().map(|mut v| tokio::spawn(async move { v.try_ask().await })).collect();
+    let asking: Vec<_> =
+        visitors.into_iter().map(|mut v| tokio::spawn(async move { v.try_ask().await })).collect();
     let mut answered = HashSet::new();
     for _ in 0..25 {
         let (one, other) = (ana.takes().await, ana.takes().await);

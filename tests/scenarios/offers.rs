@@ -29,8 +29,7 @@ async fn a_declined_chat_goes_to_another_volunteer_at_once() {
 async fn a_declined_chat_never_loses_its_place() {
     let house = Deployment::usual().await;
     let mut ana = house.responder("ana").await;
-    let (mut first, mut second, mut third) =
-        (house.visitor().await, house.visitor().await, house.visitor().await);
+    let (mut first, mut second, mut third) = (house.visitor().await, house.visitor().await, house.visitor().await);
     for visitor in [&mut first, &mut second, &mut third] {
         visitor.asks().await;
     }

@@ -75,7 +75,11 @@ fn look(place: &str, text: &str, token: &str) {
     for canary in [HANDOFF, REPLY, REQUEST_ID, USER_AGENT, ADDRESS, LOCALE, TAG, token] {
         let canary = canary.to_lowercase();
         let line = text.lines().find(|line| line.contains(&canary));
-        assert!(line.is_none(), "{canary} is in {place}: {}", &line.unwrap_or_default()[..300.min(line.unwrap_or_default().len())]);
+        assert!(
+            line.is_none(),
+            "{canary} is in {place}: {}",
+            &line.unwrap_or_default()[..300.min(line.unwrap_or_default().len())]
+        );
         // As bytes, the way debug output shows them.
         let bytes = format!("{:?}", canary.as_bytes());
         assert!(!text.contains(bytes.trim_matches(['[', ']'])), "{canary} is in {place}, as bytes");

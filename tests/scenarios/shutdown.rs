@@ -1,7 +1,7 @@
 //! A process that is asked to stop: it says so, finishes what is in hand, and ends in order.
 
-use holdfast_proto::v1::{ChatState, attach_request, attach_response, hello};
 use holdfast_proto::v1::{AttachRequest, Hello, queue_service_client::QueueServiceClient};
+use holdfast_proto::v1::{ChatState, attach_request, attach_response, hello};
 use holdfast_tests::events::Events;
 use holdfast_tests::inbox::Inbox;
 use holdfast_tests::processes::{Deployment, Process, connect, send_signal};
@@ -77,7 +77,11 @@ async fn a_dispatch_that_is_asked_to_stop_sends_its_volunteers_elsewhere_with_al
     ana.goes_to(&house.dispatches[1].url());
     ana.sign_in().await;
     let (after, again) = (ana.assignment().await, ana.offer().await);
-    assert_eq!((after.fence, again.offer_number), (chat.fence, offer.offer_number), "nothing was taken away meanwhile");
+    assert_eq!(
+        (after.fence, again.offer_number),
+        (chat.fence, offer.offer_number),
+        "nothing was taken away meanwhile"
+    );
 }
 
 #[tokio::test]

@@ -11,8 +11,7 @@ const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 #[tokio::test]
 async fn one_trace_leads_from_the_request_through_intake_and_queue_to_the_script_and_the_volunteer() {
     let collector = Collector::start().await;
-    let house =
-        Deployment::start(Setup { collector: Some(collector.url().to_owned()), ..Setup::default() }).await;
+    let house = Deployment::start(Setup { collector: Some(collector.url().to_owned()), ..Setup::default() }).await;
     let mut ana = house.responder("ana").await;
     let mut visitor = house.visitor().await;
     visitor.headers.push(("traceparent", format!("00-{TRACE}-00f067aa0ba902b7-01")));
@@ -24,9 +23,11 @@ async fn one_trace_leads_from_the_request_through_intake_and_queue_to_the_script
 
     let request = "holdfast.v1.IntakeService/RequestChat";
     let call = span(&collector, "intake's call", |s| s.service.contains("intake") && s.span.name == request).await;
-    let command = span(&collector, "the command", |s| s.span.name == "command request" && s.trace_id() == TRACE).await;
+    let command =
+        span(&collector, "the command", |s| s.span.name == "command request" && s.trace_id() == TRACE).await;
     let script = span(&collector, "the script", |s| s.span.name == "store request" && s.trace_id() == TRACE).await;
-    let accept = |s: &Traced| s.service.contains("dispatch") && s.linked_traces().iter().any(|trace| trace == TRACE);
+    let accept =
+        |s: &Traced| s.service.contains("dispatch") && s.linked_traces().iter().any(|trace| trace == TRACE);
     span(&collector, "the hand-over at dispatch, linked to the request", accept).await;
     assert_eq!(call.trace_id(), TRACE);
     assert!(command.service.contains("queue") && script.service.contains("queue"));

@@ -24,7 +24,8 @@ pub struct Services {
 }
 
 impl Services {
-    /// Starts them with these policies, each as its file would be written. The first call waits until they are joined.
+    /// Starts them with these policies, each as its file would be written. The first call to a door waits until it
+    /// has reached the line.
     pub async fn start(policies: &[&str]) -> Self {
         Self::start_with(policies, &[]).await
     }
@@ -51,19 +52,12 @@ impl Services {
         let mut of_intake = of_dispatch.to_vec();
         of_intake.push(("security.insecure_random_token_key", "true".to_owned()));
 
-        let mut queue_config =
-            holdfast_queue::Config::load(None, &of_queue).expect("settings of queue");
-        let mut intake_config =
-            holdfast_intake::Config::load(None, &of_intake).expect("settings of intake");
+        let mut queue_config = holdfast_queue::Config::load(None, &of_queue).expect("settings of queue");
+        let mut intake_config = holdfast_intake::Config::load(None, &of_intake).expect("settings of intake");
         let mut dispatch_config =
             holdfast_dispatch::Config::load(None, &of_dispatch).expect("settings of dispatch");
-        let telemetry =
-            telemetry::init("holdfast-tests", &queue_config.telemetry).expect("telemetry");
-        for server in [
-            &mut queue_config.server,
-            &mut intake_config.server,
-            &mut dispatch_config.server,
-        ] {
+        let telemetry = telemetry::init("holdfast-tests", &queue_config.telemetry).expect("telemetry");
+        for server in [&mut queue_config.server, &mut intake_config.server, &mut dispatch_config.server] {
             server.drain_wait_ms = 0;
             server.drain_deadline_ms = 1000;
         }
@@ -77,46 +71,20 @@ impl Services {
         let addresses = (address(&intake), address(&queue), address(&dispatch));
         let tasks = vec![
             tokio::spawn(async move {
-                let bound = holdfast_queue::Bound {
-                    grpc: queue,
-                    admin: None,
-                };
-                well(
-                    "queue",
-                    holdfast_queue::run(queue_config, bound, &of_line).await,
-                );
+                let bound = holdfast_queue::Bound { grpc: queue, admin: None };
+                well("queue", holdfast_queue::run(queue_config, bound, &of_line).await);
             }),
             tokio::spawn(async move {
-                let bound = holdfast_intake::Bound {
-                    grpc: intake,
-                    admin: None,
-                };
-                well(
-                    "intake",
-                    holdfast_intake::run(intake_config, bound, &of_intake).await,
-                );
+                let bound = holdfast_intake::Bound { grpc: intake, admin: None };
+                well("intake", holdfast_intake::run(intake_config, bound, &of_intake).await);
             }),
             tokio::spawn(async move {
-                let bound = holdfast_dispatch::Bound {
-                    grpc: dispatch,
-                    admin: None,
-                };
-                well(
-                    "dispatch",
-                    holdfast_dispatch::run(dispatch_config, bound, &of_dispatch).await,
-                );
+                let bound = holdfast_dispatch::Bound { grpc: dispatch, admin: None };
+                well("dispatch", holdfast_dispatch::run(dispatch_config, bound, &of_dispatch).await);
             }),
         ];
         let (intake, queue, dispatch) = addresses;
-        Self {
-            intake,
-            queue,
-            dispatch,
-            doors,
-            line,
-            tasks,
-            _policies: folder,
-        }
+        Self { intake, queue, dispatch, doors, line, tasks, _policies: folder }
     }
 
     /// Ends them, the doors first, and fails where one does not end well or in time.
@@ -125,17 +93,11 @@ impl Services {
         let mut tasks = self.tasks.into_iter();
         let queue = tasks.next();
         for task in tasks {
-            timeout(STOP_WITHIN, task)
-                .await
-                .expect("a door ends in time")
-                .expect("a door ends well");
+            timeout(STOP_WITHIN, task).await.expect("a door ends in time").expect("a door ends well");
         }
         self.line.trigger();
         let queue = queue.expect("the queue runs");
-        timeout(STOP_WITHIN, queue)
-            .await
-            .expect("the queue ends in time")
-            .expect("the queue ends well");
+        timeout(STOP_WITHIN, queue).await.expect("the queue ends in time").expect("the queue ends well");
     }
 }
 
@@ -149,7 +111,5 @@ async fn free_port() -> TcpListener {
 
 /// A channel that connects when it is first used.
 pub fn channel(to: SocketAddr) -> Channel {
-    Endpoint::from_shared(format!("http://{to}"))
-        .expect("an address")
-        .connect_lazy()
+    Endpoint::from_shared(format!("http://{to}")).expect("an address").connect_lazy()
 }

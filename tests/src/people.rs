@@ -8,10 +8,11 @@ use holdfast_proto::v1::intake_service_client::IntakeServiceClient;
 use holdfast_proto::v1::session_response::Message;
 use holdfast_proto::v1::watch_chat_response::Message as Watched;
 use holdfast_proto::v1::{
-    Accept, Action, ActionResult, Assignment, AssignmentEnded, Chat, ChatKey, ChatState, ChatUpdate, Close, Decline,
-    DeclineReason, Drain, Fence, Heartbeat, LeaveChatRequest, Offer, RequestChatRequest, RequestChatResponse, Rescinded,
-    ResponderStatus, ResumeChatRequest, SessionRequest, SessionResponse, SetStatus, SignIn, SignOut, SignedIn, Tag,
-    Transfer, Urgency, WatchChatRequest, WatchChatResponse, session_request,
+    Accept, Action, ActionResult, Assignment, AssignmentEnded, Chat, ChatKey, ChatState, ChatUpdate, Close,
+    Decline, DeclineReason, Drain, Fence, Heartbeat, LeaveChatRequest, Offer, RequestChatRequest,
+    RequestChatResponse, Rescinded, ResponderStatus, ResumeChatRequest, SessionRequest, SessionResponse,
+    SetStatus, SignIn, SignOut, SignedIn, Tag, Transfer, Urgency, WatchChatRequest, WatchChatResponse,
+    session_request,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -42,7 +43,8 @@ impl Visitor {
     pub async fn at(url: &str) -> Self {
         static ASKED: AtomicU64 = AtomicU64::new(0);
         let request_id = format!("{}-{}", std::process::id(), ASKED.fetch_add(1, Ordering::Relaxed));
-        let ask = RequestChatRequest { helpline: HELPLINE.to_owned(), request_id, ..RequestChatRequest::default() };
+        let ask =
+            RequestChatRequest { helpline: HELPLINE.to_owned(), request_id, ..RequestChatRequest::default() };
         let client = IntakeServiceClient::new(connect(url).await);
         Self { ask, headers: Vec::new(), key: ChatKey::default(), client, inbox: None }
     }

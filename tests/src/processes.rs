@@ -265,7 +265,7 @@ impl Site<'_> {
             let mut process = Process::new(service, &format!("{service}-{replica}"), self.dir);
             process.set("TELEMETRY__SERVICE_INSTANCE", &process.name.clone());
             if !queues.is_empty() {
-                process.set("QUEUE__ADDRESSES", &format!("{queues:?}"));
+                process.set("QUEUE__ADDRESSES", &queues.join(","));
             }
             process.spawn();
             processes.push(process);
@@ -423,9 +423,9 @@ impl Process {
             if answer.as_ref().is_ok_and(|answer| answer.status == 200) {
                 return;
             }
-            if Instant::now() > until {
+            if Instant::now() > until || self.has_given_up() {
                 self.print_log();
-                panic!("{} is not ready after {PATIENCE:?}: {answer:?}", self.name);
+                panic!("{} is not ready: {answer:?}", self.name);
             }
             sleep(LOOK_EVERY).await;
         }
@@ -469,6 +469,13 @@ impl Process {
             assert!(Instant::now() < until, "{} did not log {text:?} {times} times", self.name);
             sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Whether its log says that the last start has ended.
+    fn has_given_up(&self) -> bool {
+        let log = self.log();
+        log.matches(r#""message":"ended""#).count() == log.matches(r#""message":"starting""#).count()
+            && log.contains("ended")
     }
 
     fn print_log(&self) {

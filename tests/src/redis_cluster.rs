@@ -14,26 +14,13 @@ pub struct RedisCluster {
 impl RedisCluster {
     /// Starts three primaries and waits until each of them says that the cluster works.
     pub async fn start() -> Self {
-        let settings = [
-            "--cluster-enabled",
-            "yes",
-            "--appendonly",
-            "no",
-            "--cluster-node-timeout",
-            "5000",
-        ];
-        let nodes: Vec<RedisServer> = (0..3)
-            .map(|_| RedisServer::start_on_port(&settings))
-            .collect();
+        let settings = ["--cluster-enabled", "yes", "--appendonly", "no", "--cluster-node-timeout", "5000"];
+        let nodes: Vec<RedisServer> = (0..3).map(|_| RedisServer::start_on_port(&settings)).collect();
         let mut connections = Vec::new();
         for node in &nodes {
             connections.push(node.connection().await);
         }
-        for (connection, (from, to)) in
-            connections
-                .iter_mut()
-                .zip([(0, 5460), (5461, 10922), (10923, 16383)])
-        {
+        for (connection, (from, to)) in connections.iter_mut().zip([(0, 5460), (5461, 10922), (10923, 16383)]) {
             let () = redis::cmd("CLUSTER")
                 .arg("ADDSLOTSRANGE")
                 .arg(from)
@@ -51,9 +38,7 @@ impl RedisCluster {
                 .await
                 .expect("a meeting");
         }
-        tokio::time::timeout(READY_WITHIN, all_ready(&mut connections))
-            .await
-            .expect("a working cluster in time");
+        tokio::time::timeout(READY_WITHIN, all_ready(&mut connections)).await.expect("a working cluster in time");
         Self { nodes }
     }
 
@@ -67,11 +52,8 @@ impl RedisCluster {
 async fn all_ready(connections: &mut [MultiplexedConnection]) {
     for connection in connections {
         loop {
-            let info: String = redis::cmd("CLUSTER")
-                .arg("INFO")
-                .query_async(connection)
-                .await
-                .expect("the cluster's state");
+            let info: String =
+                redis::cmd("CLUSTER").arg("INFO").query_async(connection).await.expect("the cluster's state");
             if info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3") {
                 break;
             }

@@ -31,9 +31,7 @@ pub fn program() -> PathBuf {
     std::env::split_paths(&path)
         .flat_map(|dir| [dir.join("redis-server"), dir.join("valkey-server")])
         .find(|p| p.exists())
-        .expect(
-            "no redis-server >= 7 found: run `make tools`, or name one in HOLDFAST_REDIS_SERVER",
-        )
+        .expect("no redis-server >= 7 found: run `make tools`, or name one in HOLDFAST_REDIS_SERVER")
 }
 
 impl RedisServer {
@@ -41,12 +39,7 @@ impl RedisServer {
     pub fn start(settings: &[&str]) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
         let socket = dir.path().join("redis.sock");
-        let mut args = vec![
-            "--port",
-            "0",
-            "--unixsocket",
-            socket.to_str().expect("a path in UTF-8"),
-        ];
+        let mut args = vec!["--port", "0", "--unixsocket", socket.to_str().expect("a path in UTF-8")];
         args.extend(["--save", "", "--maxmemory-policy", "noeviction"]);
         args.extend(settings);
         let child = spawn(&args, dir.path());
@@ -95,11 +88,7 @@ impl RedisServer {
 
     /// Its port, for one that was started on a port.
     pub fn port(&self) -> u16 {
-        self.url
-            .rsplit(':')
-            .next()
-            .and_then(|p| p.parse().ok())
-            .expect("a port")
+        self.url.rsplit(':').next().and_then(|p| p.parse().ok()).expect("a port")
     }
 
     /// Its directory.
@@ -127,10 +116,7 @@ impl RedisServer {
     /// A connection for looking at it from outside.
     pub async fn connection(&self) -> redis::aio::MultiplexedConnection {
         let client = redis::Client::open(self.url.as_str()).expect("an address");
-        client
-            .get_multiplexed_async_connection()
-            .await
-            .expect("a connection")
+        client.get_multiplexed_async_connection().await.expect("a connection")
     }
 }
 

@@ -321,9 +321,11 @@ async fn whoever_does_not_read_is_let_go_and_their_offers_go_on() {
     // Each is answered with a refusal, until the connection holds no more.
     let wrong = Action { action: Some(action::Action::SetStatus(SetStatus { status: 0 })) };
     let wrong = SessionRequest { request_number: 1, message: Some(session_request::Message::Action(wrong)) };
-    while ana.requests.send(wrong.clone()).await.is_ok() {}
+    let requests = ana.requests.clone();
+    let flood = tokio::spawn(async move { while requests.send(wrong.clone()).await.is_ok() {} });
 
     assert_eq!(ben.offer().await.chat_id, chat_id(&chat));
+    flood.abort();
     let status = loop {
         if let Err(status) = ana.message().await {
             break status;

@@ -432,7 +432,8 @@ impl Player {
         let Some((holder, chat)) = chosen.map(|(r, c)| (*r, (*c).clone())) else {
             return Command::Tick { by: digest("t", 0), limit: 100 };
         };
-        let session = if aim == Aim::Stale && pick.is_multiple_of(2) { holder.session - 1 } else { holder.session };
+        let session =
+            if aim == Aim::Stale && pick.is_multiple_of(2) { holder.session - 1 } else { holder.session };
         let stale = u32::from(aim == Aim::Stale);
         let known = state.chats.get(&chat);
         let number = known.map_or(1, |c| c.offer_to(&holder.id).map_or(c.offers_made, |o| o.number)) + stale;

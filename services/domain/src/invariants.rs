@@ -1,4 +1,4 @@
-//! What must hold after every command, by id. The ids are those of the invariant catalogue in
+//! What must hold after every command, by id. The ids are those of the catalogue in
 //! services/ARCHITECTURE.md; the same predicates run after each step of the property tests, in the differential
 //! test, and over snapshots of a live store.
 

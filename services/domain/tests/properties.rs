@@ -1,6 +1,11 @@
 //! Whatever happens, in whatever order: the invariants hold after every command.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::wildcard_enum_match_arm, reason = "a test may fail so")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test may fail so"
+)]
 
 use holdfast_domain::command::Command;
 use holdfast_domain::histories::{Player, TimedOp, history};

@@ -17,13 +17,15 @@ Call with (dict "root" $ "service" "queue"). The keys are those of the config.to
 {{- $_ := set $store "redis_password_file" "/run/secrets/redis/password" -}}
 {{- end -}}
 {{- $_ := set $config "store" $store -}}
-{{- $_ := set $config "policy" (dict "dir" "/etc/holdfast/policies") -}}
 {{- else -}}
 {{- $queue := printf "http://%s-queue-headless.%s.svc:50052" (include "holdfast.fullname" .root) .root.Release.Namespace -}}
-{{- $_ := set $config "queue" (dict "discovery" "dns" "address" $queue) -}}
+{{- $_ := set $config "queue" (dict "discovery" "dns" "addresses" (list $queue)) -}}
 {{- end -}}
 {{- if eq .service "intake" -}}
 {{- $_ := set $config.security "visitor_token_key_file" "/run/secrets/visitor-token/key" -}}
+{{- end -}}
+{{- if ne .service "dispatch" -}}
+{{- $_ := set $config "policy" (dict "dir" "/etc/holdfast/policies") -}}
 {{- end -}}
 {{- include "holdfast.toml" (mustMergeOverwrite (deepCopy (index $values .service).config) $config) -}}
 {{- end }}

@@ -281,7 +281,7 @@ fn measures(text: &mut String, fold: &Fold, notes: &Notes, figures: &Figures) ->
             times.len()
         )?;
     }
-    let (peak, total) = routed(fold);
+    let (peak, total) = routed(fold, &quiet.iter().filter_map(|v| v.chat_id.as_deref()).collect());
     let lasted = figures.lasted.as_secs_f64();
     writeln!(
         text,
@@ -310,11 +310,10 @@ fn ratio(times: &[Duration], raw: &[Duration], percent: usize) -> f64 {
     of(times) / of(raw)
 }
 
-/// Hand-overs in the busiest second of the service clock, and all of them; the quiet phase is too slow to be that
-/// second, and is not counted.
-fn routed(fold: &Fold) -> (u64, u64) {
+/// Hand-overs of the evening in the busiest second of the service clock, and all of them.
+fn routed(fold: &Fold, quiet: &HashSet<&str>) -> (u64, u64) {
     let mut by_second: BTreeMap<u64, u64> = BTreeMap::new();
-    for story in fold.chats().values() {
+    for (_, story) in fold.chats().iter().filter(|(chat, _)| !quiet.contains(chat.as_str())) {
         for at_ms in &story.accepted_at_ms {
             *by_second.entry(at_ms / 1000).or_default() += 1;
         }

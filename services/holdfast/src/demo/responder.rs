@@ -598,6 +598,13 @@ impl Hands {
             }
             Sent::Close(note) | Sent::Transfer(note) => {
                 // No longer ours, by the line's word.
+                let found_gone = self.chats.values().any(|chat| chat.note == *note && !chat.confirmed);
+                if found_gone {
+                    self.world.journal.count(Behaviour::LostChats);
+                }
+                if result.reason.starts_with("STALE_") {
+                    self.world.journal.count(Behaviour::StaleRefused);
+                }
                 self.chats.retain(|_, chat| chat.note != *note);
                 self.world.journal.notes().out_of_hand(*note, HandEnd::Told(ChatOutcome::Unspecified));
             }

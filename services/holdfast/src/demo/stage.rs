@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use rand::random;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::{
@@ -21,12 +22,15 @@ use super::{evening::POLICY, store};
 
 /// Names the Redis server where it is not on PATH.
 const REDIS_SERVER: &str = "HOLDFAST_REDIS_SERVER";
+/// The helpline's policy is in this folder, the key of the visitors' tokens in this file.
+const POLICIES: &str = "policies";
+const TOKEN_KEY: &str = "token.key";
 /// A process must serve within this.
 const READY: Duration = Duration::from_secs(20);
 /// A process that was asked to stop gets so long.
 const PATIENCE: Duration = Duration::from_secs(4);
 /// Hundreds wait in the surge, so they are told a new place less often than a real helpline would.
-const PLACES: &str = "[visitors]\nplace_every_ms = 3000\n";
+const PLACES: &str = "[visitors]\nplace_every_ms = 2000\n";
 /// Lines of a log that are shown when its process fails.
 const LAST_LINES: usize = 8;
 
@@ -115,8 +119,11 @@ impl Stage {
     /// An empty stage in a new folder.
     pub(super) fn new() -> Result<Self, StageError> {
         let folder = tempfile::Builder::new().prefix("holdfast-demo-").tempdir()?;
-        fs::create_dir(folder.path().join("policies"))?;
-        fs::write(folder.path().join("policies/evening.toml"), POLICY)?;
+        let policies = folder.path().join(POLICIES);
+        fs::create_dir(&policies)?;
+        fs::write(policies.join("evening.toml"), POLICY)?;
+        // The folder is ours alone, and gone afterwards.
+        fs::write(folder.path().join(TOKEN_KEY), format!("{:032x}{:032x}", random::<u128>(), random::<u128>()))?;
         Ok(Self {
             actors: Vec::new(),
             intake: String::new(),
@@ -144,7 +151,7 @@ impl Stage {
             let settings = format!(
                 "{}{store}[policy]\ndir = {}\n",
                 server(&name, listen, admin),
-                quoted(&self.folder.path().join("policies"))
+                quoted(&self.folder.path().join(POLICIES))
             );
             self.start_service(&programs.queue, &name, listen, &settings).await?;
             self.queues.push(format!("http://{listen}"));
@@ -158,7 +165,12 @@ impl Stage {
             self.dispatches.push(format!("http://{listen}"));
         }
         let (listen, admin) = (next()?, next()?);
-        let settings = format!("{}insecure_random_token_key = true\n{queue}{PLACES}", server("intake", listen, admin));
+        let settings = format!(
+            "{}visitor_token_key_file = {}\n{queue}{PLACES}[policy]\ndir = {}\n",
+            server("intake", listen, admin),
+            quoted(&self.folder.path().join(TOKEN_KEY)),
+            quoted(&self.folder.path().join(POLICIES))
+        );
         self.start_service(&programs.intake, "intake", listen, &settings).await?;
         self.intake = format!("http://{listen}");
         Ok(())

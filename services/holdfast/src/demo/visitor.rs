@@ -91,7 +91,8 @@ where
             Ok(Err(status)) => last = status,
             Err(_) => last = Status::deadline_exceeded("no answer"),
         }
-        let again = is_retryable(&last) || matches!(last.code(), Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted);
+        let again = is_retryable(&last)
+            || matches!(last.code(), Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted);
         if !again {
             return Err(last);
         }
