@@ -79,7 +79,6 @@ async fn bytes_that_are_no_message_end_an_open_stream_and_lose_nobody() {
 
     let ended = world.break_both_streams().await;
 
-    eprintln!("ENDED {ended:?}");
     for (rpc, code) in ended {
         assert!(!matches!(code, Code::Internal | Code::Unknown), "{rpc} ended with {code:?}");
     }

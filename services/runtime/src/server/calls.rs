@@ -84,7 +84,7 @@ pub(super) async fn bounded(State(calls): State<Arc<Calls>>, request: Request, n
         Ok(Ok(response)) => response,
         Ok(Err(_panic)) => {
             error!("a handler panicked");
-            refuse(grpc, Status::internal("server: internal error"))
+            refuse(grpc, status::internal())
         }
         Err(_elapsed) => refuse(grpc, deadline::exceeded()),
     }

@@ -1,6 +1,7 @@
 //! What a status says: its name, and whose fault a request is that cannot be read.
 
 use http::HeaderMap;
+use std::collections::HashMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -52,8 +53,18 @@ fn better(status: &Status) -> Option<Status> {
     None
 }
 
+/// Whose reasons ErrorInfo states.
+const ERROR_DOMAIN: &str = "holdfast";
+
+/// What a panic that was caught is answered with: nothing that would say more than that.
+pub(super) fn internal() -> Status {
+    let details = ErrorDetails::with_error_info("INTERNAL", ERROR_DOMAIN, HashMap::new());
+    Status::with_error_details(Code::Internal, "server: internal error", details)
+}
+
 fn invalid(why: &str) -> Status {
-    let details = ErrorDetails::with_bad_request_violation("request", why);
+    let mut details = ErrorDetails::with_bad_request_violation("request", why);
+    details.set_error_info("INVALID_FIELD", ERROR_DOMAIN, HashMap::new());
     Status::with_error_details(Code::InvalidArgument, format!("request: {why}"), details)
 }
 
