@@ -5,6 +5,7 @@ use holdfast_proto::v1::{
     ChatState, GetFallbackRequest, GetFallbackResponse, Offer, SessionResponse,
     intake_service_client::IntakeServiceClient, session_response,
 };
+use holdfast_tests::events::Events;
 use holdfast_tests::people::{Responder, Visitor, accept, close};
 use holdfast_tests::processes::{Deployment, HELPLINE, PATIENCE, connect, numbers, send_signal};
 use prost::Message;
@@ -117,6 +118,28 @@ async fn a_queue_that_crashes_and_comes_back_serves_again() {
 }
 
 #[tokio::test]
+async fn a_queue_that_freezes_is_gone_round() {
+    let house = Deployment::usual().await;
+    let mut ana = house.responder("ana").await;
+
+    house.queues[0].signal("STOP");
+    let mut times = Vec::new();
+    for _ in 0..6 {
+        let (began, mut visitor) = (Instant::now(), house.visitor().await);
+        asks_until_heard(&mut visitor).await;
+        let offer = ana.offer().await;
+        let accepted = until_done(&mut ana, || accept(&offer, "")).await;
+        let chat = accepted.assignment.expect("an assignment");
+        assert_eq!(until_done(&mut ana, || close(&chat)).await.code, 0);
+        times.push(began.elapsed());
+    }
+    house.queues[0].signal("CONT");
+
+    assert!(times.iter().all(|took| *took < Duration::from_secs(6)), "they took {times:?}");
+    house.nobody_is_lost(6).await;
+}
+
+#[tokio::test]
 async fn the_visitors_of_an_intake_that_crashes_resume_with_their_token_at_the_old_place() {
     let mut house = Deployment::usual().await;
     let (mut first, mut second) = (house.visitor().await, house.visitor().await);
@@ -164,6 +187,32 @@ async fn a_redis_that_crashes_and_comes_back_has_lost_nothing_that_was_acknowled
     assert!(asked.contains(&next.chat_id));
     talking.until(ChatState::Ended).await;
     house.nobody_is_lost(asked.len() as u64).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_was_gone_for_longer_than_the_leases_lets_nobody_expire() {
+    let mut house = Deployment::with(Numbers { presence_lease_ms: 3_000, ..numbers() }).await;
+    let mut ana = house.responder("ana").await;
+    let (mut talking, mut waiting) = (house.visitor().await, house.visitor().await);
+    talking.asks().await;
+    let chat = ana.takes().await;
+    waiting.asks().await;
+
+    house.redis().kill();
+    sleep(Duration::from_secs(4)).await; // longer than the lease
+    house.redis().start_again();
+
+    let back = Instant::now();
+    assert_eq!(until_done(&mut ana, || close(&chat)).await.code, 0, "she still has it");
+    assert_eq!(ana.takes().await.chat_id, waiting.chat_id());
+    assert!(back.elapsed() < Duration::from_secs(4), "the service took {:?} to resume", back.elapsed());
+    let mut events = Events::after(&house.queues[0], "").await;
+    let mut kinds = HashSet::new();
+    while !kinds.contains("wrapped_up") {
+        kinds.extend(events.next(1).await.into_iter().map(|event| event.kind));
+    }
+    assert!(!kinds.contains("returned") && !kinds.contains("away"), "somebody expired: {kinds:?}");
+    house.nobody_is_lost(2).await;
 }
 
 #[tokio::test]

@@ -76,7 +76,7 @@ async fn a_chat_that_its_visitor_leaves_while_it_is_offered_is_taken_back() {
 
     assert_eq!(ana.rescinded().await.reason, "chat_ended");
     visitor.until(ChatState::Ended).await;
-    assert_eq!(ana.try_accept(&offer, "").await.reason, "CHAT_ENDED");
+    assert_eq!(ana.try_accept(&offer, "").await.reason, "OFFER_GONE");
     let mut next = house.visitor().await;
     next.asks().await;
     assert_eq!(ana.takes().await.chat_id, next.chat_id(), "it was no miss of hers");

@@ -22,7 +22,7 @@ async fn every_service_is_alive_and_ready_and_tells_its_numbers() {
         }
         let metrics = process.get("/metrics").await;
         assert_eq!(metrics.status, 200);
-        assert!(metrics.body.contains("rpc_server_call_duration_seconds_bucket"), "{}", process.name);
+        assert!(metrics.body.contains("target_info{"), "{}: {}", process.name, metrics.body);
         assert_eq!(process.get("/elsewhere").await.status, 404);
     }
 }
@@ -34,18 +34,9 @@ async fn the_ledger_is_measured_and_its_difference_is_nothing() {
     visitor.asks().await;
 
     for queue in &house.queues {
-        let metrics = loop {
-            let metrics = queue.get("/metrics").await.body;
-            let is_measured = metrics.lines().any(|line| {
-                line.starts_with("holdfast_chats_waiting{")
-                    || line.contains("state=\"waiting\"") && line.ends_with(" 1")
-            });
-            if is_measured {
-                break metrics;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        };
-        let difference = metrics.lines().find(|line| line.contains("ledger_difference{"));
+        let in_line = |body: &str| body.lines().any(|l| l.starts_with("holdfast_in_line{") && l.ends_with(" 1"));
+        let measured = queue.measures("the visitor in the line", in_line).await;
+        let difference = measured.lines().find(|line| line.starts_with("holdfast_ledger_difference{"));
         assert!(difference.is_some_and(|line| line.ends_with(" 0")), "{difference:?}");
     }
 }

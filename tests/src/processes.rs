@@ -305,6 +305,9 @@ const INTAKE: &str = r"
 [queue]
 reconnect_within_ms = 200
 command_timeout_ms = 3000
+[client]
+keepalive_interval_ms = 500
+keepalive_timeout_ms = 500
 [visitors]
 place_every_ms = 100
 reconnect_within_ms = 300
@@ -316,6 +319,9 @@ const DISPATCH: &str = r"
 [queue]
 reconnect_within_ms = 200
 command_timeout_ms = 3000
+[client]
+keepalive_interval_ms = 500
+keepalive_timeout_ms = 500
 [sessions]
 reconnect_within_ms = 300
 [security]
@@ -334,6 +340,7 @@ pub struct Process {
     environment: Vec<(String, String)>,
     config: PathBuf,
     log: PathBuf,
+    log_from: usize,
     port: u16,
     admin_port: u16,
     child: Option<Child>,
@@ -349,6 +356,7 @@ impl Process {
             environment: Vec::new(),
             config: dir.join(format!("{service}.toml")),
             log: dir.join(format!("{name}.log")),
+            log_from: 0,
             port,
             admin_port,
             child: None,
@@ -370,6 +378,7 @@ impl Process {
 
     /// Starts it.
     pub fn spawn(&mut self) {
+        self.log_from = self.log().len();
         let log = File::options().create(true).append(true).open(&self.log).expect("a log file");
         let child = Command::new(program(&self.service))
             .arg("--config")
@@ -415,6 +424,19 @@ impl Process {
         http::get(self.admin_port, path).await.unwrap_or_else(|e| panic!("{} {path}: {e}", self.name))
     }
 
+    /// Waits until its metrics are as described.
+    pub async fn measures(&self, what: &str, is_so: impl Fn(&str) -> bool) -> String {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let metrics = self.get("/metrics").await.body;
+            if is_so(&metrics) {
+                return metrics;
+            }
+            assert!(Instant::now() < until, "{} does not measure {what}: {metrics}", self.name);
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
     /// Waits until it says that it is ready.
     pub async fn ready(&self) {
         let until = Instant::now() + PATIENCE;
@@ -424,6 +446,7 @@ impl Process {
                 return;
             }
             if Instant::now() > until || self.has_given_up() {
+                sleep(LOOK_EVERY * 10).await; // its last word says why
                 self.print_log();
                 panic!("{} is not ready: {answer:?}", self.name);
             }
@@ -471,11 +494,9 @@ impl Process {
         }
     }
 
-    /// Whether its log says that the last start has ended.
+    /// Whether it has ended since it was started last.
     fn has_given_up(&self) -> bool {
-        let log = self.log();
-        log.matches(r#""message":"ended""#).count() == log.matches(r#""message":"starting""#).count()
-            && log.contains("ended")
+        self.log().get(self.log_from..).is_some_and(|log| log.contains(r#""message":"ended""#))
     }
 
     fn print_log(&self) {

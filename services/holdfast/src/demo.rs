@@ -1,14 +1,14 @@
 //! A busy evening at a helpline, played by real processes, and three witnesses who say afterwards what became of
 //! everybody.
 //!
-//! - [`evening`]: the figures, each with its source, and the helpline's policy
-//! - [`plan`]: who comes when and does what, all of it from one seed
-//! - [`stage`], [`store`]: Redis and the services as processes of their own
-//! - [`visitor`], [`responder`]: the people, who know the services by their contract alone
-//! - [`fold`]: the first witness, who reads the events and nothing else
-//! - [`journal`]: the second witness, what the clients were told
-//! - [`verdict`]: compares them with each other and with the line's own ledger
-//! - [`report`]: what is printed
+//! - `evening`: the figures, each with its source, and the helpline's policy
+//! - `plan`: who comes when and does what, all of it from one seed
+//! - `stage`, `store`: Redis and the services as processes of their own
+//! - `visitor`, `responder`: the people, who know the services by their contract alone
+//! - `fold`: the first witness, who reads the events and nothing else
+//! - `journal`: the second witness, what the clients were told
+//! - `verdict`: compares them with each other and with the line's own ledger
+//! - `report`: what is printed
 
 mod evening;
 mod fold;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use holdfast_proto::v1::{
-    Chat, ChatKey, ChatState, Durability, LeaveChatRequest, RequestChatRequest, RequestChatResponse,
+    Chat, ChatKey, ChatOutcome, ChatState, Durability, LeaveChatRequest, RequestChatRequest, RequestChatResponse,
     ResumeChatRequest, UpdateChatRequest, Urgency, VisitorPresence, WatchChatRequest, durability::Persistence,
     intake_service_client::IntakeServiceClient, watch_chat_response::Message,
 };
@@ -397,7 +397,6 @@ impl Person {
     }
 
     async fn leave(&mut self, fallback_accepted: bool) {
-        let was_active = self.state == ChatState::Active;
         let request = LeaveChatRequest { key: Some(self.key.clone()), fallback_accepted };
         let answer = persist(&self.world, "leave", || {
             let (mut client, request) = (self.client.clone(), request.clone());
@@ -412,11 +411,19 @@ impl Person {
                     self.complain("left, and the chat goes on");
                 }
                 self.see(&chat);
-                self.world.journal.count(match (was_active, fallback_accepted) {
-                    (true, _) => Behaviour::EndedItself,
-                    (false, true) => Behaviour::TookResources,
-                    (false, false) => Behaviour::Left,
-                });
+                // What it was says the line: somebody may have come this very moment.
+                let left = match chat.outcome() {
+                    ChatOutcome::Completed => Some(Behaviour::EndedItself),
+                    ChatOutcome::Fallback => Some(Behaviour::TookResources),
+                    ChatOutcome::Left => Some(Behaviour::Left),
+                    ChatOutcome::Unspecified
+                    | ChatOutcome::Abandoned
+                    | ChatOutcome::Overflowed
+                    | ChatOutcome::Blocked => None,
+                };
+                if let Some(left) = left {
+                    self.world.journal.count(left);
+                }
             }
             Err(status) => self.complain(&format!("leaving was refused: {status}")),
         }

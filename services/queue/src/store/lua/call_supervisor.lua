@@ -13,5 +13,5 @@ if not c or c.state ~= 'active' then return H.refuse('stale_fence') end
 H.tell('supervisor_called', {
   chat = chat_id, responder = responder_id, urgency = c.urgency, epoch = epoch, minted = minted,
 })
-H.flush()
+H.finish()
 return H.responder_view(r)

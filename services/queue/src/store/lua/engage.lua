@@ -15,5 +15,5 @@ if c.engaged == 0 then
   c.version = c.version + 1
   H.tell('engaged', { chat = chat_id, responder = responder_id, epoch = epoch, minted = minted })
 end
-H.flush()
+H.finish()
 return H.responder_view(r)

@@ -7,5 +7,5 @@ local session = num(ARGV[3])
 local r, refused = H.check_session(responder_id, session)
 if refused then return H.refuse(refused) end
 H.set_timer('presence:' .. responder_id, now + P.presence_lease)
-H.flush()
+H.finish()
 return H.responder_view(r)

@@ -23,11 +23,11 @@ if made then
 end
 if revision ~= L.revision then return H.refuse('policy_changed', str(L.revision)) end
 if H.chat(chat_id) then return H.refuse('request_conflict') end
-if num(redis.call('HGET', line_key, 'waiting')) >= P.max_waiting and urgency ~= H.IMMINENT then return H.refuse('line_full') end
+if L.waiting >= P.max_waiting and urgency ~= H.IMMINENT then return H.refuse('line_full') end
 
 L.arrivals = L.arrivals + 1
-H.move('accepted', 1)
-H.move('waiting', 1)
+L.accepted = L.accepted + 1
+L.waiting = L.waiting + 1
 redis.call('SET', base .. 'request:' .. request_key, chat_id)
 local c = {
   id = chat_id, record_key = base .. 'chat:' .. chat_id, raw = {}, fields = H.CHAT_FIELDS, blobs = { handoff = handoff },

@@ -3,30 +3,32 @@
 use holdfast_domain::Command;
 use redis::Script;
 
-/// For commands that move nobody in the order of the line: a script pays for every function that it defines.
-const RECORDS: [&str; 2] = [include_str!("../lua/shared/prelude.lua"), include_str!("../lua/shared/records.lua")];
+const PRELUDE: &str = include_str!("../lua/shared/prelude.lua");
 
-/// For those that may.
-const LINE: [&str; 3] = [
+/// Each is run when the first of its functions is needed, in this order.
+const PARTS: [&str; 4] = [
+    include_str!("../lua/shared/records.lua"),
     include_str!("../lua/shared/index.lua"),
     include_str!("../lua/shared/line.lua"),
     include_str!("../lua/shared/matching.lua"),
 ];
 
 /// The first line (`#!lua flags=…`) must stay the first; the shared parts follow it.
-fn join(own: &str, shared: &[&str]) -> Script {
+fn join(own: &str) -> Script {
     let (first, rest) = own.split_once('\n').unwrap_or((own, ""));
-    Script::new(&format!("{first}\n{}\n{}\n{rest}", RECORDS.join("\n"), shared.join("\n")))
+    let parts: String =
+        PARTS.iter().map(|part| format!("parts[#parts + 1] = function()\n{part}\nend\n")).collect();
+    Script::new(&format!("{first}\n{PRELUDE}\n{parts}\n{rest}"))
 }
 
 macro_rules! scripts {
-    ($($name:ident = $file:literal with $shared:expr, for $pattern:pat),+ $(,)?) => {
+    ($($name:ident = $file:literal for $pattern:pat),+ $(,)?) => {
         /// One script per command.
         pub(super) struct Scripts { $($name: Script),+ }
 
         impl Scripts {
             pub(super) fn new() -> Self {
-                Self { $($name: join(include_str!(concat!("../lua/", $file, ".lua")), &$shared)),+ }
+                Self { $($name: join(include_str!(concat!("../lua/", $file, ".lua")))),+ }
             }
 
             pub(super) fn of(&self, command: &Command) -> &Script {
@@ -37,24 +39,24 @@ macro_rules! scripts {
 }
 
 scripts! {
-    request = "request" with LINE, for Command::Request(_),
-    triage = "triage" with LINE, for Command::Triage { .. },
-    beat = "beat" with LINE, for Command::Beat { .. },
-    leave = "leave" with LINE, for Command::Leave { .. },
-    resume = "resume" with LINE, for Command::Resume { .. },
-    erase = "erase" with LINE, for Command::Erase { .. },
-    sign_in = "sign_in" with LINE, for Command::SignIn { .. },
-    heartbeat = "heartbeat" with [], for Command::Heartbeat { .. },
-    set_status = "set_status" with LINE, for Command::SetStatus { .. },
-    unlink = "unlink" with LINE, for Command::Unlink { .. },
-    sign_out = "sign_out" with LINE, for Command::SignOut { .. },
-    accept = "accept" with LINE, for Command::Accept { .. },
-    decline = "decline" with LINE, for Command::Decline { .. },
-    engage = "engage" with [], for Command::Engage { .. },
-    call_supervisor = "call_supervisor" with [], for Command::CallSupervisor { .. },
-    close = "close" with LINE, for Command::Close { .. },
-    transfer = "transfer" with LINE, for Command::Transfer { .. },
-    finish_wrap_up = "finish_wrap_up" with LINE, for Command::FinishWrapUp { .. },
-    tick = "tick" with LINE, for Command::Tick { .. },
-    set_policy = "set_policy" with LINE, for Command::SetPolicy { .. },
+    request = "request" for Command::Request(_),
+    triage = "triage" for Command::Triage { .. },
+    beat = "beat" for Command::Beat { .. },
+    leave = "leave" for Command::Leave { .. },
+    resume = "resume" for Command::Resume { .. },
+    erase = "erase" for Command::Erase { .. },
+    sign_in = "sign_in" for Command::SignIn { .. },
+    heartbeat = "heartbeat" for Command::Heartbeat { .. },
+    set_status = "set_status" for Command::SetStatus { .. },
+    unlink = "unlink" for Command::Unlink { .. },
+    sign_out = "sign_out" for Command::SignOut { .. },
+    accept = "accept" for Command::Accept { .. },
+    decline = "decline" for Command::Decline { .. },
+    engage = "engage" for Command::Engage { .. },
+    call_supervisor = "call_supervisor" for Command::CallSupervisor { .. },
+    close = "close" for Command::Close { .. },
+    transfer = "transfer" for Command::Transfer { .. },
+    finish_wrap_up = "finish_wrap_up" for Command::FinishWrapUp { .. },
+    tick = "tick" for Command::Tick { .. },
+    set_policy = "set_policy" for Command::SetPolicy { .. },
 }

@@ -1,5 +1,4 @@
 -- What commands have in common; the functions of domain/src/line.rs, under the same names.
-H.freed, H.hungry, H.sweep = {}, {}, false
 
 -- The table of domain/src/lifecycle.rs, and the ledger that moves with it.
 H.NEXT = {
@@ -15,8 +14,8 @@ function H.happen(c, happening, outcome)
   if not to then return end
   local from_cell = c.state == 'ended' and c.outcome or c.state
   local to_cell = to == 'ended' and outcome or to
-  H.move(from_cell, -1)
-  H.move(to_cell, 1)
+  L[from_cell] = L[from_cell] - 1
+  L[to_cell] = L[to_cell] + 1
   c.state = to
   c.outcome = outcome or ''
   c.ended_at = outcome and now or 0
@@ -227,4 +226,24 @@ function H.hand_over()
   end
   L.last_hand_over = now
   L.hand_overs = L.hand_overs + 1
+end
+
+-- The answer to a visitor; after `finish`.
+function H.view(c, replay)
+  local place = 0
+  if c.lane ~= '' then place = num(redis.call('ZRANK', H.LANES.all, c.member) or -1) + 1 end
+  local pace = L.hand_overs >= 5 and L.gap or 0
+  return H.reply(table.concat({
+    c.id, c.state, str(c.urgency), str(c.version), str(place), str(c.away), str(c.arrival),
+    c.outcome == '' and '-' or c.outcome, replay and '1' or '0', str(now), str(pace),
+  }, ' '))
+end
+
+-- The answer to an accept; after `finish`.
+function H.assignment(c)
+  local handoff = redis.call('HGET', c.record_key, 'handoff') or ''
+  return H.reply(table.concat({
+    c.id, str(c.epoch), str(c.minted), str(c.urgency), str(H.responder(c.owner).version),
+    c.trace == '' and '-' or c.trace,
+  }, ' '), handoff)
 end

@@ -126,8 +126,8 @@ function H.match_held_back()
   for _, id in ipairs(redis.call('ZRANGE', H.CLASSES.all, 0, H.SWEEP - 1)) do H.match_responder(H.responder(id)) end
 end
 
--- Brings together who became free and who became matchable, then writes everything.
-function H.finish()
+-- Responders who became free first, then chats that became matchable, most urgent first.
+function H.match()
   local seen = {}
   for _, id in ipairs(H.freed) do
     if not seen['r' .. id] then
@@ -151,27 +151,4 @@ function H.finish()
   end)
   for _, w in ipairs(waiting) do H.match_chat(w.chat) end
   if H.sweep and P.reserve > 0 then H.match_held_back() end
-  H.apply_moves(H.LANES)
-  H.apply_moves(H.CLASSES)
-  H.flush()
-end
-
--- The answer to a visitor; after `finish`.
-function H.view(c, replay)
-  local place = 0
-  if c.lane ~= '' then place = num(redis.call('ZRANK', H.LANES.all, c.member) or -1) + 1 end
-  local pace = L.hand_overs >= 5 and L.gap or 0
-  return H.reply(table.concat({
-    c.id, c.state, str(c.urgency), str(c.version), str(place), str(c.away), str(c.arrival),
-    c.outcome == '' and '-' or c.outcome, replay and '1' or '0', str(now), str(pace),
-  }, ' '))
-end
-
--- The answer to an accept; after `finish`.
-function H.assignment(c)
-  local handoff = redis.call('HGET', c.record_key, 'handoff') or ''
-  return H.reply(table.concat({
-    c.id, str(c.epoch), str(c.minted), str(c.urgency), str(H.responder(c.owner).version),
-    c.trace == '' and '-' or c.trace,
-  }, ' '), handoff)
 end

@@ -5,19 +5,30 @@ local base = string.sub(KEYS[1], 1, -5)
 local line_key = KEYS[1]
 local timers_key = base .. 'timers'
 
--- Everything shared hangs on one table: Lua searches the locals that a function captures one by one each time the
--- script runs, so a hundred captured locals cost 50 µs a command and one table costs nothing.
-local H = {}
+-- Everything shared hangs on one table, and the parts behind this one define their functions only when one of them is
+-- first needed: defining a function costs a microsecond each time the script runs, and most commands need a few.
+local parts = {}
+local H = setmetatable({}, {
+  __index = function(h, name)
+    while #parts > 0 do
+      table.remove(parts, 1)()
+      local found = rawget(h, name)
+      if found ~= nil then return found end
+    end
+    return nil
+  end,
+})
 
 local function num(text) return tonumber(text) or 0 end
 -- Whole numbers as text: Lua would print large ones with an exponent.
-local function str(number) return string.format('%.0f', number) end
+local function str(number) return string.format('%d', number) end
 
--- The line's numbers, as they were and as they are: a few are read at once, the rest when first looked at, and only
--- what changed is written. The ledger is moved by differences and need not be read.
+-- The line's numbers, as they were and as they are: the usual ones are read at once, the rest when first looked at,
+-- and only what changed is written.
 local was = {}
 do
-  local fields = { 'now', 'last', 'term', 'node', 'events', 'revision', 'generation', 'policy' }
+  local fields = { 'now', 'last', 'term', 'node', 'events', 'revision', 'generation', 'policy',
+    'accepted', 'waiting', 'offered', 'active' }
   local values = redis.call('HMGET', line_key, unpack(fields))
   for i, field in ipairs(fields) do was[field] = values[i] or '' end
 end
@@ -29,8 +40,6 @@ local L = setmetatable({ generation = was.generation }, {
     return value
   end,
 })
-H.moved = {}
-function H.move(cell, difference) H.moved[cell] = (H.moved[cell] or 0) + difference end
 
 -- The service clock: never back, never more than a second at a time (domain/src/clock.rs).
 H.MAX_STEP_MS = 1000
@@ -92,9 +101,6 @@ function H.flush_line()
     end
   end
   if #changes > 0 then redis.call('HSET', line_key, unpack(changes)) end
-  for cell, difference in pairs(H.moved) do
-    if difference ~= 0 then redis.call('HINCRBY', line_key, cell, str(difference)) end
-  end
 end
 
 -- Events are told in order, appended to the stream and published in one piece with the change.
@@ -136,4 +142,21 @@ function H.reply(words, blob)
   local answer = { 'ok', words, blob or '' }
   for _, text in ipairs(H.told) do answer[#answer + 1] = text end
   return answer
+end
+
+-- Who became free and who became matchable in this command, in the order in which it happened.
+H.freed, H.hungry, H.sweep = {}, {}, false
+H.all_records = {}
+
+-- Brings together who became free and who became matchable, then writes everything.
+function H.finish()
+  if #H.freed > 0 or #H.hungry > 0 or H.sweep then H.match() end
+  if rawget(H, 'LANES') then
+    H.apply_moves(H.LANES)
+    H.apply_moves(H.CLASSES)
+  end
+  if #H.all_records > 0 then H.flush_records() end
+  H.flush_timers()
+  H.flush_events()
+  H.flush_line()
 end

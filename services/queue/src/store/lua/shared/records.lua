@@ -50,7 +50,6 @@ function H.split_steps(text)
 end
 
 H.chats, H.responders = {}, {}
-H.all_records = {}
 
 function H.load_record(kind, id, fields, numbers)
   local key = base .. kind .. ':' .. id
@@ -149,13 +148,6 @@ function H.offer_to(c, responder_id)
   return nil
 end
 
-function H.flush()
-  H.flush_records()
-  H.flush_timers()
-  H.flush_events()
-  H.flush_line()
-end
-
 -- The responder, or nil and the refusal.
 function H.check_session(id, session)
   local r = H.responder(id)
@@ -171,7 +163,7 @@ function H.check_fence(id, chat_id, epoch, minted)
   return theirs and c or nil
 end
 
--- The answer to a responder; after `finish` or `flush`.
+-- The answer to a responder; after `finish`.
 function H.responder_view(r)
   return H.reply(table.concat({ r.id, str(r.session), r.status, str(r.cooling), str(r.version), str(now) }, ' '))
 end
