@@ -4,6 +4,7 @@ use holdfast_proto::v1::{AttachRequest, Hello, queue_service_client::QueueServic
 use holdfast_proto::v1::{ChatState, attach_request, attach_response, hello};
 use holdfast_tests::events::Events;
 use holdfast_tests::inbox::Inbox;
+use holdfast_tests::people::accept;
 use holdfast_tests::processes::{Deployment, Process, connect, send_signal};
 use std::time::Duration;
 use tokio::time::sleep;
@@ -143,6 +144,30 @@ async fn a_request_that_is_under_way_when_intake_is_asked_to_stop_is_answered() 
     asking.await.expect("no panic").expect("a chat");
     assert_eq!(house.intakes[0].ended(DEADLINE).await.code(), Some(0));
     house.nobody_is_lost(1).await;
+}
+
+#[tokio::test]
+async fn an_accept_that_is_under_way_when_dispatch_is_asked_to_stop_is_answered() {
+    let mut house = Deployment::usual().await;
+    let mut ana = house.responder("ana").await;
+    let mut visitor = house.visitor().await;
+    visitor.asks().await;
+    let offer = ana.offer().await;
+    let redis = house.redis().pid();
+    send_signal(redis, "STOP");
+    let accepting = ana.begin(accept(&offer, "come in"));
+    sleep(Duration::from_millis(100)).await; // on its way
+
+    house.dispatches[0].signal("TERM");
+    ana.drain().await;
+    send_signal(redis, "CONT");
+
+    let chat = ana.result(accepting).await.assignment.expect("an assignment");
+    assert_eq!(visitor.until(ChatState::Active).await.reply_handoff, b"come in");
+    assert_eq!(house.dispatches[0].ended(DEADLINE).await.code(), Some(0));
+    ana.goes_to(&house.dispatches[1].url());
+    ana.sign_in().await;
+    assert_eq!(ana.assignment().await.fence, chat.fence);
 }
 
 #[tokio::test]

@@ -100,11 +100,9 @@ impl Visitor {
         let opened = timeout(PATIENCE, self.client.watch_chat(request)).await.expect("an answer in time");
         let mut stream = opened.expect("a stream").into_inner();
         self.inbox = Some(Inbox::new("visitor", |inbox| async move {
-            loop {
-                let message = stream.message().await.transpose();
-                let over = !matches!(message, Some(Ok(_)));
-                let told = message.map(|message| inbox.send(message));
-                if over || told.is_some_and(|told| told.is_err()) {
+            while let Some(message) = stream.message().await.transpose() {
+                let over = message.is_err();
+                if inbox.send(message).is_err() || over {
                     return;
                 }
             }

@@ -122,7 +122,8 @@ impl Supervisor {
         });
         for address in found {
             if !kept.contains_key(address) {
-                let peer = Arc::new(Peer::new(address.clone(), client::channel(address, &self.client)?));
+                let channel = || client::channel(address, &self.client);
+                let peer = Arc::new(Peer::new(address.clone(), channel()?, channel()?));
                 let end = self.closed.child_token();
                 self.hub.add(Arc::clone(&peer));
                 tasks.spawn(self.stay_attached(Arc::clone(&peer), end.clone()));

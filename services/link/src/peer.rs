@@ -47,6 +47,9 @@ pub(crate) type Answer = Result<Outcome, CommandError>;
 pub(crate) struct Peer {
     address: String,
     channel: Channel,
+    // A connection of their own: reads that are given up are reset, and a server that sees many resets at once closes
+    // the connection, which must not be the one that carries the stream.
+    reads: Channel,
     attachment: Mutex<Option<Attachment>>,
 }
 
@@ -76,8 +79,8 @@ enum Ended {
 }
 
 impl Peer {
-    pub(crate) fn new(address: String, channel: Channel) -> Self {
-        Self { address, channel, attachment: Mutex::new(None) }
+    pub(crate) fn new(address: String, channel: Channel, reads: Channel) -> Self {
+        Self { address, channel, reads, attachment: Mutex::new(None) }
     }
 
     pub(crate) fn address(&self) -> &str {
@@ -103,7 +106,7 @@ impl Peer {
 
     /// A client for unary reads over the same connection.
     pub(crate) fn queries(&self) -> Queries {
-        QueueServiceClient::with_interceptor(self.channel.clone(), TraceContext)
+        QueueServiceClient::with_interceptor(self.reads.clone(), TraceContext)
     }
 
     /// Sends a command; `None` when it cannot take one now. The receiver fails when the stream breaks first.
