@@ -29,7 +29,9 @@ async fn one_trace_leads_from_the_request_through_intake_and_queue_to_the_script
     let accept =
         |s: &Traced| s.service.contains("dispatch") && s.linked_traces().iter().any(|trace| trace == TRACE);
     span(&collector, "the hand-over at dispatch, linked to the request", accept).await;
-    assert_eq!(call.trace_id(), TRACE);
+    let handed_over = |s: &Traced| s.service.contains("dispatch") && s.span.name == "hand over";
+    let last = span(&collector, "the last span of the request's own trace", handed_over).await;
+    assert_eq!((call.trace_id(), last.trace_id()), (TRACE.to_owned(), TRACE.to_owned()));
     assert!(command.service.contains("queue") && script.service.contains("queue"));
     assert_eq!(script.span.parent_span_id, command.span.span_id);
     assert_eq!(command.span.parent_span_id, call.span.span_id);

@@ -19,7 +19,7 @@ use holdfast_proto::v1::{
 };
 use holdfast_runtime::{
     Stop,
-    client::{Backoff, link_to},
+    client::{Backoff, continue_from, link_to},
 };
 use opentelemetry::metrics::Counter;
 use rand::random_range;
@@ -157,7 +157,7 @@ async fn unlink(means: &Means, who: &Who, session: u64) {
     warn!(helpline = %who.helpline, responder = %who.responder, "the line was not told that a stream broke");
 }
 
-/// Carries out an action. A chat that is accepted links this trace to the one that it was requested in.
+/// Carries out an action. An accept links this trace to the one that the chat was requested in, and ends that one.
 ///
 /// # Errors
 /// As the line refused.
@@ -167,8 +167,17 @@ pub async fn perform(link: &Link, asked: &Asked, patience: Duration) -> Result<O
         && !view.traceparent.is_empty()
     {
         link_to(&view.traceparent);
+        in_the_trace_of_the_request(view);
     }
     Ok(outcome)
+}
+
+/// The last span of the visitor's own trace: one trace leads from the request through intake, queue and store to the
+/// responder.
+fn in_the_trace_of_the_request(view: &AcceptedView) {
+    let span = info_span!(parent: None, "hand over", chat = %view.chat_id);
+    continue_from(&view.traceparent, &span);
+    span.in_scope(|| debug!("the chat is in a responder's hands"));
 }
 
 /// What became of an action that was carried out.

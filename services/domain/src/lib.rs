@@ -10,7 +10,7 @@
 //! - [`priority`]: urgency and arrival as one sortable score
 //! - [`policy`]: what a helpline decides
 //! - [`command`], [`event`]: what can be asked of the line, and what it tells
-//! - [`line`]: the line itself
+//! - [`mod@line`]: the line itself
 //! - [`invariants`]: what must hold after every command, by id
 
 pub mod chat;

@@ -3,9 +3,9 @@
 //! This is the specification. The Redis scripts beside `queue/src/store/redis.rs` do the same, step by step, and a
 //! differential test plays random histories on both. Functions here and there bear the same names.
 //!
-//! Each command is checked whole before it changes anything; then it changes the records; then [`matching`] brings
+//! Each command is checked whole before it changes anything; then it changes the records; then `matching` brings
 //! together who became free and who became matchable. The order of the line and the free responders are kept in
-//! [`index`]es that `settle_chat` and `settle_responder` bring up to date, the only two places that do.
+//! indexes that `settle_chat` and `settle_responder` bring up to date, the only two places that do.
 
 mod index;
 mod matching;

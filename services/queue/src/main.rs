@@ -6,7 +6,7 @@ use clap::Parser;
 use holdfast_queue::{Bound, Config, RunError};
 use holdfast_runtime::{Context, fail, server::bind};
 
-const NAME: &str = "holdfast-queue";
+const NAME: &str = "queue";
 
 /// The keeper of the line.
 #[derive(Parser)]

@@ -17,6 +17,7 @@ use holdfast_domain::{
 };
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
 use redis::cluster_async::ClusterConnection;
+use redis::io::tcp::TcpSettings;
 use redis::{Cmd, Pipeline, RedisError, RedisFuture, Value};
 use scripts::Scripts;
 use std::collections::BTreeMap;
@@ -118,6 +119,7 @@ impl RedisStore {
             let client = redis::cluster::ClusterClientBuilder::new(infos)
                 .connection_timeout(settings.connect_timeout)
                 .response_timeout(settings.response_timeout)
+                .tcp_settings(TcpSettings::default().set_nodelay(true))
                 .retries(2)
                 .build()
                 .map_err(store_error)?;
