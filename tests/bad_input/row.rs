@@ -100,9 +100,9 @@ impl Bad {
         Row { name: self.name, ways: self.ways, expected }
     }
 
-    /// Refused before any service looks at it: it is not a message of the contract, so it says no reason of ours.
+    /// Refused before any service looks at it: it is not a message of the contract.
     pub fn unreadable(self) -> Row {
-        self.refused_at(Code::InvalidArgument, "", "request")
+        self.refused_at(Code::InvalidArgument, "INVALID_FIELD", "request")
     }
 }
 
