@@ -2,7 +2,7 @@
 //! every step, the same records, order, timers and ledger at the end.
 
 use crate::fixture::settings;
-use holdfast_domain::histories::{Player, TimedOp, history};
+use holdfast_domain::histories::{Player, TimedOp, history, seed};
 use holdfast_domain::{Command, HelplineId};
 use holdfast_queue::store::Store;
 use holdfast_queue::store::redis::RedisStore;
@@ -78,8 +78,13 @@ impl Bench {
 
 #[test]
 fn random_histories_play_the_same_on_both_stores() {
-    let config =
-        Config { cases: histories(), failure_persistence: None, max_shrink_iters: 2000, ..Config::default() };
+    let config = Config {
+        cases: histories(),
+        rng_seed: seed(),
+        failure_persistence: None,
+        max_shrink_iters: 2000,
+        ..Config::default()
+    };
     let mut runner = TestRunner::new(config);
     let bench = RefCell::new(Bench::new());
     let counts = RefCell::new((0u64, 0u64));

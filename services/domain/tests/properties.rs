@@ -8,7 +8,7 @@
 )]
 
 use holdfast_domain::command::Command;
-use holdfast_domain::histories::{Player, TimedOp, history};
+use holdfast_domain::histories::{Player, TimedOp, history, seed};
 use holdfast_domain::invariants::broken;
 use holdfast_domain::lifecycle::{ChatState, Happening, next};
 use holdfast_domain::{ChatId, EndedAs, EventKind, Fence};
@@ -97,7 +97,7 @@ fn follow_ownership(
 
 #[test]
 fn the_invariants_hold_after_every_command_of_random_histories() {
-    let config = Config { cases: histories(), failure_persistence: None, ..Config::default() };
+    let config = Config { cases: histories(), rng_seed: seed(), failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new(config);
     let totals = RefCell::new((0u64, 0u64));
     let reached = RefCell::new(BTreeMap::new());
