@@ -43,7 +43,7 @@ pub fn helpline_of_channel(channel: &str) -> Option<HelplineId> {
     HelplineId::parse(name).ok()
 }
 
-/// The numbers of a policy as scripts read them, in the order of `read_numbers` in lua/shared/prelude.lua.
+/// The numbers of a policy as scripts read them, in the order in which lua/set_policy.lua names them.
 #[must_use]
 pub fn numbers(n: &Numbers) -> String {
     let mut all: Vec<u64> = Vec::with_capacity(32);
