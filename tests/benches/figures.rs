@@ -71,7 +71,7 @@ async fn chat_through(store: &RedisStore, helpline: &HelplineId, sessions: &Hash
         body: digest(0),
         token: TokenHash([1; 32]),
         urgency: Urgency::Moderate,
-        steps: vec![Step { after_ms: 0, requirement: holdfast_domain::Requirement::anyone() }],
+        steps: vec![Step::new(0, holdfast_domain::Requirement::anyone())],
         revision: 1,
         attested: true,
         handoff: vec![7; 40],

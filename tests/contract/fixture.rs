@@ -106,7 +106,7 @@ impl Fixture {
             body: digest("b0"),
             token: token(n),
             urgency,
-            steps: vec![Step { after_ms: 0, requirement }],
+            steps: vec![Step::new(0, requirement)],
             revision: 1,
             attested: true,
             handoff: vec![n, 0, 255],

@@ -105,10 +105,10 @@ fn policy(numbers: Numbers) -> Policy {
     Policy {
         helpline: HELPLINE.to_owned(),
         name: "The river line".to_owned(),
-        revision: 0,
         numbers,
         tags: vec![tag("lang:en", 1), tag("lang:es", 1), tag("skill:minors", 3)],
         resources: vec![resource("en", "English service"), resource("es", "Servicio"), resource("", "Anyone")],
+        ..Policy::default()
     }
 }
 

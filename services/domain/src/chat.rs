@@ -46,6 +46,37 @@ pub struct Step {
     pub after_ms: u64,
     /// What a responder must have while this step is in force.
     pub requirement: Requirement,
+    /// Nobody but this responder is asked while this step is in force: the one whom the visitor would like to meet
+    /// again. Never in the last step.
+    pub only: Option<ResponderId>,
+}
+
+impl Step {
+    /// A step for everybody who meets the requirement.
+    #[must_use]
+    pub fn new(after_ms: u64, requirement: Requirement) -> Self {
+        Self { after_ms, requirement, only: None }
+    }
+
+    /// Who may serve, as text: equal for steps that ask for the same.
+    #[must_use]
+    pub fn signature(&self) -> String {
+        match &self.only {
+            Some(responder) => format!("={responder}={}", self.requirement.signature()),
+            None => self.requirement.signature(),
+        }
+    }
+
+    /// Reads [`Self::signature`] back.
+    #[must_use]
+    pub fn from_signature(after_ms: u64, text: &str) -> Option<Self> {
+        let (only, signature) = match text.strip_prefix('=') {
+            Some(rest) => rest.split_once('=').map(|(id, signature)| (Some(id), signature))?,
+            None => (None, text),
+        };
+        let only = only.map(ResponderId::parse).transpose().ok()?;
+        Some(Self { after_ms, requirement: Requirement::from_signature(signature)?, only })
+    }
 }
 
 /// A responder who declined or missed an offer of this chat.

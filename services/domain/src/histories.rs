@@ -194,6 +194,7 @@ pub fn policy(which: u8) -> Policy {
         anyone_after_ms: 2_000,
         retention_ms: 5_000,
         keep_events: 100_000,
+        ..Numbers::default()
     };
     let tag = |name: &str, levels, scarce| Tag { name: name.to_owned(), levels, scarce };
     Policy {
@@ -212,7 +213,7 @@ pub fn policy(which: u8) -> Policy {
             tag("far:four", 5, false),
             tag("far:five", 5, true),
         ],
-        resources: Vec::new(),
+        ..Policy::default()
     }
 }
 
@@ -237,9 +238,7 @@ fn ladder(policy: &Policy, which: u8) -> Vec<Step> {
     };
     let steps = rungs
         .iter()
-        .filter_map(|(after_ms, any_of)| {
-            Some(Step { after_ms: *after_ms, requirement: policy.requirement("need", any_of).ok()? })
-        })
+        .filter_map(|(after_ms, any_of)| Some(Step::new(*after_ms, policy.requirement("need", any_of).ok()?)))
         .collect();
     policy.ladder("need", steps).unwrap_or_default()
 }

@@ -9,7 +9,7 @@ use crate::requirement::{Mask, Requirement};
 use serde::{Deserialize, Serialize};
 
 /// A policy as a helpline writes it: one TOML file. Unknown keys are refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     /// The helpline that it is for.
@@ -28,6 +28,69 @@ pub struct Policy {
     /// Where else a person can turn, by locale.
     #[serde(default)]
     pub resources: Vec<Resource>,
+    /// Helplines of the same installation that chats overflow to, in the order in which they are asked.
+    #[serde(default)]
+    pub partners: Vec<Partner>,
+    /// Helplines whose overflow this one takes.
+    #[serde(default)]
+    pub takes_from: Vec<Partner>,
+    /// What happens when more people wait than the line is made for: each stage on top of the one before.
+    #[serde(default)]
+    pub surge: Vec<SurgeStage>,
+}
+
+/// Another helpline of the same installation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Partner {
+    /// Its name.
+    pub helpline: String,
+}
+
+/// One stage of a surge. The load is the number of chats waiting or offered for each hundred responders on shift (300
+/// is three for each). A stage begins as soon as the load reaches `enter_percent`, and ends when it has stayed at or
+/// below `leave_percent` for `hold_ms`. Every action ends with its stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SurgeStage {
+    /// What the board calls it.
+    pub name: String,
+    /// The load that begins it.
+    pub enter_percent: u64,
+    /// The load that ends it; lower than the one that begins it.
+    pub leave_percent: u64,
+    /// For so long the load must have stayed there.
+    pub hold_ms: u64,
+    /// To how many responders an IMMINENT chat is offered at once; 0 for as many as usual.
+    #[serde(default)]
+    pub fan_out: u32,
+    /// How much of the usual wrap-up is left, in percent. Wrap-ups and cool-downs of hard chats stay whole.
+    #[serde(default = "whole")]
+    pub wrap_up_percent: u64,
+    /// LOW requests are shown the resources first, and are let in when they ask again.
+    #[serde(default)]
+    pub resources_first: bool,
+    /// Off-shift volunteers are called up in waves until so many are on shift; 0 for none.
+    #[serde(default)]
+    pub page_until: u64,
+    /// A wave follows the one before after this.
+    #[serde(default = "five_minutes")]
+    pub page_every_ms: u64,
+    /// At most so many waves.
+    #[serde(default = "three")]
+    pub page_waves: u64,
+}
+
+fn whole() -> u64 {
+    100
+}
+
+fn five_minutes() -> u64 {
+    300_000
+}
+
+fn three() -> u64 {
+    3
 }
 
 /// One thing that a responder can have.
@@ -105,6 +168,28 @@ pub struct Numbers {
     pub retention_ms: u64,
     /// So many events are kept for readers who come back.
     pub keep_events: u64,
+    /// A responder who accepted has so long to write for the first time, or the chat goes back; 0 for no limit.
+    pub first_reply_ms: u64,
+    /// So many hard chats (HIGH, IMMINENT) in a row, then none until an easier one or a rest; 0 for no limit.
+    pub max_hard_in_row: u32,
+    /// So many hard chats in one shift; 0 for no limit.
+    pub max_hard_per_shift: u32,
+    /// A break of this length ends the row of hard chats.
+    pub hard_rest_ms: u64,
+    /// Somebody who was gone for so long begins a new shift.
+    pub shift_gap_ms: u64,
+    /// No hard chat is offered so shortly before the end of a responder's shift; 0 for no guard.
+    pub shift_guard_ms: u64,
+    /// With fewer responders on shift nothing is offered, and chats overflow at once; 0 for no minimum.
+    pub min_on_shift: u64,
+    /// A chat that nobody answered overflows to a partner after so long; 0 for never.
+    pub overflow_after_ms: [u64; 4],
+    /// A partner has so long to take a chat.
+    pub overflow_answer_ms: u64,
+    /// When no partner took a chat, they are asked again after this.
+    pub overflow_retry_ms: u64,
+    /// Preferences and a preferred responder are waited for so long, then anyone who qualifies may come.
+    pub prefer_for_ms: u64,
 }
 
 impl Default for Numbers {
@@ -131,6 +216,17 @@ impl Default for Numbers {
             anyone_after_ms: 5 * minute,
             retention_ms: 24 * 60 * minute,
             keep_events: 100_000,
+            first_reply_ms: 3 * minute,
+            max_hard_in_row: 0,
+            max_hard_per_shift: 0,
+            hard_rest_ms: 15 * minute,
+            shift_gap_ms: 4 * 60 * minute,
+            shift_guard_ms: 20 * minute,
+            min_on_shift: 0,
+            overflow_after_ms: [0; 4],
+            overflow_answer_ms: 10_000,
+            overflow_retry_ms: minute,
+            prefer_for_ms: minute,
         }
     }
 }
@@ -271,7 +367,7 @@ impl Policy {
     /// always reachable.
     pub fn ladder(&self, field: &str, mut steps: Vec<crate::Step>) -> Result<Vec<crate::Step>, PolicyError> {
         if steps.is_empty() {
-            steps.push(crate::Step { after_ms: 0, requirement: Requirement::anyone() });
+            steps.push(crate::Step::new(0, Requirement::anyone()));
         }
         let mut last = None;
         for (i, step) in steps.iter().enumerate() {
@@ -289,7 +385,7 @@ impl Policy {
         }
         if steps.last().is_some_and(|s| !s.requirement.is_anyone()) {
             let after_ms = last.unwrap_or(0) + self.numbers.anyone_after_ms.max(1);
-            steps.push(crate::Step { after_ms, requirement: Requirement::anyone() });
+            steps.push(crate::Step::new(after_ms, Requirement::anyone()));
         }
         if steps.len() > MAX_STEPS {
             return wrong(field, format!("at most {MAX_STEPS} steps, the last for anyone included"));

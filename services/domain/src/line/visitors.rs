@@ -194,7 +194,7 @@ impl Line {
                 c.trace.clear();
                 c.asked.clear();
                 c.step = 0;
-                c.steps = vec![crate::Step { after_ms: 0, requirement: Requirement::anyone() }];
+                c.steps = vec![crate::Step::new(0, Requirement::anyone())];
             });
             self.tell(EventKind::Erased, About { chat: Some(id), ..About::default() });
         }

@@ -82,7 +82,7 @@ fn ladder(policy: &Policy, drafts: &[StepDraft]) -> Result<Vec<Step>, Invalid> {
         let any_of: Vec<Vec<(&str, u32)>> = draft.any_of.iter().map(|all_of| borrowed(all_of)).collect();
         let field = format!("request.routing_steps[{i}].any_of");
         let requirement = policy.requirement(&field, &any_of).map_err(of_policy)?;
-        steps.push(Step { after_ms: draft.after_ms, requirement });
+        steps.push(Step::new(draft.after_ms, requirement));
     }
     policy.ladder("request.routing_steps", steps).map_err(of_policy)
 }

@@ -403,7 +403,7 @@ pub(crate) fn asked(chat: &str) -> holdfast_domain::Request {
         body: DigestHex::parse(&hex).unwrap(),
         token: TokenHash([7; 32]),
         urgency: Urgency::Moderate,
-        steps: vec![Step { after_ms: 0, requirement: Requirement::anyone() }],
+        steps: vec![Step::new(0, Requirement::anyone())],
         revision: 1,
         attested: true,
         handoff: Vec::new(),

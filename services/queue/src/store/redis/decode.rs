@@ -9,8 +9,8 @@ use holdfast_domain::line::{Pace, Term, Ticker};
 use holdfast_domain::responder::Idle;
 use holdfast_domain::{
     Applied, Asked, Chat, ChatId, ChatState, Command, EndedAs, Event, EventKind, Fence, Holding, HoldingKind,
-    Ledger, Mask, Offer, Owner, Reason, Refusal, Reply, Requirement, Responder, ResponderId, Snapshot, Status,
-    Step, TokenHash, Urgency,
+    Ledger, Mask, Offer, Owner, Reason, Refusal, Reply, Responder, ResponderId, Snapshot, Status, Step, TokenHash,
+    Urgency,
 };
 use redis::Value;
 use std::collections::BTreeMap;
@@ -71,8 +71,7 @@ impl Fields {
 }
 
 pub(super) fn steps_text(steps: &[Step]) -> String {
-    let rungs: Vec<String> =
-        steps.iter().map(|s| format!("{}@{}", s.after_ms, s.requirement.signature())).collect();
+    let rungs: Vec<String> = steps.iter().map(|s| format!("{}@{}", s.after_ms, s.signature())).collect();
     rungs.join(";")
 }
 
@@ -80,7 +79,7 @@ fn steps(text: &str) -> Option<Vec<Step>> {
     text.split(';')
         .map(|rung| {
             let (after, signature) = rung.split_once('@')?;
-            Some(Step { after_ms: after.parse().ok()?, requirement: Requirement::from_signature(signature)? })
+            Step::from_signature(after.parse().ok()?, signature)
         })
         .collect()
 }
