@@ -3,11 +3,13 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 6] = [
     "holdfast/v1/chat.proto",
     "holdfast/v1/intake.proto",
     "holdfast/v1/queue.proto",
+    "holdfast/v1/triage.proto",
     "holdfast/v1/dispatch.proto",
+    "holdfast/v1/supervision.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -3,7 +3,7 @@
 use holdfast_domain::histories;
 use holdfast_domain::ids::DigestHex;
 use holdfast_domain::{
-    Applied, Chat, ChatId, Command, EventKind, Fence, HelplineId, OfferId, Policy, Refusal, Reply, Request,
+    Applied, Chat, ChatId, Command, EventKind, Fence, HelplineId, Mask, OfferId, Policy, Refusal, Reply, Request,
     ResponderId, Step, TokenHash, Urgency,
 };
 use holdfast_queue::store::Store;
@@ -51,7 +51,9 @@ impl Fixture {
 
     fn with(store: Arc<dyn Store>, wall_ms: Arc<AtomicU64>, given: Option<Arc<RedisStore>>) -> Self {
         let helpline = HelplineId::parse("test").expect("a name");
-        Self { store, helpline, policy: histories::policy(0), wall_ms, given }
+        let mut policy = histories::policy(0);
+        policy.numbers.first_reply_ms = 0;
+        Self { store, helpline, policy, wall_ms, given }
     }
 
     /// The same on another helpline.
@@ -107,8 +109,12 @@ impl Fixture {
             token: token(n),
             urgency,
             steps: vec![Step::new(0, requirement)],
+            topics: Mask::default(),
+            excluded: Vec::new(),
             revision: 1,
             attested: true,
+            resources_seen: false,
+            overflow_now: false,
             handoff: vec![n, 0, 255],
             trace: String::new(),
         }
@@ -119,15 +125,33 @@ impl Fixture {
         self.apply(&Command::Request(Box::new(self.request(n, urgency, &[])))).await
     }
 
+    pub fn sign_in_command(&self, name: &str, can: &[(&str, u32)], capacity: u32, revision: u64) -> Command {
+        let (capabilities, scarce) = self.policy.capabilities("can", can).expect("known tags");
+        Command::SignIn {
+            responder: responder(name),
+            capabilities,
+            scarce,
+            opt_out: Mask::default(),
+            shift_ms: 0,
+            capacity,
+            ready: true,
+            revision,
+        }
+    }
+
     /// Signs somebody in, ready, and returns the session.
     pub async fn sign_in(&self, name: &str, can: &[(&str, u32)], capacity: u32) -> u64 {
-        let (capabilities, scarce) = self.policy.capabilities("can", can).expect("known tags");
-        let responder = responder(name);
-        let command = Command::SignIn { responder, capabilities, scarce, capacity, ready: true, revision: 1 };
-        match self.ok(&command).await {
+        match self.ok(&self.sign_in_command(name, can, capacity, 1)).await {
             Reply::Responder { session, .. } => session,
             other => panic!("not a session: {other:?}"),
         }
+    }
+
+    /// Signs somebody in with something of their own.
+    pub async fn sign_in_as(&self, name: &str, capacity: u32, change: impl FnOnce(&mut Command)) {
+        let mut command = self.sign_in_command(name, &[], capacity, 1);
+        change(&mut command);
+        self.ok(&command).await;
     }
 
     pub async fn chat(&self, n: u8) -> Chat {

@@ -2,9 +2,20 @@
 //! in random histories; the suite also runs on a Cluster, which proves that every key a script touches is in its
 //! helpline's slot.
 
+mod care;
 mod differential;
 mod fixture;
+mod routing;
 mod suite;
+mod supervision;
+
+/// All promises, by what they are about.
+mod promises {
+    pub use crate::care::*;
+    pub use crate::routing::*;
+    pub use crate::suite::*;
+    pub use crate::supervision::*;
+}
 
 macro_rules! on_both_stores {
     ($($promise:ident),+ $(,)?) => {
@@ -13,7 +24,7 @@ macro_rules! on_both_stores {
 
         async fn keep(promise: &str, fixture: fixture::Fixture) {
             match promise {
-                $(stringify!($promise) => suite::$promise(fixture).await,)+
+                $(stringify!($promise) => promises::$promise(fixture).await,)+
                 _ => panic!("no promise of that name"),
             }
         }
@@ -54,6 +65,35 @@ on_both_stores![
     the_floor_shows_who_waits_and_who_is_here,
     a_policy_is_replaced_only_at_the_revision_that_it_was_made_for,
     content_is_gone_when_a_chat_is_erased,
+    a_silent_accept_goes_back_to_the_line_and_a_sign_of_life_stays,
+    a_cool_down_can_be_made_longer_and_never_shorter,
+    hard_chats_in_a_row_end_with_an_easier_one_or_a_rest,
+    hard_chats_of_a_shift_are_counted_until_the_next_shift,
+    no_hard_chat_comes_shortly_before_the_end_of_a_shift,
+    a_topic_that_somebody_opted_out_of_goes_to_others,
+    nothing_is_offered_with_too_few_on_shift_and_everything_once_enough_came,
+    somebody_whom_the_visitor_trusts_is_waited_for_and_then_anyone_may_come,
+    nobody_whom_the_visitor_does_not_want_to_meet_is_asked,
+    everybody_in_line_stands_where_a_new_policy_puts_them_from_its_first_moment,
+    a_chat_that_nobody_answers_goes_to_the_partner_who_takes_it,
+    a_chat_that_somebody_took_meanwhile_stays_and_the_partner_reads_so,
+    a_partner_who_says_no_or_nothing_is_asked_again_after_a_while,
+    with_too_few_on_shift_chats_go_to_the_partner_at_once,
+    a_chat_kept_for_a_partner_is_nobodys_until_the_partner_lets_go,
+    a_chat_that_the_partner_kept_leaves_no_trace,
+    strangers_and_too_many_are_not_taken_in,
+    a_surge_begins_at_once_and_ends_with_patience,
+    a_surge_shortens_easy_wrap_ups_and_shows_low_requests_the_resources_first,
+    volunteers_are_called_up_in_waves_until_enough_came,
+    shown_waits_are_compared_with_what_they_were,
+    a_supervisor_offers_a_chat_to_whom_they_choose_within_the_rules_or_past_them,
+    a_visitors_wish_is_past_every_supervisors_reach,
+    a_chat_that_is_pulled_goes_back_to_its_place_and_to_others,
+    taking_over_moves_a_chat_from_hand_to_hand_in_one_step,
+    a_supervisor_may_lower_an_urgency_and_a_visitor_may_not,
+    a_supervisor_ends_chats_only_as_what_they_are,
+    a_supervisor_ends_breaks_gives_rest_and_signs_people_out,
+    a_reroute_lets_others_serve_for_a_time_and_ends_by_itself,
 ];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -188,6 +188,7 @@ impl Responder {
             capabilities: Vec::new(),
             capacity: 1,
             ready: true,
+            ..SignIn::default()
         };
         Self { sign_in, session: 0, url: url.to_owned(), next: 1, connection: None }
     }

@@ -101,6 +101,7 @@ fn policy(numbers: Numbers) -> Policy {
         locale: locale.to_owned(),
         title: title.to_owned(),
         contact: "https://example.org".to_owned(),
+        ..Resource::default()
     };
     Policy {
         helpline: HELPLINE.to_owned(),

@@ -25,6 +25,8 @@ pub struct Config {
     pub queue: LinkSettings,
     /// How sessions are kept.
     pub sessions: SessionsConfig,
+    /// What supervisors get.
+    pub supervision: SupervisionConfig,
     /// How much at once.
     pub limits: LimitsConfig,
     /// What must be said aloud.
@@ -55,6 +57,21 @@ pub struct SessionsConfig {
     pub policy_every_ms: u64,
 }
 
+/// `[supervision]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SupervisionConfig {
+    /// Boards that are watched at once. 1 to 100,000.
+    #[serde(deserialize_with = "within::<_, _, 1, 100_000>")]
+    pub max_streams: usize,
+    /// A floor that is watched is read this often at least. 500 ms to 5 s.
+    #[serde(deserialize_with = "within::<_, _, 500, 5_000>")]
+    pub look_every_ms: u64,
+    /// Whoever takes nothing for so long is let go. 100 ms to 10 min.
+    #[serde(deserialize_with = "within::<_, _, 100, 600_000>")]
+    pub reader_patience_ms: u64,
+}
+
 /// `[limits]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -68,7 +85,7 @@ pub struct LimitsConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SecurityConfig {
-    /// Whoever reaches the port may sign in as anybody, and the operator knows.
+    /// Whoever reaches the port may sign in as anybody and act as any supervisor, and the operator knows.
     pub insecure_no_authentication: bool,
 }
 
@@ -99,6 +116,8 @@ mod tests {
         for (key, value) in [
             ("queue.discovery", "guess"),
             ("sessions.outgoing", "1"),
+            ("supervision.look_every_ms", "499"),
+            ("supervision.max_streams", "0"),
             ("limits.max_sessions", "0"),
             ("limits.max_wishes", "1"),
         ] {

@@ -1,5 +1,7 @@
 //! From what was sent to what exists: every field is checked, and a refusal names the field, never its content.
 
+pub mod acts;
+
 use std::time::Duration;
 
 use holdfast_domain::{
@@ -8,9 +10,9 @@ use holdfast_domain::{
 };
 use holdfast_proto::v1::{
     AcceptCommand, AcceptedView, Action, Assignment, AssignmentKey, CallSupervisorCommand, CloseCommand, Command,
-    DeclineCommand, DeclineReason, EngageCommand, Event, Fence, FinishWrapUpCommand, HeartbeatCommand, HeldOffer,
-    Offer, OfferKey, ResponderStatus, SessionKey, SetStatusCommand, SignIn, SignInCommand, SignOutCommand, Tag,
-    TransferCommand, UnlinkCommand, action, command,
+    DeclineCommand, DeclineReason, EngageCommand, Event, ExtendCoolDownCommand, Fence, FinishWrapUpCommand,
+    HeartbeatCommand, HeldOffer, Offer, OfferKey, ResponderStatus, SessionKey, SetStatusCommand, SignIn,
+    SignInCommand, SignOutCommand, Tag, TransferCommand, UnlinkCommand, action, command,
 };
 use uuid::Uuid;
 
@@ -20,6 +22,11 @@ use crate::error::{Failure, Invalid};
 const MAX_TAG_BYTES: usize = 40;
 /// Levels of a tag.
 const MAX_LEVEL: u32 = 5;
+const HOUR: Duration = Duration::from_secs(3600);
+/// The longest rest that anybody takes or is given at once.
+const MAX_REST_HOURS: u32 = 4;
+/// The longest shift.
+const MAX_SHIFT_HOURS: u32 = 24;
 
 /// Who holds a session, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -84,6 +91,8 @@ pub fn sign_in(sign_in: SignIn) -> Result<(Who, Command), Invalid> {
     for (i, tag) in sign_in.capabilities.iter().enumerate() {
         check_tag(&format!("sign_in.capabilities[{i}]"), tag)?;
     }
+    check_topics("sign_in.opt_out_topics", &sign_in.opt_out_topics)?;
+    check_duration("sign_in.shift_remaining", sign_in.shift_remaining.as_ref(), MAX_SHIFT_HOURS)?;
     if sign_in.capacity > MAX_CAPACITY {
         return Err(Invalid::new("sign_in.capacity", format!("must be at most {MAX_CAPACITY}")));
     }
@@ -92,6 +101,8 @@ pub fn sign_in(sign_in: SignIn) -> Result<(Who, Command), Invalid> {
         capabilities: sign_in.capabilities,
         capacity: sign_in.capacity.max(1),
         ready: sign_in.ready,
+        opt_out_topics: sign_in.opt_out_topics,
+        shift_remaining: sign_in.shift_remaining,
     };
     let command = who.command(command::Command::SignIn(command));
     Ok((who, command))
@@ -103,6 +114,38 @@ fn check_tag(field: &str, tag: &Tag) -> Result<(), Invalid> {
     }
     if tag.level > MAX_LEVEL {
         return Err(Invalid::new(format!("{field}.level"), format!("must be at most {MAX_LEVEL}")));
+    }
+    Ok(())
+}
+
+/// A topic is wrong or not whatever it says, and what it says stays out of the refusal: it is private.
+fn check_topics(field: &str, topics: &[String]) -> Result<(), Invalid> {
+    if topics.len() > MAX_TAGS {
+        return Err(Invalid::new(field, format!("at most {MAX_TAGS} topics")));
+    }
+    let wrong = topics.iter().position(|topic| topic.is_empty() || topic.len() > MAX_TAG_BYTES);
+    match wrong {
+        Some(i) => Err(Invalid::new(format!("{field}[{i}]"), format!("must be 1 to {MAX_TAG_BYTES} bytes long"))),
+        None => Ok(()),
+    }
+}
+
+/// A time of at most so many hours; none is zero.
+fn check_duration(
+    field: &str,
+    duration: Option<&prost_types::Duration>,
+    most_hours: u32,
+) -> Result<Duration, Invalid> {
+    let Some(duration) = duration else { return Ok(Duration::ZERO) };
+    let known = Duration::try_from(*duration).ok().filter(|d| *d <= HOUR * most_hours);
+    known.ok_or_else(|| Invalid::new(field, format!("must be a time of at most {most_hours} hours")))
+}
+
+/// A rest that somebody takes or is given.
+fn check_rest(field: &str, duration: Option<&prost_types::Duration>) -> Result<(), Invalid> {
+    if check_duration(field, duration, MAX_REST_HOURS)?.is_zero() {
+        let problem = format!("must be longer than nothing, at most {MAX_REST_HOURS} hours");
+        return Err(Invalid::new(field, problem));
     }
     Ok(())
 }
@@ -175,6 +218,11 @@ pub fn action(who: &Who, session: u64, action: Option<Action>) -> Result<Asked, 
             let assignment = Some(assignment("call_supervisor", call.chat_id, call.fence)?);
             ("call_supervisor", command::Command::CallSupervisor(CallSupervisorCommand { assignment }))
         }
+        action::Action::ExtendCoolDown(extend) => {
+            check_rest("action.extend_cool_down.for", extend.r#for.as_ref())?;
+            let extend = ExtendCoolDownCommand { session: key(), r#for: extend.r#for };
+            ("extend_cool_down", command::Command::ExtendCoolDown(extend))
+        }
         action::Action::SignOut(_) => {
             signs_out = true;
             ("sign_out", command::Command::SignOut(SignOutCommand { session: key() }))
@@ -199,7 +247,7 @@ fn declared(status: i32) -> Result<ResponderStatus, Failure> {
 
 fn check_chat(word: &str, chat_id: &str) -> Result<(), Invalid> {
     let checked = ChatId::parse(chat_id).map(drop);
-    checked.map_err(|e| Invalid::new(format!("action.{word}.chat_id"), e.to_string()))
+    checked.map_err(|e| named("action.", &format!("{word}.chat_id"), &e))
 }
 
 fn check_handoff(field: &str, handoff: &[u8]) -> Result<(), Invalid> {
@@ -284,7 +332,7 @@ fn waited(event: &Event) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_proto::v1::{Accept, Close, Heartbeat, SetStatus};
+    use holdfast_proto::v1::{Accept, Close, ExtendCoolDown, Heartbeat, SetStatus};
 
     fn who() -> Who {
         Who::parse("", "demo", "ana").unwrap()
@@ -321,6 +369,32 @@ mod tests {
         assert_eq!(refused(|s| s.responder_id = "a b".to_owned()), "sign_in.responder_id");
         assert_eq!(refused(|s| s.capacity = 21), "sign_in.capacity");
         assert_eq!(refused(|s| s.capabilities = vec![Tag::default()]), "sign_in.capabilities[0].name");
+        assert_eq!(refused(|s| s.opt_out_topics = vec![String::new()]), "sign_in.opt_out_topics[0]");
+        assert_eq!(refused(|s| s.opt_out_topics = vec!["t".to_owned(); 65]), "sign_in.opt_out_topics");
+        assert_eq!(refused(|s| s.shift_remaining = seconds(-1)), "sign_in.shift_remaining");
+        assert_eq!(refused(|s| s.shift_remaining = seconds(86_401)), "sign_in.shift_remaining");
+        for wrong in [None, seconds(0), seconds(-1), seconds(14_401)] {
+            let failure = super::tests::refused(action::Action::ExtendCoolDown(ExtendCoolDown { r#for: wrong }));
+            assert_eq!(field(&failure), "action.extend_cool_down.for");
+        }
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "as fields have it")]
+    fn seconds(seconds: i64) -> Option<prost_types::Duration> {
+        Some(prost_types::Duration { seconds, nanos: 0 })
+    }
+
+    #[test]
+    fn what_somebody_would_rather_not_be_asked_for_stays_out_of_the_refusal() {
+        let topic = "loss-of-a-child-".repeat(3);
+        let asked = SignIn {
+            helpline: "demo".to_owned(),
+            responder_id: "ana".to_owned(),
+            opt_out_topics: vec![topic.clone()],
+            ..SignIn::default()
+        };
+        let said = format!("{:?}", sign_in(asked).unwrap_err());
+        assert!(!said.contains(&topic), "{said}");
     }
 
     #[test]

@@ -42,10 +42,19 @@ pub enum Failure {
     TooManySessions,
     /// Whoever holds the session does not read.
     SlowReader,
+    /// As many boards are watched as this replica serves.
+    TooManyBoards,
     /// This replica is going.
     Draining,
-    /// The queue said so, or could not be asked.
+    /// A supervisor has signed the responder out.
+    SignedOut {
+        /// Why, as a fixed word.
+        reason: String,
+    },
+    /// The queue said so to a command, or could not be asked.
     Link(Box<LinkError>),
+    /// The queue said so to a question, or could not be asked: its fields are named as the caller named them.
+    Asked(Box<LinkError>),
 }
 
 impl From<Invalid> for Failure {
@@ -118,8 +127,18 @@ impl Failure {
             Self::SlowReader => {
                 Said::new(Code::ResourceExhausted, "SLOW_READER", "the stream was not read fast enough")
             }
+            Self::TooManyBoards => {
+                let problem = "as many boards are watched as this replica serves";
+                Said::new(Code::ResourceExhausted, "TOO_MANY_STREAMS", problem).soon()
+            }
             Self::Draining => Said::new(Code::Unavailable, "DRAINING", "this replica is going").soon(),
-            Self::Link(error) => linked(error),
+            Self::SignedOut { reason } => {
+                let problem = "a supervisor has signed you out; sign in again when you have talked";
+                let metadata = HashMap::from([("supervision_reason".to_owned(), reason.clone())]);
+                Said { metadata, ..Said::new(Code::FailedPrecondition, "SIGNED_OUT_BY_SUPERVISOR", problem) }
+            }
+            Self::Link(error) => linked(error, &public_field(&error.field)),
+            Self::Asked(error) => linked(error, &error.field),
         }
     }
 
@@ -182,16 +201,21 @@ impl Failure {
     }
 }
 
-fn linked(error: &LinkError) -> Said {
+fn linked(error: &LinkError, field: &str) -> Said {
     let reason = if error.reason.is_empty() { "UNSTATED" } else { &error.reason };
-    let said = Said::new(error.code, reason, problem(error)).field(&public_field(&error.field));
+    let said = Said::new(error.code, reason, problem(error)).field(field);
     Said { retry_after: error.retry_after, metadata: error.metadata.clone(), ..said }
 }
 
-/// The queue names fields of a command; the caller sent them in an action, in the sign-in or in the call around both.
+/// The queue names fields of a command; the caller sent them in an action, in the sign-in, in the call around both, or
+/// in an act of supervision.
 fn public_field(field: &str) -> String {
     if field.is_empty() || field.starts_with("sign_in.") {
         return field.to_owned();
+    }
+    if let Some(of_act) = field.strip_prefix("supervise.") {
+        let of_call = of_act.split_once('.').map(|(_act, rest)| rest.to_owned());
+        return of_call.unwrap_or_else(|| format!("supervisor.{of_act}"));
     }
     if let Some((_, of_call)) = field.split_once(".session.") {
         return of_call.to_owned();
@@ -241,5 +265,17 @@ mod tests {
         let result = Failure::from(error).result(1);
         assert_eq!(result.field, "action.set_status.status");
         assert_eq!(result.message, "action.set_status.status: is unknown");
+    }
+
+    #[test]
+    fn a_field_of_an_act_is_named_as_the_supervisor_sent_it() {
+        for (said, sent) in [
+            ("supervise.reason", "supervisor.reason"),
+            ("supervise.supervisor_id", "supervisor.supervisor_id"),
+            ("supervise.take_over.session", "session"),
+            ("supervise.reroute.to_any_of[0].all_of[1].name", "to_any_of[0].all_of[1].name"),
+        ] {
+            assert_eq!(public_field(said), sent);
+        }
     }
 }

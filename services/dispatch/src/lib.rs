@@ -1,25 +1,34 @@
-//! The responders' door: holds their sessions, turns their words into commands and the line's notices into messages.
+//! The responders' door: holds their sessions, turns their words into commands and the line's notices into messages. It
+//! is the supervisors' door too.
 //!
 //! Stateless: a responder whose replica dies signs in on another and finds offers and chats as they were.
 //!
 //! - `config`: settings
-//! - `service`: the calls
+//! - `service`: the responders' calls
 //! - `sessions`: one responder's session
+//! - `supervision`: the supervisors' calls
+//! - `floor`: what they watch, read once for all of them
 //! - `policies`: the numbers that responders are told
 //! - `convert`, `error`: what comes in, and what goes out when it cannot be done
 
 pub mod config;
 pub mod convert;
 pub mod error;
+pub mod floor;
 pub mod policies;
 pub mod service;
 pub mod sessions;
+pub mod supervision;
 
 use std::{future::pending, sync::Arc, time::Duration};
 
 pub use config::Config;
+use floor::Floors;
 use holdfast_link::{Link, Role, SettingsError};
-use holdfast_proto::v1::{FILE_DESCRIPTOR_SET, dispatch_service_server::DispatchServiceServer};
+use holdfast_proto::v1::{
+    FILE_DESCRIPTOR_SET, dispatch_service_server::DispatchServiceServer,
+    supervision_service_server::SupervisionServiceServer,
+};
 use holdfast_runtime::{
     AdminServer, Context, Readiness, TaskSet,
     server::{ServeError, serve, standard_services},
@@ -28,6 +37,7 @@ use holdfast_runtime::{
 use policies::Policies;
 use service::Dispatch;
 use sessions::{Means, Sessions};
+use supervision::Supervision;
 use tokio::{net::TcpListener, sync::watch};
 use tonic::service::RoutesBuilder;
 
@@ -48,7 +58,7 @@ pub struct Bound {
 pub enum RunError {
     /// There is no authentication, and nobody said that they know.
     #[error(
-        "there is no authentication yet: whoever reaches the port may sign in as anybody; set \
+        "there is no authentication yet: whoever reaches the port may sign in as anybody and act as any supervisor; set \
          security.insecure_no_authentication = true to start all the same"
     )]
     NoAuthentication,
@@ -82,39 +92,44 @@ pub async fn run(config: Config, bound: Bound, context: &Context) -> Result<(), 
     let policies = Arc::new(Policies::new(link.clone(), patience, policy_every));
     let open = meter.i64_up_down_counter("holdfast.sessions").with_description("Open sessions").build();
     let sessions = Arc::new(Sessions::new(config.limits.max_sessions, open));
-    let dispatch = Dispatch {
-        means: Means {
-            link: link.clone(),
-            sessions: Arc::clone(&sessions),
-            policies: Arc::clone(&policies),
-            offers_sent: meter
-                .u64_counter("holdfast.offers_sent")
-                .with_description("Offers that were sent to responders")
-                .build(),
-            stop: stop.clone(),
-            patience,
-            sign_in_within: Duration::from_millis(config.sessions.sign_in_within_ms),
-            max_actions: config.sessions.max_actions,
-            unlink_within: Duration::from_millis(config.sessions.unlink_within_ms),
-            reconnect_within: Duration::from_millis(config.sessions.reconnect_within_ms),
-        },
-        outgoing: config.sessions.outgoing,
+    let means = Means {
+        link: link.clone(),
+        sessions: Arc::clone(&sessions),
+        policies: Arc::clone(&policies),
+        offers_sent: meter
+            .u64_counter("holdfast.offers_sent")
+            .with_description("Offers that were sent to responders")
+            .build(),
+        stop: stop.clone(),
+        patience,
+        sign_in_within: Duration::from_millis(config.sessions.sign_in_within_ms),
+        max_actions: config.sessions.max_actions,
+        unlink_within: Duration::from_millis(config.sessions.unlink_within_ms),
+        reconnect_within: Duration::from_millis(config.sessions.reconnect_within_ms),
     };
+    let look_every = Duration::from_millis(config.supervision.look_every_ms);
+    let floors = Arc::new(Floors::new(link.clone(), patience, look_every));
+    let supervision = Supervision::new(&config.supervision, means.clone(), Arc::clone(&floors), &meter);
+    let dispatch = Dispatch { means, outgoing: config.sessions.outgoing };
 
     let mut routes = RoutesBuilder::default();
     let health = standard_services(&mut routes, &config.server, &[FILE_DESCRIPTOR_SET])?;
     health.serving::<DispatchServiceServer<Dispatch>>().await;
-    let server = DispatchServiceServer::new(dispatch)
-        .max_decoding_message_size(config.server.max_decoding_bytes)
-        .max_encoding_message_size(config.server.max_encoding_bytes);
-    routes.add_service(server);
+    health.serving::<SupervisionServiceServer<Supervision>>().await;
+    let (most_in, most_out) = (config.server.max_decoding_bytes, config.server.max_encoding_bytes);
+    let responders = DispatchServiceServer::new(dispatch);
+    routes.add_service(responders.max_decoding_message_size(most_in).max_encoding_message_size(most_out));
+    let supervisors = SupervisionServiceServer::new(supervision);
+    routes.add_service(supervisors.max_decoding_message_size(most_in).max_encoding_message_size(most_out));
 
     let until = stop.clone();
     let routed = sessions.route(link.notices(), policies);
+    let watched = floors.route(link.notices());
     let told = tell_readiness(link.attached(), context.readiness.clone());
     tasks.spawn("wakers", async move {
         tokio::select! {
             () = routed => {}
+            () = watched => {}
             () = told => {}
             () = until.stopping() => {}
         }

@@ -29,23 +29,35 @@ pub struct Dispatch {
 /// A way to stream.
 pub type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
+/// What a task says, at most `waiting` messages ahead of its reader; then the status that it ends with. The task is one
+/// of its own, so that it ends in order even when its caller vanishes at once.
+pub(crate) fn streamed<T, F>(
+    waiting: usize,
+    task: impl FnOnce(mpsc::Sender<Result<T, Status>>) -> F,
+) -> Messages<T>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<(), Failure>> + Send + 'static,
+{
+    let (out, messages) = mpsc::channel(waiting);
+    let (last, failed) = oneshot::channel();
+    let task = task(out);
+    tokio::spawn(async move {
+        if let Err(failure) = task.await {
+            // Whoever reads may be gone.
+            let _ = last.send(failure.status());
+        }
+    });
+    let failed = stream::once(failed).filter_map(|status| ready(status.ok().map(Err)));
+    Box::pin(ReceiverStream::new(messages).chain(failed))
+}
+
 impl Dispatch {
-    /// Begins a session in a task of its own, so that it ends in order even when its caller vanishes at once.
     fn hold<F>(&self, session: impl FnOnce(Means, Outgoing) -> F) -> Messages<SessionResponse>
     where
         F: Future<Output = Result<(), Failure>> + Send + 'static,
     {
-        let (out, messages) = mpsc::channel(self.outgoing);
-        let (last, failed) = oneshot::channel();
-        let session = session(self.means.clone(), out);
-        tokio::spawn(async move {
-            if let Err(failure) = session.await {
-                // Whoever reads may be gone.
-                let _ = last.send(failure.status());
-            }
-        });
-        let failed = stream::once(failed).filter_map(|status| ready(status.ok().map(Err)));
-        Box::pin(ReceiverStream::new(messages).chain(failed))
+        streamed(self.outgoing, |out| session(self.means.clone(), out))
     }
 
     async fn one(&self, request: ActRequest) -> Result<ActResponse, Failure> {

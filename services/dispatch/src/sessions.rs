@@ -139,6 +139,7 @@ pub async fn watched(means: Means, sign_in: SignIn, incoming: Incoming, out: Out
             unlink(&means, &who, number).await;
             Err(Failure::SlowReader)
         }
+        End::SignedOut(reason) => Err(Failure::SignedOut { reason }),
     }
 }
 
@@ -186,7 +187,9 @@ pub fn result(request_number: u64, asked: &Asked, outcome: &Outcome) -> ActionRe
     let offer_number = asked.accepts.as_ref().map_or(0, |(_, number)| *number);
     let assignment = match &outcome.outcome {
         Some(outcome::Outcome::Accepted(view)) => Some(convert::assigned(view.clone(), offer_number)),
-        Some(outcome::Outcome::Chat(_) | outcome::Outcome::Responder(_)) | None => None,
+        Some(outcome::Outcome::Chat(_) | outcome::Outcome::Responder(_) | outcome::Outcome::Done(_)) | None => {
+            None
+        }
     };
     ActionResult { request_number, durability: outcome.durability, assignment, ..ActionResult::default() }
 }
@@ -200,6 +203,8 @@ enum End {
     Lost,
     /// Nobody reads.
     Slow,
+    /// A supervisor has signed them out, for this reason.
+    SignedOut(String),
 }
 
 /// Work of a session that is under way.
@@ -227,6 +232,8 @@ struct Session {
     version: u64,
     /// Something was said since the last look; the next heartbeat looks again.
     unsure: bool,
+    /// Why a supervisor has signed them out, until a look shows otherwise.
+    signed_out: Option<String>,
     reading: bool,
     read_again: bool,
     rereads: u8,
@@ -260,6 +267,7 @@ impl Session {
             news: 0,
             version: 0,
             unsure: true,
+            signed_out: None,
             reading: false,
             read_again: false,
             rereads: 0,
@@ -406,7 +414,7 @@ impl Session {
                 }
                 self.tell_status(&view)
             }
-            Some(outcome::Outcome::Chat(_)) | None => Ok(()),
+            Some(outcome::Outcome::Chat(_) | outcome::Outcome::Done(_)) | None => Ok(()),
         }
     }
 
@@ -429,7 +437,7 @@ impl Session {
     fn gone(&mut self) -> Result<(), End> {
         let status = ResponderStatus::Offline.into();
         self.tell(session_response::Message::StatusChanged(StatusChanged { status, cooling_down_for: None }))?;
-        Err(End::Over)
+        Err(self.signed_out.take().map_or(End::Over, End::SignedOut))
     }
 
     fn nudged(&mut self, nudge: Nudge) -> Result<(), End> {
@@ -448,6 +456,11 @@ impl Session {
     fn hear(&mut self, event: &Event) -> Result<(), End> {
         self.unsure = true;
         match event.kind.as_str() {
+            // A supervisor who took the chat over has it already; one who offered it to themselves has not.
+            "offered" if event.supervisor_id == self.who.responder.as_str() => {
+                self.read();
+                Ok(())
+            }
             "offered" => self.offer(convert::offered(event)),
             "rescinded" => self.rescind(&event.chat_id, event.offer_number, &event.reason),
             "missed" => self.rescind(&event.chat_id, event.offer_number, "deadline"),
@@ -468,7 +481,14 @@ impl Session {
                 let fits = self.known.is_assigned(&event.chat_id, event.fence.as_ref());
                 if fits { self.unassign(&event.chat_id, event.outcome(), &event.reason) } else { Ok(()) }
             }
-            "signed_in" | "signed_out" | "status_changed" | "cooling_down" | "cooled_down" => {
+            "signed_out" => {
+                let by_supervisor = !event.supervisor_id.is_empty();
+                self.signed_out = by_supervisor.then(|| event.reason.clone());
+                self.news += 1;
+                self.read();
+                Ok(())
+            }
+            "signed_in" | "status_changed" | "cooling_down" | "cooled_down" => {
                 self.read();
                 Ok(())
             }
@@ -555,6 +575,7 @@ impl Session {
         if view.status() == ResponderStatus::Offline {
             return self.gone();
         }
+        self.signed_out = None; // it was an earlier session
         self.tell_status(&view)
     }
 
@@ -652,10 +673,16 @@ impl Session {
 fn responder_view(outcome: Outcome) -> Result<ResponderOutcomeView, Failure> {
     match outcome.outcome {
         Some(outcome::Outcome::Responder(view)) => Ok(view),
-        Some(outcome::Outcome::Chat(_) | outcome::Outcome::Accepted(_)) | None => {
-            Err(LinkError::new(Code::Internal, "INTERNAL", "the line answered something else").into())
+        Some(outcome::Outcome::Chat(_) | outcome::Outcome::Accepted(_) | outcome::Outcome::Done(_)) | None => {
+            Err(something_else())
         }
     }
+}
+
+/// The line answered, but not to what was asked.
+#[must_use]
+pub fn something_else() -> Failure {
+    LinkError::new(Code::Internal, "INTERNAL", "the line answered something else").into()
 }
 
 fn signed_in(view: &ResponderOutcomeView, presence: Presence) -> SignedIn {
@@ -668,6 +695,6 @@ fn signed_in(view: &ResponderOutcomeView, presence: Presence) -> SignedIn {
 }
 
 /// A random part of a time, so that those who act together now do not act together again.
-fn random_part(of: Duration) -> Duration {
+pub(crate) fn random_part(of: Duration) -> Duration {
     of.mul_f64(random_range(0.1..=1.0))
 }

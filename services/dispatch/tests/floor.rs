@@ -8,6 +8,8 @@
     reason = "what tests share fails as tests do"
 )]
 
+#[path = "floor/supervision.rs"]
+mod supervision;
 #[path = "../../link/tests/shared/world.rs"]
 mod world;
 

@@ -1,9 +1,9 @@
 //! A chat: one visitor's request and what becomes of it.
 
-use crate::ids::{ChatId, DigestHex, ResponderId};
+use crate::ids::{ChatId, DigestHex, HelplineId, ResponderId};
 use crate::lifecycle::ChatState;
 use crate::priority::Urgency;
-use crate::requirement::Requirement;
+use crate::requirement::{Mask, Requirement};
 use std::fmt;
 
 /// SHA-256 of the visitor's token. The token itself is never stored.
@@ -204,6 +204,20 @@ pub struct Chat {
     pub steps: Vec<Step>,
     /// Which step is in force.
     pub step: usize,
+    /// What it is about: responders who opted out of one of these topics are not asked.
+    pub topics: Mask,
+    /// Responders whom the visitor asked not to meet.
+    pub excluded: Vec<ResponderId>,
+    /// To how many responders it is offered at once.
+    pub fan_out: u32,
+    /// The range that its visitor was shown when it arrived, in milliseconds of waiting.
+    pub shown: Option<(u64, u64)>,
+    /// How often it was proposed to partners so far.
+    pub proposals: u32,
+    /// The partner to whom it is proposed now or, once it has overflowed, who has it.
+    pub partner: Option<HelplineId>,
+    /// The partner who handed it over, and which of that partner's proposals it was.
+    pub came_from: Option<(HelplineId, u32)>,
     /// It came back from ACTIVE, and so has the return head start.
     pub returned: bool,
     /// Responders who declined or missed it, oldest first.
@@ -230,10 +244,16 @@ pub struct Chat {
     pub standing: Option<Standing>,
 }
 
+/// A chat of which it is hard to let go: HIGH and IMMINENT.
+#[must_use]
+pub fn is_hard(urgency: Urgency) -> bool {
+    urgency >= Urgency::High
+}
+
 /// A place in the order of the line: in a lane, at a score.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
-    /// The lane: load weight and requirement.
+    /// The lane: load weight, hardness, topics and requirement.
     pub lane: String,
     /// Lowest first; see [`crate::priority::score`].
     pub score: i64,

@@ -5,11 +5,12 @@
 
 use crate::chat::{EndedAs, Fence, OfferId, Step, TokenHash};
 use crate::event::{Event, Reason};
-use crate::ids::{ChatId, DigestHex, ResponderId};
+use crate::ids::{ChatId, DigestHex, HelplineId, ResponderId};
 use crate::lifecycle::ChatState;
+use crate::line::Spread;
 use crate::policy::Policy;
 use crate::priority::Urgency;
-use crate::requirement::Mask;
+use crate::requirement::{Mask, Requirement};
 use crate::responder::Status;
 
 /// A new chat.
@@ -27,14 +28,121 @@ pub struct Request {
     pub urgency: Urgency,
     /// The routing ladder: 1 to [`crate::limits::MAX_STEPS`] steps, the first at 0, each later one later.
     pub steps: Vec<Step>,
-    /// The policy revision whose tags the steps are made of.
+    /// What it is about, as bits of topic tags.
+    pub topics: Mask,
+    /// Responders whom the visitor asked not to meet; at most [`crate::limits::MAX_EXCLUDED`].
+    pub excluded: Vec<ResponderId>,
+    /// The policy revision whose tags the steps and topics are made of.
     pub revision: u64,
     /// The integrator vouches for the visitor's presence.
     pub attested: bool,
+    /// The visitor has seen the resources and would still like to talk.
+    pub resources_seen: bool,
+    /// The helpline is closed and its policy says overflow: partners are asked at once.
+    pub overflow_now: bool,
     /// Sealed for the responder who accepts.
     pub handoff: Vec<u8>,
     /// The trace that the request came with (W3C traceparent), or empty.
     pub trace: String,
+}
+
+/// A partner's chat, to be kept until the partner has let go of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// The partner.
+    pub from: HelplineId,
+    /// Which of the partner's proposals of this chat it is.
+    pub number: u32,
+    /// How long the visitor has waited so far: their age in the line goes with them, in milliseconds.
+    pub age_ms: u64,
+    /// The chat as it would be requested here.
+    pub request: Request,
+}
+
+/// What a supervisor does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Act {
+    /// Sets the urgency, up or down.
+    SetUrgency {
+        /// Of which chat.
+        chat: ChatId,
+        /// To this.
+        urgency: Urgency,
+    },
+    /// Offers a chat that waits to a responder of the supervisor's choice.
+    Assign {
+        /// Which chat.
+        chat: ChatId,
+        /// To whom.
+        responder: ResponderId,
+        /// Past capacity, requirement, status and care.
+        break_glass: bool,
+    },
+    /// Takes a chat from its owner back to the line.
+    Pull {
+        /// Which chat.
+        chat: ChatId,
+    },
+    /// The supervisor takes a chat, whoever has it. They must be signed in.
+    TakeOver {
+        /// Which chat.
+        chat: ChatId,
+        /// Their sign-in.
+        session: u64,
+    },
+    /// Ends a chat: one in the line as FALLBACK, an ACTIVE one as COMPLETED, either as BLOCKED.
+    End {
+        /// Which chat.
+        chat: ChatId,
+        /// As what.
+        outcome: EndedAs,
+    },
+    /// Ends a responder's break, or their not responding.
+    EndBreak {
+        /// Whose.
+        responder: ResponderId,
+    },
+    /// Gives a responder a cool-down, or a longer one. A shorter one changes nothing.
+    Rest {
+        /// Whom.
+        responder: ResponderId,
+        /// From now on, in milliseconds.
+        for_ms: u64,
+    },
+    /// Signs a responder out; what is in their hands goes back to the line.
+    ForceOffline {
+        /// Whom.
+        responder: ResponderId,
+    },
+    /// For a time, chats that ask for one thing may be served by those who have another.
+    Reroute {
+        /// What they ask for.
+        from: Requirement,
+        /// What is enough meanwhile.
+        to: Requirement,
+        /// From now on, in milliseconds; 0 ends it.
+        for_ms: u64,
+        /// The policy revision whose tags these are made of.
+        revision: u64,
+    },
+}
+
+impl Act {
+    /// The word for it, in metrics and traces.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::SetUrgency { .. } => "set_urgency",
+            Self::Assign { .. } => "assign",
+            Self::Pull { .. } => "pull",
+            Self::TakeOver { .. } => "take_over",
+            Self::End { .. } => "end",
+            Self::EndBreak { .. } => "end_break",
+            Self::Rest { .. } => "rest",
+            Self::ForceOffline { .. } => "force_offline",
+            Self::Reroute { .. } => "reroute",
+        }
+    }
 }
 
 /// One thing asked of the line.
@@ -50,6 +158,8 @@ pub enum Command {
         token: TokenHash,
         /// At least this urgent.
         urgency: Urgency,
+        /// The visitor's own word, or a classifier's.
+        reason: Reason,
     },
     /// The visitor is there: renews the chat's presence, brings it back from away.
     Beat {
@@ -89,6 +199,10 @@ pub enum Command {
         capabilities: Mask,
         /// How many scarce capabilities are among them.
         scarce: u32,
+        /// Topics that they prefer not to be asked for.
+        opt_out: Mask,
+        /// How long their shift still lasts, in milliseconds; 0 when it has no stated end.
+        shift_ms: u64,
         /// Load that they can carry: 1 to [`crate::limits::MAX_CAPACITY`].
         capacity: u32,
         /// Ready for chats at once; on a break otherwise.
@@ -202,6 +316,64 @@ pub enum Command {
         /// Which chat.
         chat: ChatId,
     },
+    /// The responder needs a cool-down, or a longer one. A shorter one changes nothing.
+    ExtendCoolDown {
+        /// Who.
+        responder: ResponderId,
+        /// Which sign-in.
+        session: u64,
+        /// From now on, in milliseconds.
+        for_ms: u64,
+    },
+    /// A supervisor steps in. Every event that follows at once names them.
+    Supervise {
+        /// The supervisor.
+        by: ResponderId,
+        /// Why.
+        reason: Reason,
+        /// What they do.
+        act: Act,
+    },
+    /// A partner asks this helpline to keep a chat until the partner has let go of it. Asking again is answered the
+    /// same.
+    Hold(Box<Hold>),
+    /// The partner has let go: the chat that is kept is in this line from now on. Asking again is answered the same.
+    Admit {
+        /// Which chat.
+        chat: ChatId,
+        /// From which partner.
+        from: HelplineId,
+        /// Which proposal.
+        number: u32,
+    },
+    /// The partner has kept the chat: it is not kept here any more. Asking again is answered the same.
+    Release {
+        /// Which chat.
+        chat: ChatId,
+        /// From which partner.
+        from: HelplineId,
+        /// Which proposal.
+        number: u32,
+    },
+    /// What a partner said to a proposal. If it keeps the chat, this line lets go of it, unless somebody here has
+    /// taken it meanwhile.
+    SettleProposal {
+        /// Which chat.
+        chat: ChatId,
+        /// Which partner.
+        to: HelplineId,
+        /// Which proposal.
+        number: u32,
+        /// The partner keeps it.
+        taken: bool,
+    },
+    /// What became of calling up off-shift volunteers.
+    ReportPage {
+        /// Which wave.
+        wave: u64,
+        /// The webhook took it.
+        delivered: bool,
+    },
     /// Handle what is due. One replica at a time does it: another one is let in when the last tick is over a
     /// second old.
     Tick {
@@ -242,6 +414,13 @@ impl Command {
             Self::Close { .. } => "close",
             Self::Transfer { .. } => "transfer",
             Self::FinishWrapUp { .. } => "finish_wrap_up",
+            Self::ExtendCoolDown { .. } => "extend_cool_down",
+            Self::Supervise { act, .. } => act.word(),
+            Self::Hold(_) => "hold",
+            Self::Admit { .. } => "admit",
+            Self::Release { .. } => "release",
+            Self::SettleProposal { .. } => "settle_proposal",
+            Self::ReportPage { .. } => "report_page",
             Self::Tick { .. } => "tick",
             Self::SetPolicy { .. } => "set_policy",
         }
@@ -275,6 +454,10 @@ pub enum Reply {
         now_ms: u64,
         /// Milliseconds between recent hand-overs, smoothed; 0 while fewer than five were seen.
         pace_ms: u64,
+        /// How waits of this urgency compare with place times pace.
+        spread: Spread,
+        /// The partner who has it, once it has overflowed.
+        partner: Option<HelplineId>,
     },
     /// To a responder's commands: how they stand now.
     Responder {
@@ -314,6 +497,11 @@ pub enum Reply {
         not_mine: bool,
         /// When the next timer is due, on the service clock, if there is one.
         next_due_ms: Option<u64>,
+        /// The service clock now.
+        now_ms: u64,
+    },
+    /// To what needs no other answer than that it was done.
+    Done {
         /// The service clock now.
         now_ms: u64,
     },
@@ -357,6 +545,18 @@ pub enum Refusal {
     NotWrappingUp,
     /// No responder may declare this status.
     StatusNotAllowed,
+    /// While the line surges, LOW requests are shown the resources first.
+    ResourcesFirst,
+    /// This helpline does not take the partner's chat now.
+    NotTaken,
+    /// The proposal is not open any more, or the chat is not kept here.
+    ProposalGone,
+    /// The chat or the responder is not in a state in which this could be done.
+    WrongState,
+    /// The responder cannot be offered this chat now.
+    NotAvailable,
+    /// As many reroutes are in force as there may be.
+    TooManyReroutes,
 }
 
 impl Refusal {
@@ -376,6 +576,12 @@ impl Refusal {
             Self::StaleFence => "stale_fence",
             Self::NotWrappingUp => "not_wrapping_up",
             Self::StatusNotAllowed => "status_not_allowed",
+            Self::ResourcesFirst => "resources_first",
+            Self::NotTaken => "not_taken",
+            Self::ProposalGone => "proposal_gone",
+            Self::WrongState => "wrong_state",
+            Self::NotAvailable => "not_available",
+            Self::TooManyReroutes => "too_many_reroutes",
         }
     }
 }

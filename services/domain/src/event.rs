@@ -1,7 +1,7 @@
 //! What the line tells: each change as an event with ids, numbers and fixed words, never content.
 
 use crate::chat::{EndedAs, Fence};
-use crate::ids::{ChatId, ResponderId};
+use crate::ids::{ChatId, HelplineId, ResponderId};
 use crate::priority::Urgency;
 
 macro_rules! words {
@@ -80,6 +80,36 @@ words! {
         CoolingDown = "cooling_down",
         /// A cool-down is over.
         CooledDown = "cooled_down",
+        /// A responder's shift ends soon: no hard chats any more.
+        ShiftEnding = "shift_ending",
+        /// A chat was proposed to a partner.
+        Overflowing = "overflowing",
+        /// The partner did not take it, or not in time.
+        OverflowRefused = "overflow_refused",
+        /// A partner's chat is kept here until the partner has let go of it.
+        Held = "held",
+        /// It is time to ask the partner what became of a chat that is kept for them.
+        HoldDue = "hold_due",
+        /// A partner's chat is in this line now.
+        Admitted = "admitted",
+        /// A partner's chat is not kept any more: the partner has kept it.
+        Released = "released",
+        /// Another stage of surge is in force; number 0 when it is over.
+        Surge = "surge",
+        /// Off-shift volunteers are to be called up: a wave, by number.
+        Paging = "paging",
+        /// The wave was called up.
+        Paged = "paged",
+        /// Nobody could be called up: the webhook failed.
+        PageFailed = "page_failed",
+        /// Too few responders are on shift: nothing is offered.
+        GateClosed = "gate_closed",
+        /// Enough responders are on shift again.
+        GateOpened = "gate_opened",
+        /// A supervisor lets somebody else serve a requirement for a time.
+        Rerouted = "rerouted",
+        /// A reroute is over.
+        RerouteEnded = "reroute_ended",
         /// The helpline's policy was replaced.
         PolicySet = "policy_set",
     }
@@ -114,6 +144,24 @@ words! {
         NeedsBreak = "needs_break",
         /// Declined without a reason.
         Unstated = "unstated",
+        /// The responder did not write for too long after accepting.
+        NoReply = "no_reply",
+        /// The partner has it.
+        Partner = "partner",
+        /// A classifier's opinion.
+        Classifier = "classifier",
+        /// A supervisor: somebody is in danger.
+        Safety = "safety",
+        /// A supervisor: too much for one pair of hands.
+        Workload = "workload",
+        /// A supervisor: how the conversation goes.
+        Quality = "quality",
+        /// A supervisor: the line is misused.
+        Misuse = "misuse",
+        /// A supervisor: who is on shift, and who is not.
+        Staffing = "staffing",
+        /// A supervisor: for another reason.
+        Other = "other",
     }
 }
 
@@ -146,4 +194,12 @@ pub struct Event {
     pub reason: Option<Reason>,
     /// A responder's new status.
     pub status: Option<crate::responder::Status>,
+    /// The policy revision under which it was decided.
+    pub revision: u64,
+    /// The supervisor who asked for it.
+    pub by: Option<ResponderId>,
+    /// The partner helpline.
+    pub partner: Option<HelplineId>,
+    /// Which routing step, proposal, stage or wave.
+    pub number: Option<u64>,
 }

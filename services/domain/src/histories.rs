@@ -2,13 +2,15 @@
 //! which shrink well; [`Player`] turns each into a command against what the line knows at that moment, so that most
 //! of them take effect and some are deliberately stale, wrong or repeated.
 
-use crate::chat::{Fence, OfferId, Step, TokenHash};
-use crate::command::{Applied, Command, Reply, Request};
+use crate::chat::{EndedAs, Fence, OfferId, Step, TokenHash};
+use crate::command::{Act, Applied, Command, Hold, Reply, Request};
 use crate::event::Reason;
-use crate::ids::{ChatId, DigestHex, ResponderId};
+use crate::ids::{ChatId, DigestHex, HelplineId, ResponderId};
+use crate::lifecycle::ChatState;
 use crate::line::{Line, Snapshot};
-use crate::policy::{Numbers, Policy, Tag, TagLevel};
+use crate::policy::{Numbers, Partner, Policy, SurgeStage, Tag, TagLevel};
 use crate::priority::Urgency;
+use crate::requirement::{Mask, Requirement};
 use crate::responder::{HoldingKind, Responder, Status};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -58,10 +60,48 @@ pub enum PresenceDoes {
     Heartbeat,
     /// Declare a status by its place in [`Status::ALL`].
     SetStatus(u8),
+    /// Ask for a cool-down of so many hundred milliseconds.
+    ExtendCoolDown(u8),
     /// Lose the connection.
     Unlink,
     /// Sign out.
     SignOut,
+}
+
+/// What a supervisor does.
+#[derive(Debug, Clone, Copy)]
+pub enum SupervisorDoes {
+    /// Sets the urgency to this rank.
+    SetUrgency(u8),
+    /// Offers a chat to somebody, past the rules or not.
+    Assign(bool),
+    /// Takes a chat back.
+    Pull,
+    /// Takes a chat over.
+    TakeOver,
+    /// Ends a chat, by the place of the outcome in [`EndedAs::ALL`].
+    End(u8),
+    /// Ends a break.
+    EndBreak,
+    /// Gives rest of so many hundred milliseconds.
+    Rest(u8),
+    /// Signs somebody out.
+    ForceOffline,
+    /// Reroutes one ladder's first step for so many hundred milliseconds.
+    Reroute(u8, u8),
+}
+
+/// What goes on between partners.
+#[derive(Debug, Clone, Copy)]
+pub enum PartnerDoes {
+    /// A partner asks to keep a chat; the same one again if the flag says so.
+    Hold(bool),
+    /// A partner lets go.
+    Admit,
+    /// A partner keeps a chat after all.
+    Release,
+    /// A partner answers a proposal.
+    Settle(bool),
 }
 
 /// How faithful a command is to the state.
@@ -89,6 +129,8 @@ pub enum Op {
         attested: bool,
         /// Repeat an earlier one.
         again: Option<(u16, bool)>,
+        /// Topics, exclusions, preferences, as bits.
+        wish: u8,
     },
     /// A visitor's command about one of the chats.
     Visitor(VisitorDoes, u16, Aim),
@@ -103,8 +145,14 @@ pub enum Op {
         /// How many timers.
         limit: u8,
     },
-    /// The policy is replaced by the same one, at the right revision or not.
-    SetPolicy(bool),
+    /// A supervisor's act about one of the chats and one of the responders.
+    Supervisor(SupervisorDoes, u16, u8, Aim),
+    /// Something between partners.
+    Partner(PartnerDoes, u16, Aim),
+    /// What became of calling up volunteers.
+    ReportPage(bool),
+    /// The policy is replaced by another one, at the right revision or not.
+    SetPolicy(bool, u8),
 }
 
 /// An intention, and how the store's time moves before it, in milliseconds.
@@ -138,17 +186,38 @@ fn op() -> impl Strategy<Value = Op> {
         4 => prop_oneof![1 => 0..8u8, 1 => Just(4u8)].prop_map(PresenceDoes::SetStatus),
         4 => Just(PresenceDoes::Unlink),
         4 => Just(PresenceDoes::SignOut),
+        4 => (0..12u8).prop_map(PresenceDoes::ExtendCoolDown),
+    ];
+    let supervisor = prop_oneof![
+        2 => (0..4u8).prop_map(SupervisorDoes::SetUrgency),
+        4 => any::<bool>().prop_map(SupervisorDoes::Assign),
+        2 => Just(SupervisorDoes::Pull),
+        4 => Just(SupervisorDoes::TakeOver),
+        2 => (0..6u8).prop_map(SupervisorDoes::End),
+        4 => Just(SupervisorDoes::EndBreak),
+        4 => (0..12u8).prop_map(SupervisorDoes::Rest),
+        4 => Just(SupervisorDoes::ForceOffline),
+        2 => (0..6u8, 0..12u8).prop_map(|(need, lasts)| SupervisorDoes::Reroute(need, lasts)),
+    ];
+    let partner = prop_oneof![
+        4 => prop::bool::weighted(0.4).prop_map(PartnerDoes::Hold),
+        2 => Just(PartnerDoes::Admit),
+        1 => Just(PartnerDoes::Release),
+        2 => any::<bool>().prop_map(PartnerDoes::Settle),
     ];
     let again = prop_oneof![6 => Just(None), 1 => (any::<u16>(), prop::bool::weighted(0.3)).prop_map(Some)];
     prop_oneof![
-        5 => (0..4u8, 0..5u8, prop::bool::weighted(0.2), again)
-            .prop_map(|(urgency, need, attested, again)| Op::Request { urgency, need, attested, again }),
+        5 => (0..4u8, 0..5u8, prop::bool::weighted(0.2), again, prop_oneof![1 => Just(0u8), 1 => 0..32u8])
+            .prop_map(|(urgency, need, attested, again, wish)| Op::Request { urgency, need, attested, again, wish }),
         5 => (visitor, any::<u16>(), aim()).prop_map(|(v, pick, aim)| Op::Visitor(v, pick, aim)),
         11 => (hand, any::<u16>(), aim()).prop_map(|(h, pick, aim)| Op::Hand(h, pick, aim)),
         10 => (presence, 0..4u8, aim()).prop_map(|(p, who, aim)| Op::Presence(p, who, aim)),
         5 => (prop::bool::weighted(0.1), prop_oneof![Just(1u8), Just(3), Just(100)])
             .prop_map(|(by, limit)| Op::Tick { by, limit }),
-        1 => prop::bool::weighted(0.7).prop_map(Op::SetPolicy),
+        8 => (supervisor, any::<u16>(), 0..4u8, aim()).prop_map(|(d, pick, who, aim)| Op::Supervisor(d, pick, who, aim)),
+        6 => (partner, any::<u16>(), aim()).prop_map(|(d, pick, aim)| Op::Partner(d, pick, aim)),
+        1 => any::<bool>().prop_map(Op::ReportPage),
+        1 => (prop::bool::weighted(0.7), any::<u8>()).prop_map(|(right, which)| Op::SetPolicy(right, which)),
     ]
 }
 
@@ -194,7 +263,23 @@ pub fn policy(which: u8) -> Policy {
         anyone_after_ms: 2_000,
         retention_ms: 5_000,
         keep_events: 100_000,
-        ..Numbers::default()
+        first_reply_ms: if which.is_multiple_of(2) { 1_200 } else { 0 },
+        max_hard_in_row: if which % 3 == 1 { 2 } else { 0 },
+        max_hard_per_shift: if which % 5 == 2 { 3 } else { 0 },
+        hard_rest_ms: 800,
+        shift_gap_ms: 2_000,
+        shift_guard_ms: 1_000,
+        min_on_shift: if which % 7 == 5 { 2 } else { 0 },
+        overflow_after_ms: [4_000, 3_000, 2_000, 1_000],
+        overflow_answer_ms: 700,
+        overflow_retry_ms: 900,
+        prefer_for_ms: 600,
+    };
+    let partner = |name: &str| Partner { helpline: name.to_owned() };
+    let partners = match which % 3 {
+        0 => Vec::new(),
+        1 => vec![partner("east")],
+        _ => vec![partner("east"), partner("west")],
     };
     let tag = |name: &str, levels, scarce| Tag { name: name.to_owned(), levels, scarce };
     Policy {
@@ -212,9 +297,33 @@ pub fn policy(which: u8) -> Policy {
             tag("far:three", 5, false),
             tag("far:four", 5, false),
             tag("far:five", 5, true),
+            tag("topic:loss", 1, false),
         ],
+        partners,
+        takes_from: vec![partner("east"), partner("west")],
+        takes_at_most: 5,
+        surge: if which % 4 < 2 { Vec::new() } else { vec![stage(150, 80, 0), stage(300, 200, 3)] },
         ..Policy::default()
     }
+}
+
+fn stage(enter_percent: u64, leave_percent: u64, fan_out: u32) -> SurgeStage {
+    SurgeStage {
+        name: format!("stage {enter_percent}"),
+        enter_percent,
+        leave_percent,
+        hold_ms: 500,
+        fan_out,
+        wrap_up_percent: 40,
+        resources_first: fan_out > 0,
+        page_until: 3,
+        page_every_ms: 1_000,
+        page_waves: 2,
+    }
+}
+
+fn topic(policy: &Policy) -> Mask {
+    policy.capabilities("topic", &[("topic:loss", 1)]).map(|(mask, _)| mask).unwrap_or_default()
 }
 
 fn tags(which: u8) -> Vec<(&'static str, u32)> {
@@ -241,6 +350,33 @@ fn ladder(policy: &Policy, which: u8) -> Vec<Step> {
         .filter_map(|(after_ms, any_of)| Some(Step::new(*after_ms, policy.requirement("need", any_of).ok()?)))
         .collect();
     policy.ladder("need", steps).unwrap_or_default()
+}
+
+/// A first short step for one responder alone.
+fn prefer(steps: Vec<Step>, only: ResponderId) -> Vec<Step> {
+    let Some(first) = steps.first().cloned() else {
+        return steps;
+    };
+    let later = steps.into_iter().map(|s| Step { after_ms: s.after_ms.max(600), ..s });
+    let mut preferring = vec![Step { only: Some(only), ..first }];
+    for step in later {
+        if preferring.last().is_none_or(|last| step.after_ms > last.after_ms) {
+            preferring.push(step);
+        }
+    }
+    preferring
+}
+
+fn repeat(mut request: Request, changed: bool) -> Command {
+    if changed {
+        request.body = digest("c", 0);
+    }
+    Command::Request(Box::new(request))
+}
+
+/// New names most of the time.
+fn state_number(arrivals: u64, pick: u16) -> u64 {
+    arrivals + u64::from(pick % 2)
 }
 
 fn digest(kind: &str, n: u64) -> DigestHex {
@@ -300,15 +436,27 @@ impl Player {
     pub fn command(&mut self, (pass, op): &TimedOp) -> Command {
         self.wall_ms = self.wall_ms.saturating_add_signed(*pass);
         match op {
-            Op::Request { urgency, need, attested, again } => self.request(*urgency, *need, *attested, *again),
+            Op::Request { urgency, need, attested, again, wish } => {
+                let made =
+                    again.and_then(|(pick, changed)| Some((pick_from(&self.requests, pick).cloned()?, changed)));
+                match made {
+                    Some((request, changed)) => repeat(request, changed),
+                    None => self.request(*urgency, *need, *attested, *wish),
+                }
+            }
             Op::Visitor(does, pick, aim) => self.visitor(*does, *pick, *aim),
             Op::Hand(does, pick, aim) => self.hand(*does, *pick, *aim),
             Op::Presence(does, who, aim) => self.presence(*does, *who, *aim),
             Op::Tick { by, limit } => Command::Tick { by: digest("t", u64::from(*by)), limit: u32::from(*limit) },
-            Op::SetPolicy(right) => {
-                let policy = self.state().policy.clone().unwrap_or_else(|| policy(0));
-                let expected = if *right { policy.revision } else { policy.revision + 1 };
-                Command::SetPolicy { policy: Box::new(policy), expected }
+            Op::Supervisor(does, pick, who, aim) => self.supervisor(*does, *pick, *who, *aim),
+            Op::Partner(does, pick, aim) => self.partner(*does, *pick, *aim),
+            Op::ReportPage(delivered) => {
+                Command::ReportPage { wave: self.state().surge.waves, delivered: *delivered }
+            }
+            Op::SetPolicy(right, which) => {
+                let revision = self.state().policy.as_ref().map_or(0, |p| p.revision);
+                let expected = if *right { revision } else { revision + 1 };
+                Command::SetPolicy { policy: Box::new(policy(*which)), expected }
             }
         }
     }
@@ -323,7 +471,15 @@ impl Player {
         let effect = match (&applied.reply, command) {
             (Err(_), _) => false,
             (Ok(Reply::Chat { replay: true, .. }), _) => true,
-            (Ok(_), Command::Beat { .. } | Command::Heartbeat { .. } | Command::Accept { .. }) => true,
+            (
+                Ok(_),
+                Command::Beat { .. }
+                | Command::Heartbeat { .. }
+                | Command::Accept { .. }
+                | Command::Hold(_)
+                | Command::Admit { .. }
+                | Command::Release { .. },
+            ) => true,
             (Ok(_), _) => !applied.events.is_empty(),
         };
         self.counts.1 += u64::from(effect);
@@ -350,32 +506,61 @@ impl Player {
             | Command::Transfer { chat, .. }
             | Command::FinishWrapUp { chat, .. } => of_chat(chat),
             Command::Accept { offer, .. } | Command::Decline { offer, .. } => of_chat(&offer.chat),
+            Command::Admit { chat, .. }
+            | Command::Release { chat, .. }
+            | Command::SettleProposal { chat, .. }
+            | Command::Supervise {
+                act:
+                    Act::SetUrgency { chat, .. }
+                    | Act::Assign { chat, .. }
+                    | Act::Pull { chat }
+                    | Act::TakeOver { chat, .. }
+                    | Act::End { chat, .. },
+                ..
+            } => of_chat(chat),
+            Command::Hold(hold) => of_chat(&hold.request.chat),
+            Command::Supervise {
+                act: Act::EndBreak { responder } | Act::Rest { responder, .. } | Act::ForceOffline { responder },
+                ..
+            } => of_responder(responder),
             Command::SignIn { responder, .. }
             | Command::Heartbeat { responder, .. }
+            | Command::ExtendCoolDown { responder, .. }
             | Command::SetStatus { responder, .. }
             | Command::Unlink { responder, .. }
             | Command::SignOut { responder, .. } => of_responder(responder),
-            Command::Request(_) | Command::Tick { .. } | Command::SetPolicy { .. } => return None,
+            Command::Request(_)
+            | Command::Supervise { act: Act::Reroute { .. }, .. }
+            | Command::ReportPage { .. }
+            | Command::Tick { .. }
+            | Command::SetPolicy { .. } => return None,
         })
     }
 
-    fn request(&mut self, urgency: u8, need: u8, attested: bool, again: Option<(u16, bool)>) -> Command {
-        let made = again.and_then(|(pick, changed)| Some((pick_from(&self.requests, pick).cloned()?, changed)));
-        if let Some((mut request, changed)) = made {
-            if changed {
-                request.body = digest("c", 0);
-            }
-            return Command::Request(Box::new(request));
-        }
+    fn request(&mut self, urgency: u8, need: u8, attested: bool, wish: u8) -> Command {
+        let request = self.new_request(urgency, need, attested, wish);
+        self.requests.push(request.clone());
+        Command::Request(Box::new(request))
+    }
+
+    fn new_request(&self, urgency: u8, need: u8, attested: bool, wish: u8) -> Request {
         let n = u64::try_from(self.requests.len()).unwrap_or(0);
         let policy = self.state().policy.clone().unwrap_or_else(|| policy(0));
-        let request = Request {
+        let mut steps = ladder(&policy, need);
+        if wish & 1 > 0 {
+            steps = prefer(steps, named("vol-2"));
+        }
+        Request {
             chat: named(&format!("chat-{n}")),
             request_key: digest("k", n),
             body: digest("b", n),
             token: token(n),
             urgency: Urgency::from_rank(usize::from(urgency)).unwrap_or_default(),
-            steps: ladder(&policy, need),
+            steps,
+            topics: if wish & 2 > 0 { topic(&policy) } else { Mask::default() },
+            excluded: if wish & 4 > 0 { vec![named("vol-1"), named("vol-3")] } else { Vec::new() },
+            resources_seen: wish & 8 > 0,
+            overflow_now: wish & 16 > 0,
             revision: if need == 4 && urgency == 0 && attested { 99 } else { policy.revision },
             attested,
             handoff: if need.is_multiple_of(2) { vec![0, 10, 13, 255, urgency] } else { Vec::new() },
@@ -384,9 +569,86 @@ impl Player {
             } else {
                 String::new()
             },
+        }
+    }
+
+    fn supervisor(&self, does: SupervisorDoes, pick: u16, who: u8, aim: Aim) -> Command {
+        let state = self.state();
+        let wanted = |c: &&crate::chat::Chat| match does {
+            SupervisorDoes::Pull => c.state == ChatState::Active,
+            SupervisorDoes::Assign(_) => c.state == ChatState::Waiting,
+            _ => c.ended.is_none(),
         };
-        self.requests.push(request.clone());
-        Command::Request(Box::new(request))
+        let fitting: Vec<&ChatId> =
+            state.chats.values().filter(|c| pick.is_multiple_of(3) || wanted(c)).map(|c| &c.id).collect();
+        let chat = pick_from(&fitting, pick).filter(|_| aim != Aim::Wild);
+        let chat = chat.map_or_else(|| named("nobody"), |c| (*c).clone());
+        let by: ResponderId = if pick.is_multiple_of(3) { named("lead") } else { named(&format!("vol-{who}")) };
+        let responder = match does {
+            SupervisorDoes::EndBreak | SupervisorDoes::Rest(_) | SupervisorDoes::ForceOffline => {
+                self.whose(PresenceDoes::Heartbeat, who)
+            }
+            _ => named(&format!("vol-{who}")),
+        };
+        let session = state.responders.get(&by).map_or(1, |r| r.session) - u64::from(aim == Aim::Stale);
+        let revision = state.policy.as_ref().map_or(0, |p| p.revision) + u64::from(aim == Aim::Stale);
+        let first_step = |need| {
+            let policy = state.policy.clone().unwrap_or_else(|| policy(0));
+            ladder(&policy, need).first().map_or_else(Requirement::anyone, |s| s.requirement.clone())
+        };
+        let act = match does {
+            SupervisorDoes::SetUrgency(rank) => {
+                Act::SetUrgency { chat, urgency: Urgency::from_rank(usize::from(rank)).unwrap_or_default() }
+            }
+            SupervisorDoes::Assign(break_glass) => Act::Assign { chat, responder, break_glass },
+            SupervisorDoes::Pull => Act::Pull { chat },
+            SupervisorDoes::TakeOver => Act::TakeOver { chat, session },
+            SupervisorDoes::End(n) => {
+                Act::End { chat, outcome: EndedAs::ALL.get(usize::from(n)).copied().unwrap_or(EndedAs::Blocked) }
+            }
+            SupervisorDoes::EndBreak => Act::EndBreak { responder },
+            SupervisorDoes::Rest(n) => Act::Rest { responder, for_ms: u64::from(n) * 100 },
+            SupervisorDoes::ForceOffline => Act::ForceOffline { responder },
+            SupervisorDoes::Reroute(need, n) => {
+                let to = if n.is_multiple_of(2) { Requirement::anyone() } else { first_step(1) };
+                Act::Reroute { from: first_step(need), to, for_ms: u64::from(n) * 100, revision }
+            }
+        };
+        Command::Supervise { by, reason: Reason::Staffing, act }
+    }
+
+    fn partner(&self, does: PartnerDoes, pick: u16, aim: Aim) -> Command {
+        let state = self.state();
+        let held: Vec<_> = state.chats.values().filter(|c| c.came_from.is_some()).collect();
+        let proposed: Vec<_> = state.chats.values().filter(|c| c.partner.is_some() || aim != Aim::True).collect();
+        let kept = pick_from(&held, pick).and_then(|c| Some((c.id.clone(), c.came_from.clone()?)));
+        let (chat, (from, number)) = kept.unwrap_or_else(|| (named("nobody"), (named("east"), 1)));
+        let number = number + u32::from(aim == Aim::Stale);
+        match does {
+            PartnerDoes::Hold(again) => self.hold(pick, aim, again.then_some((chat, from, number))),
+            PartnerDoes::Admit => Command::Admit { chat, from, number },
+            PartnerDoes::Release => Command::Release { chat, from, number },
+            PartnerDoes::Settle(taken) => {
+                let open = pick_from(&proposed, pick);
+                let to: HelplineId = open.and_then(|c| c.partner.clone()).unwrap_or_else(|| named("east"));
+                let number = open.map_or(1, |c| c.proposals) + u32::from(aim == Aim::Stale);
+                let chat = open.map_or_else(|| named("nobody"), |c| c.id.clone());
+                Command::SettleProposal { chat, to, number, taken }
+            }
+        }
+    }
+
+    fn hold(&self, pick: u16, aim: Aim, again: Option<(ChatId, HelplineId, u32)>) -> Command {
+        let small = |n: u16| u8::try_from(n % 8).unwrap_or(0);
+        let mut request = self.new_request(small(pick) % 4, small(pick / 8) % 5, pick.is_multiple_of(7), 0);
+        let n = state_number(self.state().arrivals, pick);
+        request.request_key = digest("h", n);
+        request.chat = named(&format!("held-{n}"));
+        let (chat, from, number) =
+            again.unwrap_or_else(|| (request.chat.clone(), named("west"), 1 + u32::from(pick % 3)));
+        request.chat = chat;
+        let from = if aim == Aim::Wild { named("nowhere") } else { from };
+        Command::Hold(Box::new(Hold { from, number, age_ms: u64::from(pick % 50) * 100, request }))
     }
 
     fn visitor(&self, does: VisitorDoes, pick: u16, aim: Aim) -> Command {
@@ -401,7 +663,9 @@ impl Player {
         };
         match does {
             VisitorDoes::Triage(rank) => {
-                Command::Triage { chat, token, urgency: Urgency::from_rank(usize::from(rank)).unwrap_or_default() }
+                let reason = if pick.is_multiple_of(2) { Reason::Visitor } else { Reason::Classifier };
+                let urgency = Urgency::from_rank(usize::from(rank)).unwrap_or_default();
+                Command::Triage { chat, token, urgency, reason }
             }
             VisitorDoes::Beat => Command::Beat { chat, token },
             VisitorDoes::Leave(fallback) => Command::Leave { chat, token, fallback },
@@ -479,6 +743,9 @@ impl Player {
                 self.sign_in(responder, who, 2, true, aim)
             }
             PresenceDoes::Heartbeat => Command::Heartbeat { responder, session },
+            PresenceDoes::ExtendCoolDown(n) => {
+                Command::ExtendCoolDown { responder, session, for_ms: u64::from(n) * 100 }
+            }
             PresenceDoes::SetStatus(n) => {
                 let status = Status::ALL.get(usize::from(n)).copied().unwrap_or(Status::Ready);
                 Command::SetStatus { responder, session, status }
@@ -508,7 +775,21 @@ impl Player {
         let policy = self.state().policy.clone().unwrap_or_else(|| policy(0));
         let (capabilities, scarce) = policy.capabilities("can", &tags(caps)).unwrap_or_default();
         let revision = policy.revision + u64::from(aim == Aim::Wild);
-        Command::SignIn { responder, capabilities, scarce, capacity: u32::from(capacity), ready, revision }
+        Command::SignIn {
+            responder,
+            capabilities,
+            scarce,
+            opt_out: if caps.is_multiple_of(3) { topic(&policy) } else { Mask::default() },
+            shift_ms: match caps % 4 {
+                0 => 0,
+                1 => 2_500,
+                2 => 900,
+                _ => 100_000,
+            },
+            capacity: u32::from(capacity),
+            ready,
+            revision,
+        }
     }
 }
 

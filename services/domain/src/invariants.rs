@@ -2,13 +2,11 @@
 //! services/ARCHITECTURE.md; the same predicates run after each step of the property tests, in the differential
 //! test, and over snapshots of a live store.
 
-use crate::chat::Chat;
 use crate::lifecycle::ChatState;
 use crate::limits::SEARCH_DEPTH;
-use crate::line::{Snapshot, Timer, standing};
+use crate::line::{Snapshot, Timer, fits, standing};
 use crate::priority::is_imminent;
-use crate::requirement::Requirement;
-use crate::responder::{HoldingKind, Responder, Status};
+use crate::responder::{HoldingKind, Status};
 
 /// One invariant.
 pub struct Invariant {
@@ -53,6 +51,11 @@ pub const ALL: &[Invariant] = &[
         check: order_is_right,
     },
     Invariant {
+        id: "INV-08",
+        promise: "a chat that is proposed to a partner, held for one, or accepted in silence has a moment at which it moves on",
+        check: nothing_hangs,
+    },
+    Invariant {
         id: "INV-09",
         promise: "every open offer has a deadline and a responder who holds it",
         check: offers_end,
@@ -92,7 +95,7 @@ fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
 fn one_owner(line: &Snapshot) -> Result<(), String> {
     for chat in line.chats.values() {
         match chat.state {
-            ChatState::Waiting | ChatState::Offered => {
+            ChatState::Held | ChatState::Waiting | ChatState::Offered => {
                 ensure(chat.owner.is_none(), || format!("{} waits and has an owner", chat.id))?;
             }
             ChatState::Active => ensure(chat.owner.is_some(), || format!("{} is active without owner", chat.id))?,
@@ -118,9 +121,11 @@ fn one_owner(line: &Snapshot) -> Result<(), String> {
 fn load_within_capacity(line: &Snapshot) -> Result<(), String> {
     for responder in line.responders.values() {
         // Signing in with less capacity than is in hand is allowed; it only stops further offers.
-        let offered = responder.holdings.iter().any(|h| h.kind == HoldingKind::Offer);
-        ensure(!offered || responder.load() <= responder.capacity, || {
-            format!("{} carries {} of {}", responder.id, responder.load(), responder.capacity)
+        // What a supervisor put there past the capacity is not counted against it.
+        let offered = responder.holdings.iter().any(|h| h.kind == HoldingKind::Offer && !h.beyond);
+        let load: u32 = responder.holdings.iter().filter(|h| !h.beyond).map(|h| h.weight).sum();
+        ensure(!offered || load <= responder.capacity, || {
+            format!("{} carries {load} of {}", responder.id, responder.capacity)
         })?;
         for holding in &responder.holdings {
             let chat = line.chats.get(&holding.chat);
@@ -171,6 +176,9 @@ fn nobody_waits_needlessly(line: &Snapshot) -> Result<(), String> {
     let Some(policy) = &line.policy else {
         return Ok(());
     };
+    if line.on_shift < policy.numbers.min_on_shift {
+        return Ok(());
+    }
     let reserved = usize::try_from(policy.numbers.reserve).unwrap_or(usize::MAX);
     let held_back = reserved > 0 && line.classes.len() <= reserved;
     for chat in line.chats.values() {
@@ -184,18 +192,32 @@ fn nobody_waits_needlessly(line: &Snapshot) -> Result<(), String> {
         let deep = line.lanes.members(&standing.lane).take(SEARCH_DEPTH).all(|(_, m)| m != member);
         for responder in line.responders.values().filter(|r| r.idle.is_some()) {
             let asked = chat.asked.iter().any(|a| a.responder == responder.id);
-            let may =
-                !asked && chat.offer_to(&responder.id).is_none() && may_serve(chat, &standing.lane, responder);
+            let barred = asked || chat.excluded.contains(&responder.id) || chat.offer_to(&responder.id).is_some();
+            let may = !barred && fits(&standing.lane, responder, &policy.numbers, &line.reroutes);
             ensure(!may || deep, || format!("{} waits although {} is free", chat.id, responder.id))?;
         }
     }
     Ok(())
 }
 
-fn may_serve(chat: &Chat, lane: &str, responder: &Responder) -> bool {
-    let weight: u32 = lane.split(':').next().and_then(|w| w.parse().ok()).unwrap_or(0);
-    responder.free() >= weight.min(responder.capacity)
-        && chat.requirement().is_some_and(|r: &Requirement| r.met_by(&responder.capabilities))
+fn nothing_hangs(line: &Snapshot) -> Result<(), String> {
+    // A policy that begins to ask for first replies asks those who accept from then on.
+    let silence = line.revisions().all(|p| p.numbers.first_reply_ms > 0);
+    for chat in line.chats.values() {
+        let timer = match chat.state {
+            ChatState::Held => Timer::Hold(chat.id.clone()),
+            ChatState::Waiting | ChatState::Offered if chat.partner.is_some() => Timer::Proposal(chat.id.clone()),
+            ChatState::Active if silence && chat.owner.as_ref().is_some_and(|o| o.engaged_ms.is_none()) => {
+                Timer::Reply(chat.id.clone())
+            }
+            ChatState::Waiting | ChatState::Offered | ChatState::Active | ChatState::Ended => continue,
+        };
+        ensure(line.timers.at(&timer).is_some(), || format!("{} hangs, {} is not armed", chat.id, timer.name()))?;
+        ensure((chat.state == ChatState::Held) <= chat.came_from.is_some(), || {
+            format!("{} is held for nobody", chat.id)
+        })?;
+    }
+    Ok(())
 }
 
 fn order_is_right(line: &Snapshot) -> Result<(), String> {
@@ -282,6 +304,8 @@ fn nothing_is_orphaned(line: &Snapshot) -> Result<(), String> {
         let leaves = line.timers.at(&Timer::Forget(chat.id.clone())).is_some();
         ensure(leaves, || format!("{} has ended and is never forgotten", chat.id))?;
     }
+    let here = line.responders.values().filter(|r| r.status != Status::Offline).count() as u64;
+    ensure(line.on_shift == here, || format!("{} are said to be on shift, {here} are", line.on_shift))?;
     for responder in line.responders.values().filter(|r| r.status == Status::Offline) {
         let leaves = line.timers.at(&Timer::Gone(responder.id.clone())).is_some();
         ensure(leaves, || format!("{} is offline and never forgotten", responder.id))?;
@@ -306,5 +330,13 @@ fn names_the_living(line: &Snapshot, timer: &Timer) -> bool {
             line.chats.get(chat).is_some_and(|c| c.state != ChatState::Ended)
         }
         Timer::Forget(chat) => line.chats.get(chat).is_some_and(|c| c.state == ChatState::Ended),
+        Timer::Reply(chat) => line.chats.get(chat).is_some_and(|c| c.state == ChatState::Active),
+        Timer::Overflow(chat) | Timer::Proposal(chat) => {
+            line.chats.get(chat).is_some_and(|c| matches!(c.state, ChatState::Waiting | ChatState::Offered))
+        }
+        Timer::Hold(chat) => line.chats.get(chat).is_some_and(|c| c.state == ChatState::Held),
+        Timer::Shift(responder) => line.responders.get(responder).is_some_and(|r| r.status != Status::Offline),
+        Timer::Page => line.surge.stage > 0,
+        Timer::Reroutes => !line.reroutes.is_empty(),
     }
 }

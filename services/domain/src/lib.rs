@@ -12,15 +12,20 @@
 //! - [`command`], [`event`]: what can be asked of the line, and what it tells
 //! - [`mod@line`]: the line itself
 //! - [`invariants`]: what must hold after every command, by id
+//! - [`explain`], [`fairness`]: why a chat is where it is, and how evenly the load lies; they decide nothing
+//! - [`kpis`]: how the line has served, from its events
 
 pub mod chat;
 pub mod clock;
 pub mod command;
 pub mod event;
+pub mod explain;
+pub mod fairness;
 #[cfg(feature = "test-util")]
 pub mod histories;
 pub mod ids;
 pub mod invariants;
+pub mod kpis;
 pub mod lifecycle;
 pub mod limits;
 pub mod line;
@@ -30,7 +35,7 @@ pub mod requirement;
 pub mod responder;
 
 pub use chat::{Asked, Chat, EndedAs, Fence, Offer, OfferId, Owner, Step, TokenHash};
-pub use command::{Applied, Command, Refusal, Reply, Request};
+pub use command::{Act, Applied, Command, Hold, Refusal, Reply, Request};
 pub use event::{Event, EventKind, Reason};
 pub use ids::{ChatId, HelplineId, IdError, ResponderId};
 pub use lifecycle::ChatState;

@@ -5,6 +5,8 @@ use crate::chat::EndedAs;
 /// Where a chat stands in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ChatState {
+    /// Kept for a partner who is about to hand it over; not in this line yet.
+    Held,
     /// In the line (or away, with its place kept).
     Waiting,
     /// Proposed to at least one responder.
@@ -17,12 +19,13 @@ pub enum ChatState {
 
 impl ChatState {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Waiting, Self::Offered, Self::Active, Self::Ended];
+    pub const ALL: [Self; 5] = [Self::Held, Self::Waiting, Self::Offered, Self::Active, Self::Ended];
 
     /// The word for it, as it stands in the store and in metrics.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
+            Self::Held => "held",
             Self::Waiting => "waiting",
             Self::Offered => "offered",
             Self::Active => "active",
@@ -40,6 +43,8 @@ impl ChatState {
 /// What happens to a chat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Happening {
+    /// The partner has let go of it: it is in this line now.
+    Admit,
     /// It is proposed to one more responder.
     Offer,
     /// Its last open offer is gone: declined, missed, withdrawn.
@@ -57,19 +62,21 @@ pub enum Happening {
 /// The state that follows, or `None` where the happening is not possible in that state.
 #[must_use]
 pub fn next(state: ChatState, happening: Happening) -> Option<ChatState> {
-    use ChatState::{Active, Ended, Offered, Waiting};
-    use Happening::{Accept, End, LastOfferGone, Offer, Reopen, Return};
+    use ChatState::{Active, Ended, Held, Offered, Waiting};
+    use Happening::{Accept, Admit, End, LastOfferGone, Offer, Reopen, Return};
     match (state, happening) {
+        (Held, Admit) => Some(Waiting),
         (Waiting | Offered, Offer) => Some(Offered),
         (Offered, LastOfferGone) => Some(Waiting),
         (Offered, Accept) => Some(Active),
         (Active, Return) => Some(Waiting),
         (Waiting | Offered | Active, End(_)) => Some(Ended),
         (Ended, Reopen) => Some(Waiting),
-        (Active | Ended, Offer)
-        | (Waiting | Active | Ended, LastOfferGone | Accept)
-        | (Waiting | Offered | Ended, Return)
-        | (Ended, End(_))
-        | (Waiting | Offered | Active, Reopen) => None,
+        (Waiting | Offered | Active | Ended, Admit)
+        | (Held | Active | Ended, Offer)
+        | (Held | Waiting | Active | Ended, LastOfferGone | Accept)
+        | (Held | Waiting | Offered | Ended, Return)
+        | (Held | Ended, End(_))
+        | (Held | Waiting | Offered | Active, Reopen) => None,
     }
 }

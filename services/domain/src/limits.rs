@@ -5,7 +5,7 @@ pub const MAX_FAN_OUT: usize = 4;
 /// Responders who declined, missed or handed on a chat that it remembers; the oldest is forgotten first.
 pub const MAX_ASKED: usize = 8;
 /// How deep a search looks within one lane or one class of responders, past those that may not meet. Larger than
-/// `MAX_FAN_OUT + MAX_ASKED`, so the search for a responder is never cut short by it.
+/// `MAX_FAN_OUT + MAX_ASKED + MAX_EXCLUDED - 1`, so the search for a responder is never cut short by it.
 pub const SEARCH_DEPTH: usize = 16;
 /// Steps of a routing ladder.
 pub const MAX_STEPS: usize = 8;
@@ -23,6 +23,14 @@ pub const MAX_HANDOFF_BYTES: usize = 8 * 1024;
 pub const MAX_RESERVE: u32 = 50;
 /// Free responders who are looked at again when the reserve is full once more: more than can have been held back.
 pub const SWEEP: usize = 160;
+/// Responders whom a visitor may ask not to meet.
+pub const MAX_EXCLUDED: usize = 4;
+/// Reroutes in force at once.
+pub const MAX_REROUTES: usize = 8;
+/// Who holds a chat for a partner asks again this often what became of it, in milliseconds.
+pub const ASK_AGAIN_MS: u64 = 2_000;
+/// Policies of a helpline that are kept, for going back to one.
+pub const MAX_POLICIES: usize = 20;
 /// Timers that one tick handles.
 pub const MAX_TICK: u32 = 100;
 /// Bytes of a traceparent header (W3C trace context, version 00).

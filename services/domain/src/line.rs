@@ -9,23 +9,32 @@
 
 mod index;
 mod matching;
+mod partners;
 mod responders;
+mod supervision;
+mod surge;
 mod timers;
 mod visitors;
+mod waits;
 
 use crate::chat::{Chat, EndedAs, Fence, Standing};
 use crate::clock::ServiceClock;
 use crate::command::{Applied, Command, Refusal, Reply};
 use crate::event::{Event, EventKind, Reason};
-use crate::ids::{ChatId, DigestHex, ResponderId};
+use crate::ids::{ChatId, DigestHex, HelplineId, ResponderId};
 use crate::lifecycle::{ChatState, Happening, next};
 use crate::policy::{Numbers, Policy};
 use crate::priority::{Urgency, score};
+use crate::requirement::{Mask, Requirement};
 use crate::responder::{HoldingKind, Idle, Responder, Status};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use index::Index;
+pub(crate) use matching::fits;
+pub use partners::{Proposal, proposal};
+pub use surge::Surge;
 pub use timers::{Timer, Timers};
+pub use waits::{SPREAD_UNIT, Spread, Waits};
 
 /// Where every accepted chat is: accepted = waiting + offered + active + ended, always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,6 +61,7 @@ impl Ledger {
 
     fn cell(&mut self, state: ChatState, outcome: Option<EndedAs>) -> Option<&mut u64> {
         match state {
+            ChatState::Held => None,
             ChatState::Waiting => Some(&mut self.waiting),
             ChatState::Offered => Some(&mut self.offered),
             ChatState::Active => Some(&mut self.active),
@@ -119,6 +129,18 @@ pub struct Ticker {
     pub at_ms: u64,
 }
 
+/// For a time, what one requirement asks for may be served by those who meet another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reroute {
+    /// What is enough meanwhile.
+    pub to: Requirement,
+    /// Until then, on the service clock.
+    pub until_ms: u64,
+}
+
+/// The reroutes in force, by the signature of the requirement that is asked for.
+pub type Reroutes = BTreeMap<String, Reroute>;
+
 /// Everything that a line knows, for comparison and for keeping.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Snapshot {
@@ -126,6 +148,8 @@ pub struct Snapshot {
     pub clock: ServiceClock,
     /// The policy in force.
     pub policy: Option<Policy>,
+    /// The last policies by revision, the one in force among them.
+    pub policies: BTreeMap<u64, Policy>,
     /// The term in force.
     pub term: Term,
     /// Arrivals so far.
@@ -136,6 +160,14 @@ pub struct Snapshot {
     pub ledger: Ledger,
     /// How fast the line moves.
     pub pace: Pace,
+    /// What was learnt about waits.
+    pub waits: Waits,
+    /// Responders who are not offline.
+    pub on_shift: u64,
+    /// The surge that is in force.
+    pub surge: Surge,
+    /// The reroutes in force.
+    pub reroutes: Reroutes,
     /// Who ticks.
     pub ticker: Option<Ticker>,
     /// Every chat known.
@@ -152,6 +184,13 @@ pub struct Snapshot {
     pub classes: Index,
 }
 
+impl Snapshot {
+    /// The policies that are still known, the one in force among them.
+    pub fn revisions(&self) -> impl Iterator<Item = &Policy> {
+        self.policies.values().chain(self.policy.as_ref())
+    }
+}
+
 /// A helpline's line.
 #[derive(Debug, Clone)]
 pub struct Line {
@@ -162,6 +201,17 @@ pub struct Line {
     freed: Vec<ResponderId>,
     hungry: Vec<ChatId>,
     sweep: bool,
+    everyone: bool,
+    gate_shut: bool,
+    by: Option<ResponderId>,
+}
+
+/// What a responder brings to a sign-in.
+struct Arriving {
+    capabilities: Mask,
+    scarce: u32,
+    opt_out: Mask,
+    capacity: u32,
 }
 
 /// An event about to happen: what it is about; the line adds when.
@@ -176,6 +226,8 @@ struct About<'a> {
     outcome: Option<EndedAs>,
     reason: Option<Reason>,
     status: Option<Status>,
+    partner: Option<&'a HelplineId>,
+    number: Option<u64>,
 }
 
 impl Line {
@@ -190,6 +242,9 @@ impl Line {
             freed: Vec::new(),
             hungry: Vec::new(),
             sweep: false,
+            everyone: false,
+            gate_shut: false,
+            by: None,
         }
     }
 
@@ -211,6 +266,9 @@ impl Line {
         self.freed.clear();
         self.hungry.clear();
         self.sweep = false;
+        self.everyone = false;
+        self.gate_shut = false;
+        self.by = None;
         let reply = self.dispatch(command);
         Applied { reply, events: std::mem::take(&mut self.events) }
     }
@@ -218,13 +276,19 @@ impl Line {
     fn dispatch(&mut self, command: &Command) -> Result<Reply, Refusal> {
         match command {
             Command::Request(request) => self.request(request),
-            Command::Triage { chat, token, urgency } => self.triage(chat, *token, *urgency),
+            Command::Triage { chat, token, urgency, reason } => self.triage(chat, *token, *urgency, *reason),
             Command::Beat { chat, token } => self.beat(chat, *token),
             Command::Leave { chat, token, fallback } => self.leave(chat, *token, *fallback),
             Command::Resume { chat, token } => self.resume(chat, *token),
             Command::Erase { chat, token } => self.erase(chat, *token),
-            Command::SignIn { responder, capabilities, scarce, capacity, ready, revision } => {
-                self.sign_in(responder, (*capabilities, *scarce), *capacity, *ready, *revision)
+            Command::SignIn { responder, capabilities, scarce, opt_out, shift_ms, capacity, ready, revision } => {
+                let arriving = Arriving {
+                    capabilities: *capabilities,
+                    scarce: *scarce,
+                    opt_out: *opt_out,
+                    capacity: *capacity,
+                };
+                self.sign_in(responder, &arriving, *shift_ms, *ready, *revision)
             }
             Command::Heartbeat { responder, session } => self.heartbeat(responder, *session),
             Command::SetStatus { responder, session, status } => self.set_status(responder, *session, *status),
@@ -245,6 +309,15 @@ impl Line {
                 self.transfer(responder, *session, chat, *fence)
             }
             Command::FinishWrapUp { responder, session, chat } => self.finish_wrap_up(responder, *session, chat),
+            Command::ExtendCoolDown { responder, session, for_ms } => {
+                self.ask_cool_down(responder, *session, *for_ms)
+            }
+            Command::Supervise { by, reason, act } => self.supervise(by, *reason, act),
+            Command::Hold(hold) => self.hold(hold),
+            Command::Admit { chat, from, number } => self.admit_held(chat, from, *number),
+            Command::Release { chat, from, number } => self.release(chat, from, *number),
+            Command::SettleProposal { chat, to, number, taken } => self.settle_proposal(chat, to, *number, *taken),
+            Command::ReportPage { wave, delivered } => self.report_page(*wave, *delivered),
             Command::Tick { by, limit } => Ok(self.tick(by, *limit)),
             Command::SetPolicy { policy, expected } => self.set_policy(policy, *expected),
         }
@@ -256,11 +329,27 @@ impl Line {
             return Err(Refusal::PolicyChanged { revision });
         }
         let revision = revision + 1;
-        self.state.policy = Some(Policy { revision, ..policy.clone() });
+        let policy = Policy { revision, ..policy.clone() };
+        self.state.policies.insert(revision, policy.clone());
+        while self.state.policies.len() > crate::limits::MAX_POLICIES {
+            self.state.policies.pop_first();
+        }
+        self.state.policy = Some(policy);
         self.tell(EventKind::PolicySet, About::default());
-        self.sweep = true;
+        self.settle_everybody();
+        self.everyone = true;
         self.finish();
         Ok(Reply::Policy { revision })
+    }
+
+    /// What the new numbers say about order and care holds for everybody in line and on shift from this moment on.
+    fn settle_everybody(&mut self) {
+        let waiting: Vec<ChatId> =
+            self.state.chats.values().filter(|c| c.standing.is_some()).map(|c| c.id.clone()).collect();
+        waiting.iter().for_each(|id| self.settle_chat(id));
+        let free: Vec<ResponderId> =
+            self.state.responders.values().filter(|r| r.idle.is_some()).map(|r| r.id.clone()).collect();
+        free.iter().for_each(|id| self.settle_responder(id));
     }
 
     /// The numbers in force; the defaults before there is a policy, when nothing depends on them.
@@ -284,6 +373,10 @@ impl Line {
             outcome: about.outcome,
             reason: about.reason,
             status: about.status,
+            revision: self.state.policy.as_ref().map_or(0, |p| p.revision),
+            by: self.by.clone(),
+            partner: about.partner.cloned(),
+            number: about.number,
         });
     }
 
@@ -312,7 +405,8 @@ impl Line {
         chat.state = to;
         chat.ended = match happening {
             Happening::End(outcome) => Some((outcome, self.now)),
-            Happening::Offer
+            Happening::Admit
+            | Happening::Offer
             | Happening::LastOfferGone
             | Happening::Accept
             | Happening::Return
@@ -349,11 +443,12 @@ impl Line {
 
     /// Puts a responder where they belong among those who are free, or takes them out.
     fn settle_responder(&mut self, id: &ResponderId) {
+        let numbers = self.numbers();
         let Some(responder) = self.state.responders.get_mut(id) else {
             return;
         };
         let idle = (responder.available() && responder.free() > 0)
-            .then(|| Idle { class: responder.class(), rested_ms: responder.rested_ms });
+            .then(|| Idle { class: responder.class(&numbers), rested_ms: responder.rested_ms });
         if idle == responder.idle {
             return;
         }
@@ -424,10 +519,13 @@ impl Line {
         self.state.timers.cancel(&Timer::Abandon(id.clone()));
         self.state.timers.cancel(&Timer::Step(id.clone()));
         self.state.timers.cancel(&Timer::Retry(id.clone()));
+        self.state.timers.cancel(&Timer::Reply(id.clone()));
+        self.stop_overflow(id);
         self.state.timers.set(&Timer::Forget(id.clone()), self.now + numbers.retention_ms);
         let ended = self.with_chat(id, |c| {
             c.version += 1;
             c.away = false;
+            c.shown = None;
             if outcome != EndedAs::Abandoned {
                 c.handoff.clear();
             }
@@ -459,11 +557,14 @@ impl Line {
     fn wind_down(&mut self, responder: &ResponderId, chat: &ChatId, urgency: Urgency, lasted_ms: u64) {
         let numbers = self.numbers();
         let now = self.now;
-        let wrap_up_ms = Numbers::by(&numbers.wrap_up_ms, urgency);
+        let wrap_up_ms = self.wrap_up_for(&numbers, urgency);
         let cool_down_ms = Numbers::by(&numbers.cool_down_ms, urgency);
         let strain = u64::from(Numbers::by(&numbers.strain_percent, urgency));
         let cooling = self.with_responder(responder, |r| {
             r.rested_ms = r.rested_ms.max(now) + lasted_ms * strain / 100;
+            if r.holding(chat).is_some_and(|h| !h.hard) {
+                r.hard_in_row = 0;
+            }
             if wrap_up_ms > 0 {
                 r.holdings.iter_mut().filter(|h| h.chat == *chat).for_each(|h| h.kind = HoldingKind::WrapUp);
                 r.version += 1;
@@ -513,13 +614,15 @@ impl Line {
             state: chat.state,
             urgency: chat.urgency,
             version: chat.version,
-            place: chat.standing.as_ref().map_or(0, |s| self.state.lanes.place(s.score, &chat.member())),
+            place: self.place(chat),
             away: chat.away,
             arrival_ms: chat.arrival_ms,
             outcome: chat.ended.map(|e| e.0),
             replay,
             now_ms: self.now,
             pace_ms: self.state.pace.known_ms(),
+            spread: self.state.waits.of(chat.urgency),
+            partner: chat.partner.clone().filter(|_| chat.state == ChatState::Ended),
         })
     }
 
@@ -539,22 +642,25 @@ impl Line {
 
 /// Where a chat belongs in the order of the line: nowhere while nobody more is to be asked.
 pub(crate) fn standing(chat: &Chat, numbers: &Numbers) -> Option<Standing> {
-    let wanted = if chat.urgency == Urgency::Imminent { numbers.fan_out } else { 1 };
     let open = u32::try_from(chat.offers.len()).unwrap_or(u32::MAX);
     let matchable = match chat.state {
-        ChatState::Waiting | ChatState::Offered => !chat.away && open < wanted,
-        ChatState::Active | ChatState::Ended => false,
+        ChatState::Waiting | ChatState::Offered => !chat.away && open < chat.fan_out,
+        ChatState::Held | ChatState::Active | ChatState::Ended => false,
     };
     if !matchable {
         return None;
     }
     let head_start = Numbers::by(&numbers.head_start_ms, chat.urgency)
         + if chat.returned { numbers.return_head_start_ms } else { 0 };
+    Some(Standing { lane: lane_of(chat, numbers)?, score: score(chat.urgency, chat.arrival_ms, head_start) })
+}
+
+/// Chats that ask for the same share a lane: `weight:hard:topics:requirement`.
+#[must_use]
+pub(crate) fn lane_of(chat: &Chat, numbers: &Numbers) -> Option<String> {
     let weight = Numbers::by(&numbers.weight, chat.urgency);
-    Some(Standing {
-        lane: format!("{weight}:{}", chat.requirement()?.signature()),
-        score: score(chat.urgency, chat.arrival_ms, head_start),
-    })
+    let hard = u8::from(crate::chat::is_hard(chat.urgency));
+    Some(format!("{weight}:{hard}:{}:{}", chat.topics.to_text(), chat.steps.get(chat.step)?.signature()))
 }
 
 /// The place of a free responder among the others: fewest scarce capabilities first, then longest rested.

@@ -1,15 +1,71 @@
-//! What a helpline decides: its tags, its numbers, its resources for when nobody can come.
+//! What a helpline decides: its tags, its numbers, its resources for when nobody can come; what visitors are asked,
+//! how urgent that makes it and who is asked to come; when the line is open; and by when somebody is reached.
+//!
+//! A policy is a file, and `Policy` is that file, read: [`Policy::check`] refuses what cannot work, [`fn@lint`] also what
+//! would leave somebody waiting for nobody.
 
-use crate::ids::HelplineId;
-use crate::limits::{
-    MAX_ALTERNATIVES, MAX_CAPABILITY_BITS, MAX_DURATION_MS, MAX_FAN_OUT, MAX_RESERVE, MAX_STEPS, MAX_TAGS,
-};
+mod check;
+mod condition;
+mod diff;
+mod hours;
+pub mod lint;
+mod paging;
+mod routes;
+mod survey;
+mod text;
+mod triage;
+
+pub use condition::Condition;
+pub use diff::Change;
+pub use hours::{Closed, Day, Exception, HORIZON_DAYS, Hours, Opening, Range, Zone};
+pub use lint::{Finding, Severity, lint};
+pub use paging::Paging;
+pub use routes::{Need, Route, RouteStep, Routed};
+pub use survey::{Answer, Asking, Kind, Question, TOP_OF_SCALE};
+pub use triage::{Classifier, Rule, Triaged};
+
+use crate::limits::{MAX_ALTERNATIVES, MAX_DURATION_MS, MAX_STEPS, MAX_TAGS};
 use crate::priority::Urgency;
 use crate::requirement::{Mask, Requirement};
 use serde::{Deserialize, Serialize};
 
+/// Questions of a survey.
+pub const MAX_QUESTIONS: usize = 32;
+/// Options of a choice.
+pub const MAX_OPTIONS: usize = 32;
+/// Answers that one request may carry.
+pub const MAX_ANSWERS: usize = MAX_QUESTIONS;
+/// Bytes of a question's id, an option, a region or a language tag.
+pub const MAX_WORD_BYTES: usize = 40;
+/// Bytes of a name that people read.
+pub const MAX_NAME_BYTES: usize = 80;
+/// Conditions of one rule or route.
+pub const MAX_CONDITIONS: usize = 8;
+/// Rules of triage.
+pub const MAX_RULES: usize = 64;
+/// Routes.
+pub const MAX_ROUTES: usize = 64;
+/// Topics of one route.
+pub const MAX_TOPICS: usize = 16;
+/// Ranges of opening hours in one day.
+pub const MAX_RANGES: usize = 8;
+/// Days with hours of their own.
+pub const MAX_EXCEPTIONS: usize = 400;
+/// Resources.
+pub const MAX_RESOURCES: usize = 200;
+/// Partners that chats overflow to: each is waited for in turn.
+pub const MAX_PARTNERS: usize = 16;
+/// Helplines whose overflow is taken.
+pub const MAX_TAKES_FROM: usize = 256;
+/// Stages of a surge.
+pub const MAX_STAGES: usize = 4;
+/// Hard chats in a row or in a shift.
+pub const MAX_HARD: u32 = 1000;
+/// Responders without whom nothing is offered.
+pub const MAX_MIN_ON_SHIFT: u64 = 50;
+
 /// A policy as a helpline writes it: one TOML file. Unknown keys are refused.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     /// The helpline that it is for.
@@ -19,6 +75,9 @@ pub struct Policy {
     /// Rises by one with each change; set by the line, not by the file.
     #[serde(default)]
     pub revision: u64,
+    /// Overflow from partners is refused while so many wait here.
+    #[serde(default = "fifty")]
+    pub takes_at_most: u64,
     /// The numbers that decide.
     #[serde(default)]
     pub numbers: Numbers,
@@ -37,6 +96,72 @@ pub struct Policy {
     /// What happens when more people wait than the line is made for: each stage on top of the one before.
     #[serde(default)]
     pub surge: Vec<SurgeStage>,
+    /// By when somebody is reached, whatever happens.
+    #[serde(default)]
+    pub promise: Promise,
+    /// What visitors are asked before the chat.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub survey: Vec<Question>,
+    /// How urgent the answers make it. The first rule that holds decides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub triage: Vec<Rule>,
+    /// What a program that reads along may do about the urgency.
+    #[serde(default)]
+    pub classifier: Classifier,
+    /// Who is asked to come. The first route that holds is taken; where none does, anyone may come.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+    /// When the line is open; always, without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hours: Option<Hours>,
+    /// How off-shift volunteers are called up; not at all, without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paging: Option<Paging>,
+}
+
+fn fifty() -> u64 {
+    50
+}
+
+/// What an empty file would say.
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            helpline: String::new(),
+            name: String::new(),
+            revision: 0,
+            takes_at_most: fifty(),
+            numbers: Numbers::default(),
+            tags: Vec::new(),
+            resources: Vec::new(),
+            partners: Vec::new(),
+            takes_from: Vec::new(),
+            surge: Vec::new(),
+            promise: Promise::default(),
+            survey: Vec::new(),
+            triage: Vec::new(),
+            classifier: Classifier::default(),
+            routes: Vec::new(),
+            hours: None,
+            paging: None,
+        }
+    }
+}
+
+/// What a helpline gives its word for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Promise {
+    /// So long after its arrival each chat has reached a human, a partner or the resources, by urgency: LOW, MODERATE,
+    /// HIGH, IMMINENT. The lint refuses a policy whose own numbers cannot keep it.
+    pub reach_within_ms: [u64; 4],
+}
+
+impl Default for Promise {
+    fn default() -> Self {
+        let minute = 60_000;
+        Self { reach_within_ms: [60 * minute, 30 * minute, 15 * minute, 5 * minute] }
+    }
 }
 
 /// Another helpline of the same installation.
@@ -112,7 +237,7 @@ fn one() -> u8 {
 }
 
 /// A vetted place to turn to when nobody can come.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resource {
     /// Language tag (BCP 47) that it is written in; an empty one fits everybody.
@@ -122,6 +247,9 @@ pub struct Resource {
     pub title: String,
     /// How to reach it: a telephone number of the service, a web address, an instruction.
     pub contact: String,
+    /// The region that it is for, and for what lies within it: `us` is for `us-tx` too. An empty one is for everybody.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub region: String,
 }
 
 /// The numbers that decide. Every duration is in milliseconds; arrays are by urgency: LOW, MODERATE, HIGH, IMMINENT.
@@ -264,42 +392,6 @@ impl Policy {
         toml::to_string(self).or_else(|e| wrong("policy", e.to_string()))
     }
 
-    /// Refuses numbers that cannot be meant and tags that cannot be stored.
-    pub fn check(&self) -> Result<(), PolicyError> {
-        if let Err(e) = HelplineId::parse(&self.helpline) {
-            return wrong("helpline", e.to_string());
-        }
-        self.numbers.check()?;
-        self.check_tags()
-    }
-
-    fn check_tags(&self) -> Result<(), PolicyError> {
-        let mut bits = 0;
-        for (i, tag) in self.tags.iter().enumerate() {
-            let field = format!("tags[{i}]");
-            if tag.name.is_empty() || tag.name.len() > 40 {
-                return wrong(field, "name must be 1 to 40 bytes long");
-            }
-            if !tag.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b":-_.".contains(&b)) {
-                return wrong(field, "name may only hold lower-case letters, digits, ':', '-', '_' and '.'");
-            }
-            if !(1..=5).contains(&tag.levels) {
-                return wrong(field, "levels must be 1 to 5");
-            }
-            if self.tags.iter().take(i).any(|other| other.name == tag.name) {
-                return wrong(field, format!("'{}' stands here twice", tag.name));
-            }
-            bits += usize::from(tag.levels);
-        }
-        if bits > MAX_CAPABILITY_BITS {
-            return wrong(
-                "tags",
-                format!("the levels of all tags add up to {bits}, at most {MAX_CAPABILITY_BITS}"),
-            );
-        }
-        Ok(())
-    }
-
     /// The bit of level 1 of a tag, and the tag.
     fn find(&self, name: &str) -> Option<(usize, &Tag)> {
         let mut bit = 0;
@@ -406,70 +498,28 @@ impl Policy {
         }
         found
     }
+
+    /// The resources for a locale and a region (empty when not known): those of the region first, then those for every
+    /// region, never none if there are any. Other regions' are shown only where there is nothing else.
+    #[must_use]
+    pub fn resources_in(&self, locale: &str, region: &str) -> Vec<&Resource> {
+        let fitting = self.resources_for(locale);
+        let mut found = by_region(&fitting, region);
+        if found.is_empty() {
+            found = by_region(&self.resources.iter().collect::<Vec<_>>(), region);
+        }
+        if found.is_empty() { fitting } else { found }
+    }
+}
+
+/// Those for this region, then those for all of them.
+fn by_region<'a>(resources: &[&'a Resource], region: &str) -> Vec<&'a Resource> {
+    let there = |r: &&Resource| !r.region.is_empty() && condition::within(region, &r.region);
+    let everywhere = |r: &&Resource| r.region.is_empty();
+    resources.iter().copied().filter(there).chain(resources.iter().copied().filter(everywhere)).collect()
 }
 
 impl Numbers {
-    fn check(&self) -> Result<(), PolicyError> {
-        let durations: [(&str, u64, u64); 10] = [
-            ("offer_deadline_ms", self.offer_deadline_ms, 100),
-            ("back_off_ms", self.back_off_ms, 0),
-            ("min_back_off_ms", self.min_back_off_ms, 1),
-            ("heartbeat_ms", self.heartbeat_ms, 50),
-            ("presence_lease_ms", self.presence_lease_ms, 100),
-            ("reconnect_grace_ms", self.reconnect_grace_ms, 1),
-            ("away_after_ms", self.away_after_ms, 100),
-            ("abandon_after_ms", self.abandon_after_ms, 100),
-            ("anyone_after_ms", self.anyone_after_ms, 1),
-            ("retention_ms", self.retention_ms, 1000),
-        ];
-        for (name, value, least) in durations {
-            if value < least || value > MAX_DURATION_MS {
-                return wrong(format!("numbers.{name}"), format!("must be {least} to {MAX_DURATION_MS}"));
-            }
-        }
-        let lists: [(&str, &[u64]); 3] = [
-            ("head_start_ms", &self.head_start_ms),
-            ("wrap_up_ms", &self.wrap_up_ms),
-            ("cool_down_ms", &self.cool_down_ms),
-        ];
-        for (name, values) in lists {
-            if values.iter().any(|v| *v > MAX_DURATION_MS) {
-                return wrong(format!("numbers.{name}"), format!("each must be at most {MAX_DURATION_MS}"));
-            }
-        }
-        if self.return_head_start_ms > MAX_DURATION_MS {
-            return wrong("numbers.return_head_start_ms", format!("must be at most {MAX_DURATION_MS}"));
-        }
-        if !self.head_start_ms.is_sorted() {
-            return wrong("numbers.head_start_ms", "a higher urgency must not start behind a lower one");
-        }
-        if self.weight.iter().any(|w| !(1..=20).contains(w)) {
-            return wrong("numbers.weight", "each must be 1 to 20");
-        }
-        if !(1..=MAX_FAN_OUT).contains(&usize::try_from(self.fan_out).unwrap_or(0)) {
-            return wrong("numbers.fan_out", format!("must be 1 to {MAX_FAN_OUT}"));
-        }
-        if self.strain_percent.iter().any(|s| *s > 10_000) {
-            return wrong("numbers.strain_percent", "each must be at most 10000");
-        }
-        if self.heartbeat_ms >= self.presence_lease_ms {
-            return wrong("numbers.heartbeat_ms", "must be shorter than presence_lease_ms");
-        }
-        if self.min_back_off_ms > self.back_off_ms.max(1) {
-            return wrong("numbers.min_back_off_ms", "must not be longer than back_off_ms");
-        }
-        if self.reserve > MAX_RESERVE {
-            return wrong("numbers.reserve", format!("must be at most {MAX_RESERVE}"));
-        }
-        if !(1..=1_000_000).contains(&self.max_waiting) {
-            return wrong("numbers.max_waiting", "must be 1 to 1000000");
-        }
-        if !(100..=10_000_000).contains(&self.keep_events) {
-            return wrong("numbers.keep_events", "must be 100 to 10000000");
-        }
-        Ok(())
-    }
-
     /// The value for an urgency of one of the arrays above.
     #[must_use]
     pub fn by<T: Copy + Default>(values: &[T], urgency: Urgency) -> T {

@@ -38,6 +38,18 @@ impl Mask {
         self.0.iter().take(used).map(|w| format!("{w:08x}")).collect()
     }
 
+    /// As [`Self::to_hex`], with "-" for none.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        if *self == Self::default() { "-".to_owned() } else { self.to_hex() }
+    }
+
+    /// Reads [`Self::to_text`] back.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        if text == "-" { Some(Self::default()) } else { Self::from_hex(text) }
+    }
+
     /// Reads [`Self::to_hex`] back.
     #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
@@ -92,16 +104,14 @@ impl Requirement {
     /// The alternatives in hexadecimal, joined by commas; "-" stands for the empty one.
     #[must_use]
     pub fn signature(&self) -> String {
-        let words: Vec<String> =
-            self.0.iter().map(|m| if *m == Mask::default() { "-".to_owned() } else { m.to_hex() }).collect();
+        let words: Vec<String> = self.0.iter().map(Mask::to_text).collect();
         words.join(",")
     }
 
     /// Reads [`Self::signature`] back.
     #[must_use]
     pub fn from_signature(text: &str) -> Option<Self> {
-        let masks: Option<Vec<Mask>> =
-            text.split(',').map(|w| if w == "-" { Some(Mask::default()) } else { Mask::from_hex(w) }).collect();
+        let masks: Option<Vec<Mask>> = text.split(',').map(Mask::from_text).collect();
         Self::any_of(masks?)
     }
 }

@@ -1,6 +1,7 @@
 //! A responder: a volunteer or counsellor who takes chats.
 
 use crate::ids::{ChatId, ResponderId};
+use crate::policy::Numbers;
 use crate::requirement::Mask;
 
 /// What a responder has declared, or what silence has made of it. Cooling down is not a status of its own: it is
@@ -80,6 +81,10 @@ pub struct Holding {
     pub kind: HoldingKind,
     /// Units of the responder's capacity.
     pub weight: u32,
+    /// It was HIGH or IMMINENT when it came into these hands, or has become so since.
+    pub hard: bool,
+    /// A supervisor put it there past the capacity.
+    pub beyond: bool,
 }
 
 /// A responder as the line keeps them.
@@ -99,8 +104,20 @@ pub struct Responder {
     pub capabilities: Mask,
     /// How many of the helpline's scarce capabilities they have: they are kept for those who need them.
     pub scarce: u32,
+    /// Topics that they prefer not to be asked for. Private: no peer ever sees it.
+    pub opt_out: Mask,
     /// Load that they can carry.
     pub capacity: u32,
+    /// Hard chats taken since the last easier one, or the last rest.
+    pub hard_in_row: u32,
+    /// Hard chats taken in this shift.
+    pub hard_in_shift: u32,
+    /// Their shift ends soon: no more hard chats.
+    pub shift_ending: bool,
+    /// When their break began, on the service clock; 0 when not on a break.
+    pub break_since_ms: u64,
+    /// When they were last gone, on the service clock; 0 if never.
+    pub left_ms: u64,
     /// What is in their hands. The load in use is always the sum of these, never counted beside them.
     pub holdings: Vec<Holding>,
     /// When they will be rested, on the service clock: each chat moves it on by what the chat took out of them.
@@ -115,7 +132,7 @@ pub struct Responder {
 /// An entry among those who can be offered a chat: the class, and how long rested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Idle {
-    /// Scarce count, free load, capacity and capabilities: see [`Responder::class`].
+    /// Those alike for matching: see [`Responder::class`].
     pub class: String,
     /// [`Responder::rested_ms`] when the entry was made.
     pub rested_ms: u64,
@@ -140,10 +157,24 @@ impl Responder {
         self.status == Status::Ready && self.linked && self.cooling_until_ms == 0
     }
 
-    /// Responders who are alike for matching share a class: `scarce:free:capacity:capabilities`.
+    /// Whether no hard chat may be offered to them now: their shift ends soon, or they had as many as is good.
     #[must_use]
-    pub fn class(&self) -> String {
-        format!("{}:{}:{}:{}", self.scarce, self.free(), self.capacity, self.capabilities.to_hex())
+    pub fn spared(&self, numbers: &Numbers) -> bool {
+        let offered = self.holdings.iter().filter(|h| h.kind == HoldingKind::Offer && h.hard).count();
+        let offered = u32::try_from(offered).unwrap_or(u32::MAX);
+        let full = |limit: u32, had: u32| limit > 0 && had + offered >= limit;
+        self.shift_ending
+            || full(numbers.max_hard_in_row, self.hard_in_row)
+            || full(numbers.max_hard_per_shift, self.hard_in_shift)
+    }
+
+    /// Responders who are alike for matching share a class: `scarce:free:capacity:spared:opt-out:capabilities`.
+    #[must_use]
+    pub fn class(&self, numbers: &Numbers) -> String {
+        let (scarce, free, capacity) = (self.scarce, self.free(), self.capacity);
+        let spared = u8::from(self.spared(numbers));
+        let (opt_out, capabilities) = (self.opt_out.to_text(), self.capabilities.to_hex());
+        format!("{scarce}:{free}:{capacity}:{spared}:{opt_out}:{capabilities}")
     }
 
     /// What they hold of this chat, if anything.

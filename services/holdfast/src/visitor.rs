@@ -345,8 +345,8 @@ fn request(args: &Args) -> RequestChatRequest {
         urgency: Urgency::from(args.urgency).into(),
         routing_steps: steps(&args.need),
         presence: presence.into(),
-        handoff: Vec::new(),
         locale: args.locale.clone(),
+        ..RequestChatRequest::default()
     }
 }
 

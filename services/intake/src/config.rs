@@ -27,6 +27,8 @@ pub struct Config {
     pub policy: PolicyConfig,
     /// What visitors are told, and when.
     pub visitors: VisitorsConfig,
+    /// A second opinion on urgency.
+    pub classifier: ClassifierConfig,
     /// How much at once.
     pub limits: LimitsConfig,
     /// What must be said aloud, and the key.
@@ -57,6 +59,29 @@ pub struct VisitorsConfig {
     /// In the drain, streams reconnect within so long. Up to 1 min.
     #[serde(deserialize_with = "within::<_, _, 0, 60_000>")]
     pub reconnect_within_ms: u64,
+    /// Return tokens lead back to the same responder for so long; 0 gives none. Up to 366.
+    #[serde(deserialize_with = "within::<_, _, 0, 366>")]
+    pub return_token_days: u64,
+}
+
+/// `[classifier]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassifierConfig {
+    /// Its address; empty for none.
+    pub url: String,
+    /// It has so long to answer. 1 to 200 ms, as the contract says.
+    #[serde(deserialize_with = "within::<_, _, 1, 200>")]
+    pub timeout_ms: u64,
+    /// Questions to it at once. 1 to 1024.
+    #[serde(deserialize_with = "within::<_, _, 1, 1024>")]
+    pub max_concurrent: usize,
+    /// After so many failures in a row it is left alone. 1 to 1000.
+    #[serde(deserialize_with = "within::<_, _, 1, 1000>")]
+    pub breaker_failures: u32,
+    /// For so long, then one question is tried. 10 ms to 1 h.
+    #[serde(deserialize_with = "within::<_, _, 10, 3_600_000>")]
+    pub breaker_open_ms: u64,
 }
 
 /// `[limits]`.
@@ -102,6 +127,7 @@ mod tests {
         let config = Config::load(None, &[]).unwrap();
         assert_eq!(config.server.listen.to_string(), "127.0.0.1:50051");
         assert_eq!(config.server.admin_listen.to_string(), "127.0.0.1:9051");
+        assert!(config.classifier.url.is_empty());
         assert!(!config.security.insecure_no_authentication && !config.security.insecure_random_token_key);
     }
 
@@ -112,6 +138,10 @@ mod tests {
             ("visitors.place_every_ms", "2001"),
             ("limits.max_watches", "0"),
             ("limits.max_wishes", "1"),
+            ("visitors.return_token_days", "367"),
+            ("classifier.timeout_ms", "201"),
+            ("classifier.max_concurrent", "0"),
+            ("classifier.breaker_failures", "0"),
         ] {
             let error = Config::load(None, &[(key, value.to_owned())]).unwrap_err().to_string();
             assert!(error.contains(key), "{error}");

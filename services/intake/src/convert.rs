@@ -1,19 +1,22 @@
 //! From what was sent to what exists: every field is checked, and a refusal names the field, never its content.
 
 use holdfast_domain::{
-    ChatId, HelplineId, Policy,
+    ChatId, HelplineId, Mask, Policy, Step, Urgency,
     limits::{MAX_ALTERNATIVES, MAX_CAPACITY, MAX_DURATION_MS, MAX_HANDOFF_BYTES, MAX_STEPS, MAX_TAGS},
+    policy::{self, Asking, MAX_ANSWERS, MAX_WORD_BYTES},
 };
 use holdfast_proto::v1::{
-    Alternative, ChatKey, GetFallbackResponse, GetLimitsResponse, HashedChatKey, RequestChatRequest, Resource,
-    RoutingStep, Tag, Urgency, VisitorPresence,
+    self, Alternative, Answer, ChatKey, GetFallbackResponse, GetLimitsResponse, HashedChatKey, RequestChatRequest,
+    Resource, RoutingStep, Tag, VisitorPresence,
 };
 use prost::Message;
 use sha2::{Digest, Sha256};
 
 use crate::{
     error::{Failure, Invalid},
+    returning::MAX_NOT_AGAIN,
     token,
+    triage::Verdict,
 };
 
 /// Bytes of a request id.
@@ -28,49 +31,114 @@ const MAX_LEVEL: u32 = 5;
 /// Every request of an anonymous visitor is made by this principal.
 const PRINCIPAL: &str = "anonymous";
 
-/// A request for a chat whose fields are as they should be; whether the helpline has the tags only the queue knows.
-#[derive(Debug)]
+/// A request for a chat whose fields are as they should be; whether the helpline has the tags, the questions and the
+/// responders that it names is seen later.
+#[derive(Clone)]
 pub struct Wanted {
     /// To which helpline.
     pub helpline: HelplineId,
     /// SHA-256 over helpline, principal and request id.
     pub request_key: [u8; 32],
-    /// SHA-256 over everything but the request id.
+    /// SHA-256 over the whole request. The request id is in it because nobody can guess that: what stands in the store
+    /// must not tell, by trying them out, what somebody answered.
     pub body_digest: [u8; 32],
-    /// How urgent.
-    pub urgency: Urgency,
-    /// Who may serve.
+    /// How urgent, where that was said.
+    pub stated: Option<Urgency>,
+    /// What else is known about who asks.
+    pub asking: Asking,
+    /// Who may serve; none leaves it to the policy.
     pub routing_steps: Vec<RoutingStep>,
+    /// Tags that would be nice to have.
+    pub preferences: Vec<Tag>,
     /// How the visitor's presence is known.
     pub presence: VisitorPresence,
     /// Sealed for the responder.
     pub handoff: Vec<u8>,
+    /// Sealed: whom to ask first.
+    pub return_token: Vec<u8>,
+    /// Sealed: whom never to ask.
+    pub not_again_tokens: Vec<Vec<u8>>,
+    /// The visitor has seen the resources.
+    pub resources_seen: bool,
 }
 
 /// Reads a request for a chat.
 ///
 /// # Errors
 /// The first field that is wrong.
-pub fn wanted(mut request: RequestChatRequest) -> Result<Wanted, Invalid> {
+pub fn wanted(request: RequestChatRequest) -> Result<Wanted, Invalid> {
     let helpline = helpline("helpline", &request.helpline)?;
     if request.request_id.is_empty() || request.request_id.len() > MAX_REQUEST_ID_BYTES {
         return Err(Invalid::new("request_id", format!("must be 1 to {MAX_REQUEST_ID_BYTES} bytes long")));
     }
-    let urgency = urgency("urgency", request.urgency)?;
+    let stated = urgency("urgency", request.urgency)?;
     let presence = presence("presence", request.presence)?;
     check_handoff("handoff", &request.handoff)?;
     check_locale("locale", &request.locale)?;
+    check_region("region", &request.region)?;
+    check_locale("language", &request.language)?;
     check_steps("routing_steps", &request.routing_steps)?;
-    let request_id = std::mem::take(&mut request.request_id);
+    check_tags("preferences", &request.preferences)?;
     Ok(Wanted {
-        request_key: digest(&[helpline.as_str(), PRINCIPAL, &request_id]),
+        request_key: digest(&[helpline.as_str(), PRINCIPAL, &request.request_id]),
         body_digest: Sha256::digest(request.encode_to_vec()).into(),
         helpline,
-        urgency,
-        presence,
+        stated,
+        asking: Asking {
+            answers: answers("answers", request.answers)?,
+            region: Some(request.region).filter(|region| !region.is_empty()),
+            language: Some(request.language).filter(|language| !language.is_empty()),
+        },
         routing_steps: request.routing_steps,
+        preferences: request.preferences,
+        presence,
         handoff: request.handoff,
+        return_token: request.return_token,
+        not_again_tokens: request.not_again_tokens,
+        resources_seen: request.resources_seen,
     })
+}
+
+/// Reads answers as far as that can be done without the survey that they belong to.
+///
+/// # Errors
+/// The first one that cannot be an answer to anything.
+pub fn answers(field: &str, answers: Vec<Answer>) -> Result<Vec<policy::Answer>, Invalid> {
+    if answers.len() > MAX_ANSWERS {
+        return Err(Invalid::new(field, format!("at most {MAX_ANSWERS} answers")));
+    }
+    let mut read: Vec<policy::Answer> = Vec::with_capacity(answers.len());
+    for (i, Answer { question, value }) in answers.into_iter().enumerate() {
+        check_word(&format!("{field}[{i}].question"), &question)?;
+        check_word(&format!("{field}[{i}].value"), &value)?;
+        if read.iter().any(|other| other.question == question) {
+            return Err(Invalid::new(format!("{field}[{i}].question"), "answered twice"));
+        }
+        read.push(policy::Answer { question, value });
+    }
+    Ok(read)
+}
+
+/// A word of a policy, such as a question or an answer.
+fn check_word(field: &str, word: &str) -> Result<(), Invalid> {
+    if word.is_empty() || word.len() > MAX_WORD_BYTES {
+        return Err(Invalid::new(field, format!("must be 1 to {MAX_WORD_BYTES} bytes long")));
+    }
+    Ok(())
+}
+
+/// Checks a region by a policy's name; an empty one is fine.
+///
+/// # Errors
+/// When it cannot be one.
+pub fn check_region(field: &str, region: &str) -> Result<(), Invalid> {
+    if region.len() > MAX_WORD_BYTES {
+        return Err(Invalid::new(field, format!("must be at most {MAX_WORD_BYTES} bytes long")));
+    }
+    if !region.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
+        return Err(Invalid::new(field, "may only hold letters, digits, '-', '_' and '.'"));
+    }
+    Ok(())
 }
 
 /// SHA-256 over parts that hold no zero byte before the last, so that no two lists of parts are alike.
@@ -86,16 +154,65 @@ pub fn helpline(field: &str, text: &str) -> Result<HelplineId, Invalid> {
     HelplineId::parse(text).map_err(|e| Invalid::new(field, e.to_string()))
 }
 
-/// Reads an urgency; unspecified counts as MODERATE.
+/// Reads an urgency; `None` where none was said.
 ///
 /// # Errors
 /// When it is none that we know.
-pub fn urgency(field: &str, number: i32) -> Result<Urgency, Invalid> {
-    match Urgency::try_from(number) {
-        Ok(Urgency::Unspecified) => Ok(Urgency::Moderate),
-        Ok(known) => Ok(known),
+pub fn urgency(field: &str, number: i32) -> Result<Option<Urgency>, Invalid> {
+    match v1::Urgency::try_from(number) {
+        Ok(said) => Ok(heard(said)),
         Err(_) => Err(Invalid::new(field, "is not an urgency")),
     }
+}
+
+/// An urgency as the rules know it.
+#[must_use]
+pub fn heard(urgency: v1::Urgency) -> Option<Urgency> {
+    match urgency {
+        v1::Urgency::Unspecified => None,
+        v1::Urgency::Low => Some(Urgency::Low),
+        v1::Urgency::Moderate => Some(Urgency::Moderate),
+        v1::Urgency::High => Some(Urgency::High),
+        v1::Urgency::Imminent => Some(Urgency::Imminent),
+    }
+}
+
+/// An urgency as it travels.
+#[must_use]
+pub fn told(urgency: Urgency) -> v1::Urgency {
+    match urgency {
+        Urgency::Low => v1::Urgency::Low,
+        Urgency::Moderate => v1::Urgency::Moderate,
+        Urgency::High => v1::Urgency::High,
+        Urgency::Imminent => v1::Urgency::Imminent,
+    }
+}
+
+/// Why a chat has its urgency, as it travels.
+#[must_use]
+pub fn triaged(verdict: Verdict) -> v1::Triaged {
+    v1::Triaged { urgency: told(verdict.urgency).into(), reasons: verdict.reasons }
+}
+
+/// A policy's ladder in the words of requests.
+#[must_use]
+pub fn routing_steps(policy: &Policy, steps: &[Step]) -> Vec<RoutingStep> {
+    let step = |step: &Step| {
+        let after = std::time::Duration::from_millis(step.after_ms).try_into().ok();
+        if step.requirement.is_anyone() {
+            return RoutingStep { after, any_of: Vec::new() };
+        }
+        let signature = step.requirement.signature();
+        let masks = signature.split(',').filter_map(Mask::from_text);
+        RoutingStep { after, any_of: masks.map(|mask| Alternative { all_of: tags(policy, &mask) }).collect() }
+    };
+    steps.iter().map(step).collect()
+}
+
+/// The tags of a mask in the words of requests.
+#[must_use]
+pub fn tags(policy: &Policy, mask: &Mask) -> Vec<Tag> {
+    policy.tags_of(mask).into_iter().map(|(name, level)| Tag { name, level }).collect()
 }
 
 fn presence(field: &str, number: i32) -> Result<VisitorPresence, Invalid> {
@@ -165,12 +282,17 @@ fn check_alternatives(field: &str, any_of: &[Alternative]) -> Result<(), Invalid
     }
     for (i, alternative) in any_of.iter().enumerate() {
         let field = format!("{field}[{i}].all_of");
-        if alternative.all_of.len() > MAX_TAGS {
-            return Err(Invalid::new(field, format!("at most {MAX_TAGS} tags")));
-        }
-        for (i, tag) in alternative.all_of.iter().enumerate() {
-            check_tag(&format!("{field}[{i}]"), tag)?;
-        }
+        check_tags(&field, &alternative.all_of)?;
+    }
+    Ok(())
+}
+
+fn check_tags(field: &str, tags: &[Tag]) -> Result<(), Invalid> {
+    if tags.len() > MAX_TAGS {
+        return Err(Invalid::new(field, format!("at most {MAX_TAGS} tags")));
+    }
+    for (i, tag) in tags.iter().enumerate() {
+        check_tag(&format!("{field}[{i}]"), tag)?;
     }
     Ok(())
 }
@@ -209,15 +331,15 @@ pub fn hold(key: Option<ChatKey>) -> Result<Hold, Failure> {
     Ok(Hold { helpline, chat, key })
 }
 
-/// A policy's resources for a language.
+/// A policy's resources for a language and a region; either may be empty.
 #[must_use]
-pub fn resources(policy: &Policy, locale: &str) -> GetFallbackResponse {
-    let resource = |r: &holdfast_domain::policy::Resource| Resource {
+pub fn resources(policy: &Policy, locale: &str, region: &str) -> GetFallbackResponse {
+    let resource = |r: &policy::Resource| Resource {
         locale: r.locale.clone(),
         title: r.title.clone(),
         contact: r.contact.clone(),
     };
-    GetFallbackResponse { resources: policy.resources_for(locale).into_iter().map(resource).collect() }
+    GetFallbackResponse { resources: policy.resources_in(locale, region).into_iter().map(resource).collect() }
 }
 
 /// The limits that requests are held to.
@@ -232,6 +354,8 @@ pub fn limits(max_message_bytes: usize) -> GetLimitsResponse {
         max_request_id_bytes: number(MAX_REQUEST_ID_BYTES),
         max_capacity: MAX_CAPACITY,
         max_message_bytes: number(max_message_bytes),
+        max_answers: number(MAX_ANSWERS),
+        max_not_again: number(MAX_NOT_AGAIN),
     }
 }
 
@@ -246,7 +370,7 @@ mod tests {
     fn refused(change: impl FnOnce(&mut RequestChatRequest)) -> String {
         let mut request = request();
         change(&mut request);
-        wanted(request).unwrap_err().field
+        wanted(request).err().unwrap().field
     }
 
     fn seconds(seconds: i64) -> Option<prost_types::Duration> {
@@ -278,20 +402,63 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_urgency_counts_as_moderate_and_an_unknown_number_is_refused() {
-        assert_eq!(wanted(request()).unwrap().urgency, Urgency::Moderate);
-        assert!(urgency("urgency", 5).is_err());
+    fn what_belongs_to_a_survey_or_a_policy_is_checked_before_either_is_at_hand() {
+        let answer = |question: &str, value: &str| Answer { question: question.into(), value: value.into() };
+        let answers = |answers: Vec<Answer>| refused(|r| r.answers = answers);
+        let good = || answer("plan", "yes");
+        assert_eq!(answers((0..33).map(|i| answer(&i.to_string(), "1")).collect()), "answers");
+        assert_eq!(answers(vec![good(), answer("", "1")]), "answers[1].question");
+        assert_eq!(answers(vec![good(), answer(&"q".repeat(41), "1")]), "answers[1].question");
+        assert_eq!(answers(vec![good(), answer("q", "")]), "answers[1].value");
+        assert_eq!(answers(vec![good(), answer("q", &"v".repeat(41))]), "answers[1].value");
+        assert_eq!(answers(vec![good(), answer("q", "1"), good()]), "answers[2].question");
+        assert_eq!(refused(|r| r.region = "x".repeat(41)), "region");
+        assert_eq!(refused(|r| r.region = "a b".to_owned()), "region");
+        assert_eq!(refused(|r| r.language = "x".repeat(36)), "language");
+        assert_eq!(refused(|r| r.language = "e\n".to_owned()), "language");
+        assert_eq!(refused(|r| r.preferences = vec![Tag { name: "a".into(), level: 6 }]), "preferences[0].level");
+        assert_eq!(refused(|r| r.preferences = vec![Tag::default(); MAX_TAGS + 1]), "preferences");
     }
 
     #[test]
-    fn the_body_is_everything_but_the_request_id() {
+    fn no_urgency_is_none_and_an_unknown_number_is_refused() {
+        assert_eq!(wanted(request()).unwrap().stated, None);
+        assert_eq!(urgency("urgency", 4), Ok(Some(Urgency::Imminent)));
+        assert!(urgency("urgency", 5).is_err());
+        for known in Urgency::ALL {
+            assert_eq!(heard(told(known)), Some(known));
+        }
+    }
+
+    #[test]
+    fn every_field_is_in_the_digest_of_the_body_and_only_helpline_and_id_in_the_key() {
         let one = wanted(request()).unwrap();
-        let other_id = wanted(RequestChatRequest { request_id: "r-2".to_owned(), ..request() }).unwrap();
-        let other_body = wanted(RequestChatRequest { handoff: vec![1], ..request() }).unwrap();
-        assert_eq!(one.body_digest, other_id.body_digest);
-        assert_ne!(one.request_key, other_id.request_key);
-        assert_ne!(one.body_digest, other_body.body_digest);
-        assert_eq!(one.request_key, other_body.request_key);
+        let changes: [fn(&mut RequestChatRequest); 9] = [
+            |r| r.urgency = 1,
+            |r| r.handoff = vec![1],
+            |r| r.answers = vec![Answer { question: "plan".into(), value: "no".into() }],
+            |r| r.region = "north".into(),
+            |r| r.language = "es".into(),
+            |r| r.preferences = vec![Tag { name: "a".into(), level: 1 }],
+            |r| r.return_token = vec![1],
+            |r| r.not_again_tokens = vec![vec![1]],
+            |r| r.resources_seen = true,
+        ];
+        for change in changes {
+            let mut other = request();
+            change(&mut other);
+            let other = wanted(other).unwrap();
+            assert_ne!(one.body_digest, other.body_digest);
+            assert_eq!(one.request_key, other.request_key);
+        }
+    }
+
+    #[test]
+    fn what_is_stored_of_a_body_cannot_be_found_by_trying_out_answers() {
+        let one = wanted(request()).unwrap();
+        let same_answers = wanted(RequestChatRequest { request_id: "r-2".to_owned(), ..request() }).unwrap();
+        assert_ne!(one.body_digest, same_answers.body_digest);
+        assert_ne!(one.request_key, same_answers.request_key);
     }
 
     #[test]

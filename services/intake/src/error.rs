@@ -143,9 +143,15 @@ impl Failure {
     }
 }
 
-/// The queue names fields of a command; the caller sent them under the same names, one level higher.
+/// The queue names fields of a command; the caller sent them under the same names, one level higher, but for the
+/// responders, whom only sealed tokens name.
 fn public_field(field: &str) -> &str {
-    field.strip_prefix("request.").or_else(|| field.strip_prefix("triage.")).unwrap_or(field)
+    let field = field.strip_prefix("request.").or_else(|| field.strip_prefix("triage.")).unwrap_or(field);
+    match field.split('[').next() {
+        Some("preferred_responder_id") => "return_token",
+        Some("excluded_responder_ids") => "not_again_tokens",
+        _ => field,
+    }
 }
 
 fn problem(error: &LinkError) -> &str {

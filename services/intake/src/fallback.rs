@@ -1,4 +1,5 @@
-//! Policies at hand: what a helpline offers when nobody can come, also when nothing behind intake lives.
+//! Policies at hand: what a helpline offers when nobody can come, also when nothing behind intake lives, and the rules
+//! by which its requests are judged.
 
 use std::{
     collections::HashMap,
@@ -10,7 +11,10 @@ use std::{
 
 use holdfast_domain::{HelplineId, Policy, policy::PolicyError};
 use holdfast_link::{Link, LinkError, LinkNotice, Notices};
-use tokio::{sync::Semaphore, time::interval};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, interval, timeout},
+};
 use tonic::Code;
 use tracing::warn;
 
@@ -21,6 +25,19 @@ const MAX_KNOWN: usize = 10_000;
 
 /// Policies that are asked for at once.
 const MAX_ASKING: usize = 32;
+
+/// Requests are judged by a policy that was asked for no longer ago, as long as the queue can be asked.
+const FRESH: Duration = Duration::from_secs(5);
+
+/// When it could not be asked for, the next one to try does so after this.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// What does not fit is judged once more by a newer policy only if the one at hand is older than this: whoever sends
+/// nonsense must not keep the queue busy.
+const RECENT: Duration = Duration::from_secs(1);
+
+/// A survey that was replaced is understood for so long: somebody may be filling it in.
+const OVERLAP: Duration = Duration::from_secs(15 * 60);
 
 /// Why the folder of policies cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -45,11 +62,23 @@ pub enum PolicyFilesError {
 
 type ByHelpline = HashMap<String, Arc<Policy>>;
 
+/// A policy as the queue said it.
+#[derive(Debug)]
+struct Known {
+    policy: Arc<Policy>,
+    /// When the question was put that it answers.
+    asked: Instant,
+    /// When the last question was put.
+    tried: Instant,
+    /// The one before, and when it was replaced. Its revision is 0: what it decides is for whatever is in force.
+    before: Option<(Arc<Policy>, Instant)>,
+}
+
 /// The policies that are known: those in force, as the queue said last, and those from files.
 #[derive(Debug)]
 pub struct Policies {
     files: ByHelpline,
-    known: Mutex<ByHelpline>,
+    known: Mutex<HashMap<String, Known>>,
     link: Link,
     patience: Duration,
     asking: Semaphore,
@@ -71,8 +100,15 @@ impl Policies {
         Ok(Self { files, known: Mutex::default(), link, patience, asking: Semaphore::new(MAX_ASKING) })
     }
 
-    fn known(&self) -> MutexGuard<'_, ByHelpline> {
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known without asking anybody: as the queue said, else as the file says.
+    fn at_hand(&self, helpline: &HelplineId) -> Option<Arc<Policy>> {
+        let known = self.known();
+        let said = known.get(helpline.as_str()).map(|known| &known.policy);
+        said.or_else(|| self.files.get(helpline.as_str())).map(Arc::clone)
     }
 
     /// The policy in force as far as is known: as the queue said, else as the file says; asked for if never seen.
@@ -80,26 +116,66 @@ impl Policies {
     /// # Errors
     /// When there is none, or it is not known here now.
     pub async fn get(&self, helpline: &HelplineId) -> Result<Arc<Policy>, Failure> {
-        if let Some(policy) = self.known().get(helpline.as_str()) {
-            return Ok(Arc::clone(policy));
+        if let Some(known) = self.known().get(helpline.as_str()) {
+            return Ok(Arc::clone(&known.policy));
         }
         let asked = self.ask(helpline.as_str()).await;
-        if let Some(policy) = self.known().get(helpline.as_str()).or_else(|| self.files.get(helpline.as_str())) {
-            return Ok(Arc::clone(policy));
-        }
-        match asked {
-            Err(error) if error.code == Code::NotFound => Err(error.into()),
-            Ok(()) | Err(_) => Err(Failure::NoFallback),
+        match (self.at_hand(helpline), asked) {
+            (Some(policy), _) => Ok(policy),
+            (None, Err(error)) if error.code == Code::NotFound => Err(error.into()),
+            (None, Ok(()) | Err(_)) => Err(Failure::NoFallback),
         }
     }
 
+    /// The policy to judge requests by: asked for again when it was last asked for a while ago. When it cannot be
+    /// asked for within `patience`, the last one known.
+    pub async fn in_force(&self, helpline: &HelplineId, patience: Duration) -> Option<Arc<Policy>> {
+        let is_due = |known: &Known| known.asked.elapsed() > FRESH && known.tried.elapsed() > TRY_AGAIN;
+        let asks = self.known().get(helpline.as_str()).is_none_or(is_due);
+        if asks {
+            // Whether it could be asked for shows in what is at hand.
+            let _ = timeout(patience, self.ask(helpline.as_str())).await;
+        }
+        self.at_hand(helpline)
+    }
+
+    /// The policy to judge requests by, when the one at hand is said to be out of date.
+    pub async fn replaced(&self, helpline: &HelplineId, patience: Duration) -> Option<Arc<Policy>> {
+        let _ = timeout(patience, self.ask(helpline.as_str())).await;
+        self.at_hand(helpline)
+    }
+
+    /// Other policies by which a request may be judged that does not fit the one at hand: a newer one, then the one
+    /// before, while somebody may still be filling in its survey.
+    pub async fn others(&self, helpline: &HelplineId, patience: Duration) -> Vec<Arc<Policy>> {
+        let is_old = self.known().get(helpline.as_str()).is_some_and(|known| known.asked.elapsed() > RECENT);
+        if is_old {
+            let _ = timeout(patience, self.ask(helpline.as_str())).await;
+        }
+        let known = self.known();
+        let Some(known) = known.get(helpline.as_str()) else {
+            return Vec::new();
+        };
+        let before = known.before.as_ref().filter(|(_, replaced)| replaced.elapsed() < OVERLAP);
+        [Some(&known.policy), before.map(|(policy, _)| policy)].into_iter().flatten().map(Arc::clone).collect()
+    }
+
+    /// Asks the queue, unless somebody else does while this waits for its turn.
     async fn ask(&self, helpline: &str) -> Result<(), LinkError> {
-        let Ok(_place) = self.asking.try_acquire() else {
+        let began = Instant::now();
+        let Ok(Ok(_place)) = timeout(self.patience, self.asking.acquire()).await else {
             return Ok(());
         };
+        if self.known().get(helpline).is_some_and(|known| known.asked >= began) {
+            return Ok(());
+        }
+        let asked = Instant::now();
+        if let Some(known) = self.known().get_mut(helpline) {
+            known.tried = asked;
+        }
         let said = self.link.policy(helpline, self.patience).await?;
         match Policy::from_toml(&said.toml) {
-            Ok(policy) => self.remember(helpline, policy, said.revision),
+            Ok(policy) => self.remember(helpline, Policy { revision: said.revision, ..policy }, asked),
             Err(error) => {
                 warn!(%helpline, field = %error.field, "the policy in force cannot be read here")
             }
@@ -107,11 +183,16 @@ impl Policies {
         Ok(())
     }
 
-    fn remember(&self, helpline: &str, policy: Policy, revision: u64) {
+    fn remember(&self, helpline: &str, policy: Policy, asked: Instant) {
         let mut known = self.known();
-        let newest = known.get(helpline).is_none_or(|p| p.revision <= revision);
-        if newest && (known.len() < MAX_KNOWN || known.contains_key(helpline)) {
-            known.insert(helpline.to_owned(), Arc::new(Policy { revision, ..policy }));
+        let has_room = known.len() < MAX_KNOWN;
+        match known.get_mut(helpline) {
+            Some(known) => known.hear(policy, asked),
+            None if has_room => {
+                let policy = Arc::new(policy);
+                known.insert(helpline.to_owned(), Known { policy, asked, tried: asked, before: None });
+            }
+            None => {}
         }
     }
 
@@ -147,6 +228,22 @@ impl Policies {
             {
                 return;
             }
+        }
+    }
+}
+
+impl Known {
+    /// Answers may overtake each other: the higher revision is the newer one. But a store that has lost everything
+    /// counts from 1 again, so the answer to a later question counts as well.
+    fn hear(&mut self, policy: Policy, asked: Instant) {
+        if policy.revision < self.policy.revision && asked < self.asked {
+            return;
+        }
+        self.asked = self.asked.max(asked);
+        if policy.revision != self.policy.revision {
+            let before = std::mem::replace(&mut self.policy, Arc::new(policy));
+            let before = Policy { revision: 0, ..(*before).clone() };
+            self.before = Some((Arc::new(before), Instant::now()));
         }
     }
 }

@@ -5,20 +5,27 @@
 //! - `config`: settings
 //! - `service`: the calls
 //! - `watch`: a visitor's stream
-//! - `fallback`: policies at hand, for when nobody can come
+//! - `triage`: how urgent a request is and who is asked to come, by the policy
+//! - `classifier`: a second opinion on urgency, from outside
+//! - `fallback`: policies at hand: the rules, and where to turn when nobody can come
 //! - `token`: a visitor's right to a chat
+//! - `returning`: a visitor's way back to the same responder, or never again to them
 //! - `convert`, `error`: what comes in, and what goes out when it cannot be done
 
+pub mod classifier;
 pub mod config;
 pub mod convert;
 pub mod error;
 pub mod fallback;
+pub mod returning;
 pub mod service;
 pub mod token;
+pub mod triage;
 pub mod watch;
 
 use std::{future::pending, sync::Arc, time::Duration};
 
+use classifier::{Classifier, ClassifierError};
 pub use config::Config;
 use fallback::{Policies, PolicyFilesError};
 use holdfast_link::{Link, Role, SettingsError};
@@ -29,6 +36,7 @@ use holdfast_runtime::{
     shutdown::TaskError,
 };
 use opentelemetry::metrics::Gauge;
+use returning::ReturnKey;
 use service::Intake;
 use token::{KeyError, TokenKey};
 use tokio::{
@@ -44,6 +52,9 @@ pub const ACCEPTING: &str = "holdfast.intake.accepting";
 
 /// After trouble with the store the next visitor is let through to try after this.
 const TROUBLE_LASTS: Duration = Duration::from_secs(5);
+
+/// How long the classifier's last opinions may take once nothing is served any more.
+const LAST_OPINIONS: Duration = Duration::from_millis(500);
 
 /// How long tasks may take to end once nothing is served any more.
 const LAST_TASKS: Duration = Duration::from_secs(2);
@@ -75,6 +86,9 @@ pub enum RunError {
     /// The folder of policies cannot be used.
     #[error(transparent)]
     Policies(#[from] PolicyFilesError),
+    /// The classifier's address is not one.
+    #[error(transparent)]
+    Classifier(#[from] ClassifierError),
     /// It cannot serve.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -101,15 +115,30 @@ pub async fn run(config: Config, bound: Bound, context: &Context) -> Result<(), 
     let policies = Arc::new(Policies::new(&config.policy, link.clone(), config.queue.command_timeout())?);
     let open = meter.i64_up_down_counter("holdfast.watches").with_description("Open WatchChat streams").build();
     let watches = Arc::new(Watches::new(config.limits.max_watches, open));
+    let returning = ReturnKey::new(&key, config.visitors.return_token_days);
+    let classifier = Classifier::of(
+        &config.classifier,
+        &config.client,
+        link.clone(),
+        config.queue.command_timeout(),
+        stop.clone(),
+        meter
+            .u64_counter("holdfast.opinions")
+            .with_description("Questions to the classifier, by what became of them")
+            .build(),
+    )?;
     let store_trouble = channel::Sender::new(None);
     let intake = Intake {
         link: link.clone(),
         key,
+        returning: returning.clone(),
         policies: Arc::clone(&policies),
+        classifier: classifier.clone(),
         watches: Arc::clone(&watches),
         means: Means {
             link: link.clone(),
             policies: Arc::clone(&policies),
+            returning,
             reads: Arc::new(Semaphore::new(config.limits.max_reads)),
             patience: config.queue.command_timeout(),
             beat_every: Duration::from_millis(config.visitors.beat_every_ms),
@@ -163,6 +192,9 @@ pub async fn run(config: Config, bound: Bound, context: &Context) -> Result<(), 
         served = serving => served,
         () = admin => Ok(()),
     };
+    if let Some(classifier) = classifier {
+        classifier.finish(LAST_OPINIONS).await;
+    }
     stop.stop_now();
     link.close();
     let ended = tasks.join(LAST_TASKS).await;

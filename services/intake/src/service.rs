@@ -3,15 +3,16 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::Stream;
-use holdfast_domain::{ChatId, HelplineId};
+use holdfast_domain::{ChatId, HelplineId, Policy, ResponderId, Urgency, policy::Asking};
 use holdfast_link::{Link, LinkError};
 use holdfast_proto::v1::{
     ChatOutcomeView, Command, Durability, EraseChatRequest, EraseChatResponse, EraseCommand, GetFallbackRequest,
-    GetFallbackResponse, GetLimitsRequest, GetLimitsResponse, LeaveChatRequest, LeaveChatResponse, LeaveCommand,
-    RequestChatRequest, RequestChatResponse, RequestCommand, Resource, ResumeChatRequest, ResumeChatResponse,
-    ResumeCommand, TriageCommand, UpdateChatRequest, UpdateChatResponse, WatchChatRequest, WatchChatResponse,
-    command, intake_service_server::IntakeService, outcome,
+    GetFallbackResponse, GetLimitsRequest, GetLimitsResponse, HashedChatKey, LeaveChatRequest, LeaveChatResponse,
+    LeaveCommand, RequestChatRequest, RequestChatResponse, RequestCommand, Resource, ResumeChatRequest,
+    ResumeChatResponse, ResumeCommand, TriageCommand, UpdateChatRequest, UpdateChatResponse, WatchChatRequest,
+    WatchChatResponse, command, intake_service_server::IntakeService, outcome,
 };
+use holdfast_runtime::clock::wall_ms;
 use opentelemetry::{KeyValue, metrics::Counter};
 use tokio::sync::watch::Sender;
 use tokio::time::{Instant, timeout};
@@ -19,15 +20,24 @@ use tonic::{Code, Request, Response, Status, metadata::MetadataMap};
 use uuid::Uuid;
 
 use crate::{
-    convert::{self, Hold},
-    error::Failure,
+    classifier::{Case, Classifier},
+    convert::{self, Hold, Wanted},
+    error::{Failure, Invalid},
     fallback::Policies,
+    returning::{ReturnKey, Wishes},
     token::{self, TokenKey},
+    triage::{self, Decision, Verdict},
     watch::{self, Means, Watches},
 };
 
 /// What a refusal may take to find out where else to turn.
 const FALLBACK_WITHIN: Duration = Duration::from_millis(500);
+
+/// A request is made anew when the policy changes under it; the last time without what a policy could refuse.
+const ATTEMPTS: usize = 3;
+
+/// A revision that no policy has, below 2^53: by it nothing is accepted, but what was accepted before is answered.
+const NO_REVISION: u64 = (1 << 53) - 1;
 
 /// What is kept of a caller's time for the way back.
 const WAY_BACK: Duration = Duration::from_millis(150);
@@ -39,8 +49,12 @@ pub struct Intake {
     pub link: Link,
     /// Makes visitors' tokens.
     pub key: TokenKey,
+    /// Opens return tokens.
+    pub returning: ReturnKey,
     /// The policies at hand.
     pub policies: Arc<Policies>,
+    /// A second opinion, where there is one.
+    pub classifier: Option<Arc<Classifier>>,
     /// Streams by what wakes them.
     pub watches: Arc<Watches>,
     /// What streams need.
@@ -56,42 +70,151 @@ pub struct Intake {
 /// A way to stream.
 pub type Updates = Pin<Box<dyn Stream<Item = Result<WatchChatResponse, Status>> + Send>>;
 
-impl Intake {
-    /// Asks for a chat and tells the visitor everything at once.
-    async fn accept(
-        &self,
-        request: RequestChatRequest,
-        patience: Duration,
-    ) -> Result<RequestChatResponse, Failure> {
-        let locale = request.locale.clone();
-        let wanted = convert::wanted(request)?;
-        let helpline = wanted.helpline;
-        let chat = new_chat_id()?;
-        let token = self.key.token(&helpline, &chat);
-        let command = RequestCommand {
+/// A request that is ready to be made.
+struct Ready {
+    wanted: Wanted,
+    wishes: Wishes,
+    chat: ChatId,
+    token_hash: Vec<u8>,
+}
+
+impl Ready {
+    /// The request as the line is asked, by what was decided.
+    fn command(&self, decision: &Decision) -> command::Command {
+        let Self { wanted, wishes, chat, token_hash } = self;
+        let id = |responder: &ResponderId| responder.as_str().to_owned();
+        command::Command::Request(RequestCommand {
             chat_id: chat.as_str().to_owned(),
             request_key: wanted.request_key.to_vec(),
             body_digest: wanted.body_digest.to_vec(),
-            token_hash: token::hash_of(&token).unwrap_or_default().to_vec(),
-            urgency: wanted.urgency.into(),
-            routing_steps: wanted.routing_steps,
+            token_hash: token_hash.clone(),
+            urgency: convert::told(decision.verdict.urgency).into(),
+            routing_steps: decision.steps.clone(),
             presence: wanted.presence.into(),
-            handoff: wanted.handoff,
+            handoff: wanted.handoff.clone(),
+            topics: decision.topics.clone(),
+            preferences: wanted.preferences.clone(),
+            preferred_responder_id: wishes.preferred.as_ref().map(id).unwrap_or_default(),
+            excluded_responder_ids: wishes.excluded.iter().map(id).collect(),
+            resources_seen: wanted.resources_seen,
+            policy_revision: decision.revision,
+        })
+    }
+
+    /// Whether what was decided was refused, not what was asked for.
+    fn refused_decision(&self, failure: &Failure) -> bool {
+        let Failure::Link(error) = failure else {
+            return false;
         };
-        let accepting = self.command(&helpline, command::Command::Request(command), patience);
-        let (accepted, resources) = tokio::join!(accepting, self.resources(&helpline, &locale));
-        let (view, durability) = accepted?;
+        let of_route = error.field.starts_with("request.topics")
+            || error.field.starts_with("request.routing_steps") && self.wanted.routing_steps.is_empty();
+        error.reason == "POLICY_CHANGED" || of_route
+    }
+}
+
+impl Intake {
+    /// Asks for a chat and tells the visitor everything at once.
+    async fn accept(&self, request: RequestChatRequest, until: Instant) -> Result<RequestChatResponse, Failure> {
+        let (locale, region) = (request.locale.clone(), request.region.clone());
+        let ready = self.ready(convert::wanted(request)?)?;
+        let helpline = &ready.wanted.helpline;
+        let accepting = self.lined_up(&ready, until);
+        let (accepted, resources) = tokio::join!(accepting, self.resources(helpline, &locale, &region));
+        let (view, durability, decision) = accepted?;
         // A repeat is answered with the chat that was made first, and its token.
-        let first = view.chat.as_ref().map(|c| ChatId::parse(&c.chat_id)).and_then(Result::ok).unwrap_or(chat);
+        let first = view.chat.as_ref().and_then(|c| ChatId::parse(&c.chat_id).ok());
+        let visitor_token = self.key.token(helpline, first.as_ref().unwrap_or(&ready.chat));
+        let decision = so_far(&view, decision);
         Ok(RequestChatResponse {
-            visitor_token: self.key.token(&helpline, &first),
+            visitor_token,
             chat: view.chat,
             ticket: Vec::new(),
             wait: view.wait,
             resources,
             durability,
             replayed: view.replayed,
+            triaged: Some(convert::triaged(decision.verdict)),
+            route: decision.route,
         })
+    }
+
+    fn ready(&self, wanted: Wanted) -> Result<Ready, Failure> {
+        let (again, never) = (&wanted.return_token, &wanted.not_again_tokens);
+        let wishes = self.returning.wishes(&wanted.helpline, again, never, wall_ms())?;
+        let chat = new_chat_id()?;
+        let token = self.key.token(&wanted.helpline, &chat);
+        let token_hash = token::hash_of(&token).unwrap_or_default().to_vec();
+        Ok(Ready { wanted, wishes, chat, token_hash })
+    }
+
+    /// Decides by the policy and asks the line; again while the policy changes under it.
+    async fn lined_up(
+        &self,
+        ready: &Ready,
+        until: Instant,
+    ) -> Result<(ChatOutcomeView, Option<Durability>, Decision), Failure> {
+        let helpline = &ready.wanted.helpline;
+        let mut decision = match self.decide(&ready.wanted, until).await {
+            Ok(decision) => decision,
+            Err(invalid) => return self.repeated(ready, invalid, until).await,
+        };
+        let mut attempt = 1;
+        loop {
+            match self.command(helpline, ready.command(&decision), left(until)).await {
+                Ok((view, durability)) => {
+                    self.consider(ready, &view, &decision);
+                    return Ok((view, durability, decision));
+                }
+                Err(failure) if attempt >= ATTEMPTS || !ready.refused_decision(&failure) => return Err(failure),
+                Err(_) => attempt += 1,
+            }
+            self.policies.replaced(helpline, triage::patience(until)).await;
+            decision = match self.decide(&ready.wanted, until).await {
+                Ok(newer) if attempt < ATTEMPTS => newer,
+                Ok(_) | Err(_) => decision.whatever_is_in_force(&ready.wanted),
+            };
+        }
+    }
+
+    async fn decide(&self, wanted: &Wanted, until: Instant) -> Result<Decision, Invalid> {
+        let decided =
+            triage::judged(&self.policies, &wanted.helpline, until, |policy| Decision::of(policy, wanted));
+        Ok(decided.await?.unwrap_or_else(|| Decision::without_policy(wanted)))
+    }
+
+    /// What does not fit the survey that is in force may have fitted an earlier one: a repeat of a request that was
+    /// accepted then is answered with its chat, and anything else is refused.
+    async fn repeated(
+        &self,
+        ready: &Ready,
+        invalid: Invalid,
+        until: Instant,
+    ) -> Result<(ChatOutcomeView, Option<Durability>, Decision), Failure> {
+        let mut decision = Decision { revision: NO_REVISION, ..Decision::without_policy(&ready.wanted) };
+        decision.verdict.reasons.clear();
+        let answer = self.command(&ready.wanted.helpline, ready.command(&decision), left(until)).await;
+        match answer {
+            Ok((view, durability)) => Ok((view, durability, decision)),
+            Err(Failure::Link(error)) if error.reason == "REQUEST_CONFLICT" => Err(Failure::Link(error)),
+            Err(_) => Err(invalid.into()),
+        }
+    }
+
+    /// Asks for a second opinion on a new chat, where the policy wants one.
+    fn consider(&self, ready: &Ready, view: &ChatOutcomeView, decision: &Decision) {
+        let (Some(classifier), Some(may_raise_to)) = (&self.classifier, decision.may_raise_to) else {
+            return;
+        };
+        if view.replayed {
+            return;
+        }
+        classifier.consider(Case {
+            helpline: ready.wanted.helpline.clone(),
+            key: HashedChatKey { chat_id: ready.chat.as_str().to_owned(), token_hash: ready.token_hash.clone() },
+            asking: ready.wanted.asking.clone(),
+            urgency: decision.verdict.urgency,
+            may_raise_to,
+        });
     }
 
     async fn command(
@@ -104,16 +227,16 @@ impl Intake {
         let done = self.link.execute(command, patience).await?;
         match done.outcome {
             Some(outcome::Outcome::Chat(view)) => Ok((view, done.durability)),
-            Some(outcome::Outcome::Responder(_) | outcome::Outcome::Accepted(_)) | None => {
-                Err(LinkError::new(Code::Internal, "INTERNAL", "the line answered something else").into())
-            }
+            Some(outcome::Outcome::Responder(_) | outcome::Outcome::Accepted(_) | outcome::Outcome::Done(_))
+            | None => Err(LinkError::new(Code::Internal, "INTERNAL", "the line answered something else").into()),
         }
     }
 
     /// Where else to turn; none when that is not known here in time.
-    async fn resources(&self, helpline: &HelplineId, locale: &str) -> Vec<Resource> {
+    async fn resources(&self, helpline: &HelplineId, locale: &str, region: &str) -> Vec<Resource> {
         let policy = timeout(FALLBACK_WITHIN, self.policies.get(helpline)).await;
-        policy.ok().and_then(Result::ok).map(|p| convert::resources(&p, locale).resources).unwrap_or_default()
+        let policy = policy.ok().and_then(Result::ok);
+        policy.map(|p| convert::resources(&p, locale, region).resources).unwrap_or_default()
     }
 
     fn count(&self, answer: &Result<RequestChatResponse, Failure>) {
@@ -138,6 +261,23 @@ impl Intake {
     fn patience(&self, metadata: &MetadataMap) -> Duration {
         let asked = metadata.get("grpc-timeout").and_then(|t| t.to_str().ok()).and_then(grpc_timeout);
         asked.map_or(self.means.patience, |asked| self.means.patience.min(asked - WAY_BACK.min(asked / 4)))
+    }
+}
+
+/// The time that is left.
+fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now())
+}
+
+/// What was decided, as far as it holds for the chat as it stands. Of a repeated request it holds if the policy would
+/// decide the same today; otherwise only the urgency can be told, for why it was so is not kept.
+fn so_far(view: &ChatOutcomeView, decision: Decision) -> Decision {
+    let urgency = view.chat.as_ref().and_then(|chat| convert::heard(chat.urgency()));
+    match urgency {
+        Some(urgency) if view.replayed && urgency != decision.verdict.urgency => {
+            Decision { verdict: Verdict { urgency, reasons: Vec::new() }, route: String::new(), ..decision }
+        }
+        _ => decision,
     }
 }
 
@@ -181,12 +321,37 @@ impl Intake {
         Ok(Box::pin(watch::open(self.means.clone(), seat, hold, request.locale).await?))
     }
 
-    async fn update(&self, request: UpdateChatRequest, patience: Duration) -> Result<UpdateChatResponse, Failure> {
+    async fn update(&self, request: UpdateChatRequest, until: Instant) -> Result<UpdateChatResponse, Failure> {
         let hold = convert::hold(request.key)?;
-        let urgency = convert::urgency("urgency", request.urgency)?;
-        let triage = TriageCommand { key: key_of(&hold), urgency: urgency.into() };
-        let (view, durability) = self.command(&hold.helpline, command::Command::Triage(triage), patience).await?;
+        let stated = convert::urgency("urgency", request.urgency)?;
+        let answers = convert::answers("answers", request.answers)?;
+        let urgency = match answers.is_empty() {
+            true => stated.unwrap_or_default(),
+            false => {
+                self.signalled(&hold.helpline, Asking { answers, ..Asking::default() }, stated, until).await?
+            }
+        };
+        let triage =
+            TriageCommand { key: key_of(&hold), urgency: convert::told(urgency).into(), classifier: false };
+        let command = command::Command::Triage(triage);
+        let (view, durability) = self.command(&hold.helpline, command, left(until)).await?;
         Ok(UpdateChatResponse { chat: view.chat, durability })
+    }
+
+    /// How urgent new answers make a chat. Those that no rule speaks of are no signal: LOW changes nothing.
+    async fn signalled(
+        &self,
+        helpline: &HelplineId,
+        asking: Asking,
+        stated: Option<Urgency>,
+        until: Instant,
+    ) -> Result<Urgency, Failure> {
+        let judge = |policy: &Policy| Verdict::of(policy, &asking, stated);
+        Ok(match triage::judged(&self.policies, helpline, until, judge).await? {
+            Some(verdict) if verdict.is_unknown() => Urgency::Low,
+            Some(verdict) => verdict.urgency,
+            None => Verdict::without_policy(stated).urgency,
+        })
     }
 
     async fn leave(&self, request: LeaveChatRequest, patience: Duration) -> Result<LeaveChatResponse, Failure> {
@@ -201,7 +366,7 @@ impl Intake {
         convert::check_locale("locale", &request.locale)?;
         let resume = command::Command::Resume(ResumeCommand { key: key_of(&hold) });
         let resuming = self.command(&hold.helpline, resume, patience);
-        let (resumed, resources) = tokio::join!(resuming, self.resources(&hold.helpline, &request.locale));
+        let (resumed, resources) = tokio::join!(resuming, self.resources(&hold.helpline, &request.locale, ""));
         let (view, durability) = resumed?;
         Ok(ResumeChatResponse { chat: view.chat, wait: view.wait, resources, durability })
     }
@@ -216,7 +381,8 @@ impl Intake {
     async fn fallback(&self, request: GetFallbackRequest) -> Result<GetFallbackResponse, Failure> {
         let helpline = convert::helpline("helpline", &request.helpline)?;
         convert::check_locale("locale", &request.locale)?;
-        Ok(convert::resources(&*self.policies.get(&helpline).await?, &request.locale))
+        convert::check_region("region", &request.region)?;
+        Ok(convert::resources(&*self.policies.get(&helpline).await?, &request.locale, &request.region))
     }
 }
 
@@ -228,15 +394,16 @@ impl IntakeService for Intake {
         &self,
         request: Request<RequestChatRequest>,
     ) -> Result<Response<RequestChatResponse>, Status> {
-        let patience = self.patience(request.metadata());
+        let until = Instant::now() + self.patience(request.metadata());
         let request = request.into_inner();
         let (helpline, locale) = (HelplineId::parse(&request.helpline), request.locale.clone());
-        let answer = self.accept(request, patience).await;
+        let region = request.region.clone();
+        let answer = self.accept(request, until).await;
         self.count(&answer);
         match (answer, helpline) {
             (Ok(response), _) => Ok(Response::new(response)),
             (Err(failure), Ok(helpline)) => {
-                let resources = self.resources(&helpline, &locale).await;
+                let resources = self.resources(&helpline, &locale, &region).await;
                 Err(failure.status_with(&GetFallbackResponse { resources }))
             }
             (Err(failure), Err(_)) => Err(failure.status()),
@@ -251,8 +418,8 @@ impl IntakeService for Intake {
         &self,
         request: Request<UpdateChatRequest>,
     ) -> Result<Response<UpdateChatResponse>, Status> {
-        let patience = self.patience(request.metadata());
-        answered(self.update(request.into_inner(), patience).await)
+        let until = Instant::now() + self.patience(request.metadata());
+        answered(self.update(request.into_inner(), until).await)
     }
 
     async fn leave_chat(&self, request: Request<LeaveChatRequest>) -> Result<Response<LeaveChatResponse>, Status> {

@@ -1,5 +1,8 @@
 //! A visitor's token: made from the chat's name with a key that only intake has, so that a repeat of the request is
 //! answered with the same token although only its digest is stored.
+//!
+//! It is proven by that digest alone, which goes along when a partner helpline takes the chat: the same token is good
+//! there, whatever key the partner's intake has.
 
 use std::fmt;
 
@@ -87,6 +90,15 @@ impl TokenKey {
         let mut mac = self.0.clone();
         mac.update([helpline.as_str(), chat.as_str(), PURPOSE].join("\0").as_bytes());
         URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+    }
+
+    /// A key for another use, which says nothing about this one. What makes a token holds zero bytes and the name of a
+    /// use holds none, so the two are never made alike.
+    #[must_use]
+    pub fn derive(&self, usage: &str) -> [u8; 32] {
+        let mut mac = self.0.clone();
+        mac.update(usage.as_bytes());
+        mac.finalize().into_bytes().into()
     }
 }
 

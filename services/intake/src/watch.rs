@@ -10,12 +10,13 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, future::ready, stream};
+use holdfast_domain::ResponderId;
 use holdfast_link::{Link, LinkNotice, Notices};
 use holdfast_proto::v1::{
-    BeatCommand, Chat, ChatState, ChatUpdate, Command, Drain, GetChatRequest, GetChatResponse, WaitRange,
-    WatchChatResponse, command, outcome, watch_chat_response,
+    BeatCommand, Chat, ChatOutcome, ChatState, ChatUpdate, Command, Drain, GetChatRequest, GetChatResponse,
+    Resource, WaitRange, WatchChatResponse, command, outcome, watch_chat_response,
 };
-use holdfast_runtime::Stop;
+use holdfast_runtime::{Stop, clock::wall_ms};
 use opentelemetry::metrics::UpDownCounter;
 use rand::random_range;
 use tokio::{
@@ -29,6 +30,7 @@ use crate::{
     convert::{self, Hold},
     error::Failure,
     fallback::Policies,
+    returning::ReturnKey,
 };
 
 /// Messages that wait for a visitor who reads slowly; one more and the stream ends.
@@ -162,6 +164,8 @@ pub struct Means {
     pub link: Link,
     /// The policies at hand.
     pub policies: Arc<Policies>,
+    /// Seals who was met.
+    pub returning: ReturnKey,
     /// Looks at once.
     pub reads: Arc<Semaphore>,
     /// Patience with one look or sign.
@@ -354,15 +358,32 @@ impl Watcher {
         }
         self.state = chat.state();
         self.shown = Some(shown);
-        let update = self.update(chat, seen.wait, seen.reply_handoff).await;
+        let update = ChatUpdate {
+            wait: seen.wait,
+            resources: self.resources().await,
+            reply_handoff: seen.reply_handoff,
+            return_token: self.return_token(&chat, &seen.responder_id),
+            chat: Some(chat),
+        };
         self.send(watch_chat_response::Message::Update(update))?;
         if self.state == ChatState::Ended { Err(End::Done) } else { Ok(()) }
     }
 
-    async fn update(&self, chat: Chat, wait: Option<WaitRange>, reply_handoff: Vec<u8>) -> ChatUpdate {
+    async fn resources(&self) -> Vec<Resource> {
         let policy = self.means.policies.get(&self.hold.helpline).await;
-        let resources = policy.map(|p| convert::resources(&p, &self.locale).resources).unwrap_or_default();
-        ChatUpdate { chat: Some(chat), wait, resources, reply_handoff }
+        policy.map(|p| convert::resources(&p, &self.locale, "").resources).unwrap_or_default()
+    }
+
+    /// The way back to whoever has come; none while nobody has.
+    fn return_token(&self, chat: &Chat, responder: &str) -> Vec<u8> {
+        let has_met = match chat.state() {
+            ChatState::Active => true,
+            ChatState::Ended => chat.outcome() == ChatOutcome::Completed,
+            ChatState::Unspecified | ChatState::Waiting | ChatState::Offered => false,
+        };
+        let responder = ResponderId::parse(responder).ok().filter(|_| has_met);
+        let token = responder.and_then(|r| self.means.returning.seal(&self.hold.helpline, &r, wall_ms()));
+        token.unwrap_or_default()
     }
 
     fn send(&self, message: watch_chat_response::Message) -> Result<(), End> {

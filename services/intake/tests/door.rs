@@ -137,7 +137,8 @@ async fn with_the_queue_down_a_refusal_says_at_once_where_else_to_turn() {
         intake(&[&address], &[("policy.dir", &dir), ("queue.attach_patience_ms", "0")]).await;
 
     let refused = soon("an answer", visitor.request_chat(request("r-1"))).await.unwrap_err();
-    let asked = GetFallbackRequest { helpline: "demo".to_owned(), locale: "es-MX".to_owned() };
+    let asked =
+        GetFallbackRequest { helpline: "demo".to_owned(), locale: "es-MX".to_owned(), region: String::new() };
     let resources = visitor.get_fallback(asked).await.unwrap().into_inner().resources;
 
     assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unavailable, "QUEUE_UNREACHABLE"));
@@ -199,7 +200,7 @@ async fn a_visitor_sees_the_chat_at_once_each_change_and_its_end() {
     let mut stream = watch(&mut visitor, &accepted).await;
     assert_eq!(update(&mut stream).await.chat.unwrap().place, 1);
 
-    let urgent = UpdateChatRequest { key: key(&accepted), urgency: Urgency::High.into() };
+    let urgent = UpdateChatRequest { key: key(&accepted), urgency: Urgency::High.into(), answers: Vec::new() };
     visitor.update_chat(urgent).await.unwrap();
     until(&mut stream, |chat| chat.urgency() == Urgency::High).await;
     let leave = LeaveChatRequest { key: key(&accepted), fallback_accepted: true };
@@ -307,7 +308,7 @@ async fn a_lost_notice_is_made_good_by_the_next_sign_of_presence() {
     update(&mut stream).await;
 
     proxy.lose_notices(true);
-    let urgent = UpdateChatRequest { key: key(&accepted), urgency: Urgency::Imminent.into() };
+    let urgent = UpdateChatRequest { key: key(&accepted), urgency: Urgency::Imminent.into(), answers: Vec::new() };
     visitor.update_chat(urgent).await.unwrap();
 
     until(&mut stream, |chat| chat.urgency() == Urgency::Imminent).await;

@@ -21,8 +21,10 @@ pub mod settings;
 use std::{future::Future, sync::Arc, time::Duration};
 
 use holdfast_proto::v1::{
-    Command, GetChatRequest, GetChatResponse, GetPolicyRequest, GetPolicyResponse, GetResponderRequest,
-    GetResponderResponse, Outcome, command, hello, queue_service_client::QueueServiceClient,
+    Command, ExplainRoutingRequest, ExplainRoutingResponse, GetChatRequest, GetChatResponse, GetFloorRequest,
+    GetFloorResponse, GetKpisRequest, GetKpisResponse, GetPolicyRequest, GetPolicyResponse, GetResponderRequest,
+    GetResponderResponse, Outcome, SuperviseCommand, command, hello, queue_service_client::QueueServiceClient,
+    supervise_command,
 };
 use holdfast_runtime::{
     Stop, TaskSet,
@@ -256,8 +258,52 @@ impl Link {
     /// See [`read`](Self::read).
     pub async fn policy(&self, helpline: &str, patience: Duration) -> Result<GetPolicyResponse, LinkError> {
         self.read(patience, |mut queue| {
-            let request = GetPolicyRequest { helpline: helpline.to_owned() };
+            let request = GetPolicyRequest { helpline: helpline.to_owned(), revision: 0 };
             async move { queue.get_policy(request).await }
+        })
+        .await
+    }
+
+    /// Who waits, who is here, and the ledger.
+    ///
+    /// # Errors
+    /// See [`read`](Self::read).
+    pub async fn floor(
+        &self,
+        request: GetFloorRequest,
+        patience: Duration,
+    ) -> Result<GetFloorResponse, LinkError> {
+        self.read(patience, |mut queue| {
+            let request = request.clone();
+            async move { queue.get_floor(request).await }
+        })
+        .await
+    }
+
+    /// Why a chat is where it is.
+    ///
+    /// # Errors
+    /// See [`read`](Self::read).
+    pub async fn explain_routing(
+        &self,
+        request: ExplainRoutingRequest,
+        patience: Duration,
+    ) -> Result<ExplainRoutingResponse, LinkError> {
+        self.read(patience, |mut queue| {
+            let request = request.clone();
+            async move { queue.explain_routing(request).await }
+        })
+        .await
+    }
+
+    /// How the line has served.
+    ///
+    /// # Errors
+    /// See [`read`](Self::read).
+    pub async fn kpis(&self, request: GetKpisRequest, patience: Duration) -> Result<GetKpisResponse, LinkError> {
+        self.read(patience, |mut queue| {
+            let request = request.clone();
+            async move { queue.get_kpis(request).await }
         })
         .await
     }
@@ -287,8 +333,11 @@ fn may_repeat(command: &Command) -> bool {
             | command::Command::SetStatus(_)
             | command::Command::Accept(_)
             | command::Command::Engage(_)
-            | command::Command::Close(_),
+            | command::Command::Close(_)
+            // A rest that is asked for twice is as long as the later one: never shorter.
+            | command::Command::ExtendCoolDown(_),
         ) => true,
+        Some(command::Command::Supervise(supervise)) => may_repeat_act(supervise),
         Some(
             command::Command::Unlink(_)
             | command::Command::SignOut(_)
@@ -296,6 +345,24 @@ fn may_repeat(command: &Command) -> bool {
             | command::Command::Transfer(_)
             | command::Command::FinishWrapUp(_)
             | command::Command::CallSupervisor(_),
+        )
+        | None => false,
+    }
+}
+
+/// What others may do between two attempts must not be undone by the second one.
+fn may_repeat_act(supervise: &SuperviseCommand) -> bool {
+    match &supervise.act {
+        Some(supervise_command::Act::Rest(_)) => true,
+        Some(
+            supervise_command::Act::SetUrgency(_)
+            | supervise_command::Act::Assign(_)
+            | supervise_command::Act::Pull(_)
+            | supervise_command::Act::TakeOver(_)
+            | supervise_command::Act::End(_)
+            | supervise_command::Act::EndBreak(_)
+            | supervise_command::Act::ForceOffline(_)
+            | supervise_command::Act::Reroute(_),
         )
         | None => false,
     }

@@ -31,6 +31,8 @@ pub struct Config {
     pub events: EventsConfig,
     /// Timers of the lines.
     pub ticker: TickerConfig,
+    /// Calling up volunteers.
+    pub paging: PagingConfig,
     /// Measurements of the lines.
     pub gauges: GaugesConfig,
     /// What must be said aloud.
@@ -67,12 +69,24 @@ pub struct StoreConfig {
     pub connect_timeout_ms: u64,
 }
 
+/// What a policy file does to a policy that is in force already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Overwrite {
+    /// Nothing.
+    IfAbsent,
+    /// It takes its place.
+    Always,
+}
+
 /// `[policy]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyConfig {
     /// A folder with one TOML file for each helpline; empty for the example helpline.
     pub dir: PathBuf,
+    /// What a file does to a policy that is in force already.
+    pub overwrite: Overwrite,
 }
 
 /// `[attach]`.
@@ -136,6 +150,16 @@ pub struct TickerConfig {
     /// Helplines that are looked at at once. 1 to 1,000.
     #[serde(deserialize_with = "within::<_, _, 1, 1_000>")]
     pub concurrency: usize,
+}
+
+/// `[paging]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PagingConfig {
+    /// A file with the secret that webhooks are signed with; empty for none, and then nobody is called up.
+    pub secret_file: PathBuf,
+    /// A file with certificates to believe; empty for those of the system.
+    pub ca_file: PathBuf,
 }
 
 /// `[gauges]`.
@@ -228,6 +252,7 @@ mod tests {
             ("ticker.batch", "101"),
             ("attach.command_timeout_ms", "60001"),
             ("store.kind", "sqlite"),
+            ("policy.overwrite", "sometimes"),
             ("store.redis_url", "redis://x"),
         ] {
             assert!(refused(key, value).contains(key), "{}", refused(key, value));

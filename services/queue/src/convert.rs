@@ -5,9 +5,12 @@ mod parse;
 mod show;
 
 pub(crate) use parse::{
-    Asked, Hello, asked, chat_id, chat_key, hello, helpline, responder_id, timeout, traceparent,
+    Asked, Door, Hello, asked, chat_id, chat_key, hello, helpline, put_policy, responder_id, timeout, traceparent,
+    window_ms,
 };
-pub(crate) use show::{chat_view, event, floor, outcome, place_view, responder_view};
+pub(crate) use show::{
+    MAX_CANDIDATES, chat_view, event, explanation, floor, kpis, outcome, place_view, responder_view,
+};
 
 /// Numbers that scripts and browsers hold exactly.
 pub(crate) const EXACT: u64 = 1 << 53;

@@ -4,11 +4,12 @@ use std::{sync::Arc, time::Instant};
 
 use holdfast_domain::{Applied, Command, HelplineId, Refusal};
 use holdfast_proto::v1;
+use holdfast_runtime::clock;
 use tokio::time::timeout_at;
 use tracing::{Instrument, Span, error, field::Empty, info_span};
 
 use crate::{
-    convert::{self, Asked},
+    convert::{self, Asked, Door},
     error::Failure,
     metrics::Metrics,
     policies::Policies,
@@ -23,11 +24,18 @@ pub(crate) struct Desk {
     store: Arc<dyn Store>,
     policies: Policies,
     metrics: Metrics,
+    /// The time of day, which opening hours go by; tests have their own.
+    wall_ms: fn() -> u64,
 }
 
 impl Desk {
     pub(crate) fn new(store: Arc<dyn Store>, metrics: Metrics) -> Self {
-        Self { policies: Policies::new(Arc::clone(&store)), store, metrics }
+        Self { policies: Policies::new(Arc::clone(&store)), store, metrics, wall_ms: clock::wall_ms }
+    }
+
+    /// Milliseconds since 1970, by the wall clock.
+    pub(crate) fn wall_ms(&self) -> u64 {
+        (self.wall_ms)()
     }
 
     pub(crate) fn store(&self) -> &dyn Store {
@@ -72,7 +80,8 @@ impl Desk {
         let mut policy = self.policies.get(helpline).await?;
         let mut changed = Refusal::PolicyChanged { revision: policy.revision };
         for _ in 0..ATTEMPTS {
-            let command = match asked.command(&policy) {
+            let door = asked.door(&policy, self.wall_ms());
+            let command = match asked.command(&policy, door) {
                 Ok(command) => command,
                 Err(invalid) => {
                     // A tag that is not known may be newer than the policy at hand.
@@ -86,7 +95,14 @@ impl Desk {
             };
             match self.execute(helpline, &command).await?.reply {
                 Ok(reply) => return convert::outcome(reply, self.store.durability()),
-                Err(Refusal::PolicyChanged { revision }) => changed = Refusal::PolicyChanged { revision },
+                Err(Refusal::PolicyChanged { revision }) => {
+                    if revision == policy.revision
+                        && let Some(why) = turned_away(door)
+                    {
+                        return Err(why);
+                    }
+                    changed = Refusal::PolicyChanged { revision };
+                }
                 Err(Refusal::NoPolicy) => {}
                 Err(refusal) => return Err(refusal.into()),
             }
@@ -111,6 +127,15 @@ impl Desk {
             error!(%helpline, command = word, what, "the store cannot be understood");
         }
         applied
+    }
+}
+
+/// Why a request that the line does not know yet is not let in.
+fn turned_away(door: Door) -> Option<Failure> {
+    match door {
+        Door::Open | Door::Overflow => None,
+        Door::Closed { opens_at_ms } => Some(Failure::Closed(opens_at_ms)),
+        Door::OtherRules { revision } => Some(Refusal::PolicyChanged { revision }.into()),
     }
 }
 

@@ -17,6 +17,10 @@ const DOMAIN: &str = "holdfast";
 const SOON: Duration = Duration::from_millis(250);
 /// When to ask again after something that takes people, not machines.
 const LATER: Duration = Duration::from_secs(5);
+/// Problems of a policy that a refusal names, how long each may be, and the field that they are in.
+const MOST_PROBLEMS: usize = 20;
+const PROBLEM_CHARS: usize = 200;
+const POLICY_FIELD: &str = "toml";
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $word:literal),+ $(,)?) => {
@@ -66,6 +70,26 @@ reasons! {
     NotWrappingUp = "NOT_WRAPPING_UP",
     /// No responder may declare this status.
     StatusNotAllowed = "STATUS_NOT_ALLOWED",
+    /// While the line surges, LOW requests are shown the resources first.
+    ResourcesFirst = "RESOURCES_FIRST",
+    /// The helpline is closed, and lets nobody wait until it opens.
+    Closed = "CLOSED",
+    /// This helpline does not take the partner's chat now.
+    NotTaken = "NOT_TAKEN",
+    /// The proposal to a partner is not open any more.
+    ProposalGone = "PROPOSAL_GONE",
+    /// The chat or the responder is not in a state in which this could be done.
+    WrongState = "WRONG_STATE",
+    /// The responder cannot be offered this chat now.
+    NotAvailable = "NOT_AVAILABLE",
+    /// As many reroutes are in force as there may be.
+    TooManyReroutes = "TOO_MANY_REROUTES",
+    /// That revision of the policy is not kept.
+    UnknownRevision = "UNKNOWN_REVISION",
+    /// The lint found errors in the policy.
+    PolicyRefused = "POLICY_REFUSED",
+    /// Tags in use would move.
+    TagsMoved = "TAGS_MOVED",
     /// The cursor is older than the events that are kept.
     CursorTooOld = "CURSOR_TOO_OLD",
     /// The store did not answer; the outcome is unknown.
@@ -112,6 +136,13 @@ pub(crate) enum Failure {
     UnknownHelpline,
     UnknownChat,
     UnknownResponder,
+    UnknownRevision,
+    /// The helpline is closed; when it opens (wall time), if that is known.
+    Closed(Option<u64>),
+    /// What is wrong with a policy, one line each.
+    PolicyRefused(Vec<String>),
+    /// The first tag that would move.
+    TagsMoved(usize),
     /// Refused at the door; the field names which status.
     StatusNotAllowed(&'static str),
     /// The store answered with another command's reply.
@@ -148,7 +179,8 @@ struct Said {
     code: Code,
     reason: Reason,
     message: String,
-    field: Option<(String, String)>,
+    /// Fields that are wrong, and what is wrong with each.
+    fields: Vec<(String, String)>,
     retry_after: Option<Duration>,
     metadata: HashMap<String, String>,
 }
@@ -156,12 +188,12 @@ struct Said {
 impl Said {
     fn new(code: Code, reason: Reason, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { code, reason, message, field: None, retry_after: None, metadata: HashMap::new() }
+        Self { code, reason, message, fields: Vec::new(), retry_after: None, metadata: HashMap::new() }
     }
 
     fn invalid(reason: Reason, field: &str, problem: &str) -> Self {
         Self {
-            field: Some((field.to_owned(), problem.to_owned())),
+            fields: vec![(field.to_owned(), problem.to_owned())],
             ..Self::new(Code::InvalidArgument, reason, format!("{field}: {problem}"))
         }
     }
@@ -187,6 +219,17 @@ impl Failure {
             }
             Self::UnknownChat => Said::new(Code::NotFound, Reason::UnknownChat, "no such chat"),
             Self::UnknownResponder => Said::new(Code::NotFound, Reason::UnknownResponder, "no such responder"),
+            Self::UnknownRevision => {
+                Said::new(Code::NotFound, Reason::UnknownRevision, "that revision of the policy is not kept")
+            }
+            Self::Closed(opens_at_ms) => closed(*opens_at_ms),
+            Self::PolicyRefused(problems) => policy_refused(problems),
+            Self::TagsMoved(at) => {
+                let message = format!(
+                    "the tags in force must stay as they are, in order; new ones go to the end (tags[{at}] differs)"
+                );
+                Said::new(Code::FailedPrecondition, Reason::TagsMoved, message).with("tag", at.to_string())
+            }
             Self::StatusNotAllowed(field) => {
                 Said::invalid(Reason::StatusNotAllowed, field, "this status cannot be declared")
             }
@@ -232,7 +275,7 @@ impl Failure {
     pub(crate) fn status(&self) -> Status {
         let said = self.said();
         let mut details = ErrorDetails::with_error_info(said.reason.word(), DOMAIN, said.metadata);
-        if let Some((field, problem)) = said.field {
+        for (field, problem) in said.fields {
             details.add_bad_request_violation(field, problem);
         }
         if said.retry_after.is_some() {
@@ -248,7 +291,7 @@ impl Failure {
             code: i32::from(said.code),
             message: said.message,
             reason: said.reason.word().to_owned(),
-            field: said.field.map(|(field, _)| field).unwrap_or_default(),
+            field: said.fields.into_iter().next().map(|(field, _)| field).unwrap_or_default(),
             retry_after: said.retry_after.and_then(|d| d.try_into().ok()),
             metadata: said.metadata,
         }
@@ -262,6 +305,25 @@ impl Failure {
 
 fn internal() -> Said {
     Said::new(Code::Internal, Reason::Internal, "something is broken inside; it has been logged")
+}
+
+/// Nothing passes by itself here but time, and callers repeat what is UNAVAILABLE: so it is a precondition.
+fn closed(opens_at_ms: Option<u64>) -> Said {
+    let said = Said::new(Code::FailedPrecondition, Reason::Closed, "the helpline is closed now");
+    match opens_at_ms {
+        Some(at) => said.with("opens_at_ms", at.to_string()),
+        None => said,
+    }
+}
+
+/// Details travel in a header, which has its limits: the first problems are told, and how many more there are.
+fn policy_refused(problems: &[String]) -> Said {
+    let count = problems.len();
+    let message = format!("the policy is not put in force: the lint found {count} errors");
+    let told = problems.iter().take(MOST_PROBLEMS);
+    let fields = told.map(|problem| (POLICY_FIELD.to_owned(), problem.chars().take(PROBLEM_CHARS).collect()));
+    let said = Said::new(Code::InvalidArgument, Reason::PolicyRefused, message).with("errors", count.to_string());
+    Said { fields: fields.collect(), ..said }
 }
 
 fn refused(refusal: &Refusal) -> Said {
@@ -292,6 +354,25 @@ fn refused(refusal: &Refusal) -> Said {
         Refusal::StaleFence => precondition(Reason::StaleFence, "the assignment is not this responder's any more"),
         Refusal::NotWrappingUp => precondition(Reason::NotWrappingUp, "there is nothing to wrap up"),
         Refusal::StatusNotAllowed => Failure::StatusNotAllowed("set_status.status").said(),
+        Refusal::ResourcesFirst => Said::new(
+            Code::ResourceExhausted,
+            Reason::ResourcesFirst,
+            "many are waiting: the resources come first, and whoever has seen them is let in",
+        ),
+        Refusal::NotTaken => precondition(Reason::NotTaken, "this helpline does not take the partner's chat now"),
+        Refusal::ProposalGone => precondition(Reason::ProposalGone, "the proposal is not open any more"),
+        Refusal::WrongState => precondition(
+            Reason::WrongState,
+            "the chat or the responder is not in a state in which this could be done",
+        ),
+        Refusal::NotAvailable => {
+            precondition(Reason::NotAvailable, "the responder cannot be offered this chat now")
+        }
+        Refusal::TooManyReroutes => Said::new(
+            Code::ResourceExhausted,
+            Reason::TooManyReroutes,
+            "as many reroutes are in force as there may be: end one first",
+        ),
     }
 }
 

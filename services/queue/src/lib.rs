@@ -3,16 +3,19 @@
 //! ```text
 //! service ─┬─ attach ── outbox     one stream for each replica that speaks for visitors or responders
 //!          ├─ events               what happened, for whoever comes back with a cursor
+//!          ├─ kpis                 how a line has served, from what happened
 //!          └─ desk ── policies     commands to the store, under the helpline's policy
 //! ticker ──── desk                 what time alone does
+//!   ├─ overflow                    chats on their way to a partner's line
+//!   └─ pager                       calls to volunteers who are off shift
 //! metrics                          what operators see
 //! convert, error                   between the contract and the rules
 //! store                            where lines are kept
 //! ```
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use holdfast_domain::{HelplineId, IdError, Policy, ResponderId, ids::DigestHex};
+use holdfast_domain::{IdError, ResponderId, ids::DigestHex};
 use holdfast_proto::v1::{FILE_DESCRIPTOR_SET, queue_service_server::QueueServiceServer};
 use holdfast_runtime::{
     AdminServer, Context, Stop, TaskSet, clock,
@@ -33,8 +36,11 @@ mod convert;
 mod desk;
 mod error;
 mod events;
+mod kpis;
 mod metrics;
 mod outbox;
+pub mod overflow;
+mod pager;
 mod policies;
 mod service;
 pub mod store;
@@ -42,14 +48,17 @@ mod ticker;
 
 pub use config::{Config, StoreConfig, StoreKind};
 pub use error::Reason;
+pub use pager::PagerError;
 pub use policies::{DEMO, PolicyFault};
 
 use desk::Desk;
 use metrics::Metrics;
+use overflow::Courier;
+use pager::Pager;
 use service::Service;
 use store::redis::{RedisSettings, RedisStore};
 use store::{Store, StoreError, memory::MemoryStore};
-use ticker::Ticker;
+use ticker::{Outside, Ticker};
 
 /// How long background tasks may take to end once nothing is served any more.
 const LAST_TASKS: Duration = Duration::from_secs(2);
@@ -81,6 +90,9 @@ pub enum RunError {
     /// A policy cannot be read or put in force.
     #[error(transparent)]
     Policy(#[from] PolicyFault),
+    /// Nobody can be called up with these settings.
+    #[error(transparent)]
+    Paging(#[from] PagerError),
     /// It cannot serve.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -151,16 +163,19 @@ pub async fn run_with_store(
 ) -> Result<(), RunError> {
     check_security(&config)?;
     context.readiness.set("queue", false);
-    let wanted = Arc::new(policies::read(&config.policy, &config.store)?);
-    for (helpline, policy) in wanted.iter() {
-        policies::install(&*store, helpline, policy).await?;
+    let wanted = policies::read(&config.policy, &config.store)?;
+    for (helpline, policy) in &wanted {
+        policies::install(&*store, helpline, policy, config.policy.overwrite).await?;
     }
     let metrics = Metrics::new(&context.telemetry.meter("holdfast-queue"));
     let desk = Arc::new(Desk::new(store, metrics));
+    for (helpline, policy) in &wanted {
+        desk.policies().learn(helpline, policy);
+    }
     let replica = Replica::new(&config.telemetry.service_instance)?;
     let tasks = TaskSet::new(context.stop.clone());
     let done = CancellationToken::new();
-    spawn_background(&tasks, &config, &desk, &wanted, replica.digest, &done);
+    spawn_background(&tasks, &config, &desk, replica.digest, &done)?;
     let admin_stop = context.stop.child();
     if let Some(listener) = bound.admin {
         let admin = AdminServer::new(context.readiness.clone(), context.telemetry.registry());
@@ -182,15 +197,20 @@ fn spawn_background(
     tasks: &TaskSet,
     config: &Config,
     desk: &Arc<Desk>,
-    wanted: &Arc<BTreeMap<HelplineId, Policy>>,
     by: DigestHex,
     done: &CancellationToken,
-) {
-    let helplines = wanted.keys().cloned();
-    let ticker = Ticker::new(Arc::clone(desk), config.ticker.clone(), by, helplines, done.clone());
+) -> Result<(), PagerError> {
+    let pager = Pager::new(Arc::clone(desk), &config.paging)?;
+    let ((errands, to_partners), (calls, to_volunteers)) = (overflow::errands(), pager::calls());
+    let outside = Outside { errands, calls };
+    let ticker = Ticker::new(Arc::clone(desk), config.ticker.clone(), by, outside, done.clone());
     tasks.spawn("ticker", Arc::new(ticker).run());
+    tasks.spawn("overflow", Courier::new(Arc::clone(desk)).run(to_partners, done.clone()));
+    tasks.spawn("pager", pager.run(to_volunteers, done.clone()));
+    tasks.spawn("policies", policies::follow(Arc::clone(desk), done.clone()));
     let every = Duration::from_millis(config.gauges.interval_ms);
-    tasks.spawn("gauges", metrics::measure(Arc::clone(desk), Arc::clone(wanted), every, done.clone()));
+    tasks.spawn("gauges", metrics::measure(Arc::clone(desk), every, done.clone()));
+    Ok(())
 }
 
 async fn serve(

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use holdfast_domain::{HelplineId, Policy, Status};
+use holdfast_domain::{HelplineId, Status};
 use opentelemetry::{
     KeyValue,
     metrics::{Counter, Gauge, Histogram, Meter, UpDownCounter},
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use crate::{
+    config::Overwrite,
     desk::Desk,
     policies,
     store::{Floor, StoreError},
@@ -29,6 +30,8 @@ const LOOK_AT: usize = 500;
 pub(crate) struct Metrics {
     commands: Counter<u64>,
     store: Histogram<f64>,
+    overflow: Counter<u64>,
+    pages: Counter<u64>,
     attached: UpDownCounter<i64>,
     ledger_difference: Gauge<i64>,
     in_line: Gauge<u64>,
@@ -48,6 +51,17 @@ impl Metrics {
                 .f64_histogram("holdfast_store_seconds")
                 .with_description("Time of a command in the store, in seconds")
                 .with_boundaries(SECONDS.to_vec())
+                .build(),
+            overflow: meter
+                .u64_counter("holdfast_overflow_errands")
+                .with_description(
+                    "Errands about chats on their way to a partner's line, by outcome: admitted, refused, released, \
+                     left or unanswered",
+                )
+                .build(),
+            pages: meter
+                .u64_counter("holdfast_pages")
+                .with_description("Waves of volunteers that were to be called up, by outcome: paged or failed")
                 .build(),
             attached: meter
                 .i64_up_down_counter("holdfast_attached_streams")
@@ -84,6 +98,14 @@ impl Metrics {
 
     pub(crate) fn store(&self, command: &'static str, began: Instant) {
         self.store.record(began.elapsed().as_secs_f64(), &[KeyValue::new("command", command)]);
+    }
+
+    pub(crate) fn overflow(&self, outcome: &'static str) {
+        self.overflow.add(1, &[KeyValue::new("outcome", outcome)]);
+    }
+
+    pub(crate) fn page(&self, outcome: &'static str) {
+        self.pages.add(1, &[KeyValue::new("outcome", outcome)]);
     }
 
     /// Counts an attached stream until the guard is dropped.
@@ -141,12 +163,8 @@ impl Drop for Attached {
 }
 
 /// Measures every helpline, again and again, and puts a policy back in force that the store has lost.
-pub(crate) async fn measure(
-    desk: Arc<Desk>,
-    wanted: Arc<BTreeMap<HelplineId, Policy>>,
-    every: Duration,
-    done: CancellationToken,
-) {
+pub(crate) async fn measure(desk: Arc<Desk>, every: Duration, done: CancellationToken) {
+    let known = desk.policies().known();
     let mut moments = tokio::time::interval(every);
     moments.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -154,23 +172,27 @@ pub(crate) async fn measure(
             () = done.cancelled() => return,
             _ = moments.tick() => {}
         }
-        for (helpline, policy) in wanted.iter() {
-            if let Err(error) = look(&desk, helpline, policy).await {
+        let helplines = known.borrow().clone();
+        for helpline in &helplines {
+            if let Err(error) = look(&desk, helpline).await {
                 debug!(%helpline, %error, "not measured");
             }
         }
     }
 }
 
-async fn look(desk: &Desk, helpline: &HelplineId, wanted: &Policy) -> Result<(), StoreError> {
+async fn look(desk: &Desk, helpline: &HelplineId) -> Result<(), StoreError> {
     let floor = desk.store().floor(helpline, LOOK_AT).await?;
     desk.metrics().floor(helpline, &floor);
     if floor.ledger.difference() != 0 {
         error!(%helpline, difference = %floor.ledger.difference(), "the ledger does not add up");
     }
-    if floor.policy_revision == 0 {
-        warn!(%helpline, "the store has no policy any more: it is put in force again");
-        if let Err(error) = policies::install(desk.store(), helpline, wanted).await {
+    if floor.policy_revision == 0
+        && let Some(last) = desk.policies().last(helpline)
+    {
+        warn!(%helpline, "the store has no policy any more: the last one is put in force again");
+        // Another replica may do it too: whoever comes second finds it there.
+        if let Err(error) = policies::install(desk.store(), helpline, &last, Overwrite::IfAbsent).await {
             warn!(%helpline, %error, "the policy was not put in force");
         }
     }

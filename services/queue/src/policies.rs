@@ -1,22 +1,25 @@
 //! The helplines' policies: read from a folder at start, put in force, and kept at hand by revision.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
 };
 
 use holdfast_domain::{
-    Command, HelplineId, Policy, Refusal, Reply,
+    Command, EventKind, HelplineId, Policy, Refusal, Reply, ResponderId,
     policy::{PolicyError, Tag},
 };
-use tracing::info;
+use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
 
 use crate::{
-    config::{PolicyConfig, StoreConfig, StoreKind},
+    config::{Overwrite, PolicyConfig, StoreConfig, StoreKind},
+    desk::Desk,
     error::Failure,
-    store::{Store, StoreError},
+    store::{Notice, Store, StoreError},
 };
 
 /// The example helpline that an embedded store serves when no folder is named.
@@ -24,6 +27,8 @@ pub const DEMO: &str = include_str!("../demo.toml");
 
 /// How often a policy is put in force again when others change it at the same moment.
 const ATTEMPTS: usize = 5;
+/// Fields that a log line names of a policy that differs.
+const FIELDS_NAMED: usize = 5;
 
 /// Why the policies cannot be put in force.
 #[derive(Debug, thiserror::Error)]
@@ -129,8 +134,13 @@ fn add(found: &mut BTreeMap<HelplineId, Policy>, file: &Path, text: &str) -> Res
     Ok(())
 }
 
-/// Puts a policy in force where the store has none or another one.
-pub(crate) async fn install(store: &dyn Store, helpline: &HelplineId, wanted: &Policy) -> Result<(), PolicyFault> {
+/// Puts a policy in force where the store has none, or another one that may be overwritten.
+pub(crate) async fn install(
+    store: &dyn Store,
+    helpline: &HelplineId,
+    wanted: &Policy,
+    overwrite: Overwrite,
+) -> Result<(), PolicyFault> {
     let failed = |source| PolicyFault::Store { helpline: helpline.clone(), source };
     for _ in 0..ATTEMPTS {
         let stored = store.policy(helpline).await.map_err(failed)?;
@@ -139,7 +149,13 @@ pub(crate) async fn install(store: &dyn Store, helpline: &HelplineId, wanted: &P
             if same(stored, wanted) {
                 return Ok(());
             }
-            check_tags(helpline, &stored.tags, &wanted.tags)?;
+            if overwrite == Overwrite::IfAbsent {
+                tell_difference(helpline, stored, wanted);
+                return Ok(());
+            }
+            if let Some(at) = first_moved(&stored.tags, &wanted.tags) {
+                return Err(PolicyFault::TagsMoved { helpline: helpline.clone(), at });
+            }
         }
         let command = Command::SetPolicy { policy: Box::new(wanted.clone()), expected };
         match store.execute(helpline, &command).await.map_err(failed)?.reply {
@@ -163,50 +179,180 @@ fn same(a: &Policy, b: &Policy) -> bool {
     *a == b
 }
 
-/// Stored masks are made of the tags in force, so those stay; only new ones may follow.
-fn check_tags(helpline: &HelplineId, old: &[Tag], new: &[Tag]) -> Result<(), PolicyFault> {
-    let kept = |(old, new): (&Tag, &Tag)| old.name == new.name && old.levels == new.levels;
-    let shared = old.iter().zip(new).take_while(|pair| kept(*pair)).count();
-    if shared < old.len() {
-        return Err(PolicyFault::TagsMoved { helpline: helpline.clone(), at: shared });
-    }
-    Ok(())
+fn tell_difference(helpline: &HelplineId, stored: &Policy, file: &Policy) {
+    let fields: Vec<String> = Policy::diff(stored, file).into_iter().map(|change| change.field).collect();
+    let named: Vec<&str> = fields.iter().take(FIELDS_NAMED).map(String::as_str).collect();
+    warn!(
+        %helpline,
+        revision = stored.revision,
+        fields = fields.len(),
+        first = named.join(", "),
+        "the policy in force differs from the file and stays, because policy.overwrite is \"if_absent\""
+    );
 }
 
-/// The policies in force, as they were when last seen. Only helplines that have one are kept here.
+/// Stored masks are made of the tags in force, so those stay; only new ones may follow. The first that would not stay.
+fn first_moved(old: &[Tag], new: &[Tag]) -> Option<usize> {
+    let kept = |(old, new): (&Tag, &Tag)| old.name == new.name && old.levels == new.levels;
+    let shared = old.iter().zip(new).take_while(|pair| kept(*pair)).count();
+    (shared < old.len()).then_some(shared)
+}
+
+/// A policy that somebody puts in force.
+#[derive(Debug)]
+pub(crate) struct Put {
+    pub(crate) helpline: HelplineId,
+    pub(crate) policy: Policy,
+    /// The revision that it replaces; 0 when there is none yet.
+    pub(crate) expected: u64,
+    /// Who puts it; only a trial may leave it out.
+    pub(crate) by: Option<ResponderId>,
+    /// A trial: nothing changes.
+    pub(crate) dry_run: bool,
+}
+
+/// Puts a policy in force, or says why it would be refused. Answers with the revision; in a trial, with the one that it
+/// would replace.
+pub(crate) async fn put(desk: &Desk, put: &Put) -> Result<u64, Failure> {
+    let helpline = &put.helpline;
+    let stored = desk.store().policy(helpline).await?;
+    let revision = stored.as_ref().map_or(0, |stored| stored.revision);
+    if revision != put.expected {
+        return Err(Refusal::PolicyChanged { revision }.into());
+    }
+    let moved = stored.as_ref().and_then(|stored| first_moved(&stored.tags, &put.policy.tags));
+    if let Some(at) = moved {
+        return Err(Failure::TagsMoved(at));
+    }
+    if put.dry_run {
+        return Ok(revision);
+    }
+    let command = Command::SetPolicy { policy: Box::new(put.policy.clone()), expected: put.expected };
+    let revision = match desk.execute(helpline, &command).await?.reply {
+        Ok(Reply::Policy { revision }) => revision,
+        Ok(_) => return Err(Failure::Mismatched),
+        Err(refusal) => return Err(refusal.into()),
+    };
+    info!(%helpline, revision, by = put.by.as_ref().map(ResponderId::as_str), "the policy is in force");
+    // It is in force, whether or not it can be read back now; whoever needs it next will read it.
+    let _ = desk.policies().reload(helpline).await;
+    Ok(revision)
+}
+
+/// The policies in force, as they were when last seen.
 pub(crate) struct Policies {
     store: Arc<dyn Store>,
-    seen: RwLock<BTreeMap<HelplineId, Arc<Policy>>>,
+    seen: RwLock<BTreeMap<HelplineId, Seen>>,
+    /// The helplines that have, or had, a policy.
+    known: watch::Sender<BTreeSet<HelplineId>>,
+}
+
+struct Seen {
+    policy: Arc<Policy>,
+    /// The store had it when it was last asked.
+    in_force: bool,
 }
 
 impl Policies {
     pub(crate) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, seen: RwLock::new(BTreeMap::new()) }
+        Self { store, seen: RwLock::new(BTreeMap::new()), known: watch::Sender::default() }
+    }
+
+    /// There is such a helpline; its policy is read from the store when it is needed, and is this one if it is lost.
+    pub(crate) fn learn(&self, helpline: &HelplineId, policy: &Policy) {
+        let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
+        let unread = || Seen { policy: Arc::new(policy.clone()), in_force: false };
+        seen.entry(helpline.clone()).or_insert_with(unread);
+        self.known.send_if_modified(|known| known.insert(helpline.clone()));
     }
 
     /// The policy as last seen; read from the store the first time.
     pub(crate) async fn get(&self, helpline: &HelplineId) -> Result<Arc<Policy>, Failure> {
-        let seen = self.seen.read().unwrap_or_else(PoisonError::into_inner).get(helpline).cloned();
-        match seen {
+        match self.at_hand(helpline) {
             Some(policy) => Ok(policy),
             None => self.reload(helpline).await,
         }
     }
 
+    /// The policy, read again if another revision is said to be in force than the one at hand.
+    pub(crate) async fn at(&self, helpline: &HelplineId, revision: u64) -> Result<Arc<Policy>, Failure> {
+        match self.at_hand(helpline).filter(|policy| policy.revision == revision) {
+            Some(policy) => Ok(policy),
+            None => self.reload(helpline).await,
+        }
+    }
+
+    fn at_hand(&self, helpline: &HelplineId) -> Option<Arc<Policy>> {
+        let seen = self.seen.read().unwrap_or_else(PoisonError::into_inner);
+        seen.get(helpline).filter(|seen| seen.in_force).map(|seen| Arc::clone(&seen.policy))
+    }
+
     /// The policy as the store has it now.
     pub(crate) async fn reload(&self, helpline: &HelplineId) -> Result<Arc<Policy>, Failure> {
         let stored = self.store.policy(helpline).await?.map(Arc::new);
-        let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
-        match &stored {
-            Some(policy) => seen.insert(helpline.clone(), Arc::clone(policy)),
-            None => seen.remove(helpline),
-        };
-        stored.ok_or(Failure::UnknownHelpline)
+        self.keep(helpline, stored.clone());
+        let policy = stored.ok_or(Failure::UnknownHelpline)?;
+        self.known.send_if_modified(|known| known.insert(helpline.clone()));
+        Ok(policy)
     }
 
-    /// The revision that was last seen; 0 for none.
+    fn keep(&self, helpline: &HelplineId, stored: Option<Arc<Policy>>) {
+        let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(policy) = stored {
+            seen.insert(helpline.clone(), Seen { policy, in_force: true });
+        } else if let Some(lost) = seen.get_mut(helpline) {
+            lost.in_force = false;
+        }
+    }
+
+    /// The revision that was last seen in force; 0 for none.
     pub(crate) fn revision(&self, helpline: &HelplineId) -> u64 {
+        self.at_hand(helpline).map_or(0, |policy| policy.revision)
+    }
+
+    /// The policy that was last in force, even if the store has lost it.
+    pub(crate) fn last(&self, helpline: &HelplineId) -> Option<Arc<Policy>> {
         let seen = self.seen.read().unwrap_or_else(PoisonError::into_inner);
-        seen.get(helpline).map_or(0, |p| p.revision)
+        seen.get(helpline).map(|seen| Arc::clone(&seen.policy))
+    }
+
+    /// The helplines that have, or had, a policy; more may come.
+    pub(crate) fn known(&self) -> watch::Receiver<BTreeSet<HelplineId>> {
+        self.known.subscribe()
+    }
+}
+
+/// Keeps the policies at hand as they are in force, whichever replica puts them, and learns of new helplines.
+pub(crate) async fn follow(desk: Arc<Desk>, done: CancellationToken) {
+    let mut notices = desk.store().notices();
+    loop {
+        let notice = tokio::select! {
+            () = done.cancelled() => return,
+            notice = notices.recv() => notice,
+        };
+        match notice {
+            Ok(notice) if !notice.events.is_empty() => look_at(&desk, &notice).await,
+            // Some were lost: any policy may be another one now.
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => look_at_all(&desk).await,
+            Err(broadcast::error::RecvError::Closed) => return done.cancelled().await,
+        }
+    }
+}
+
+async fn look_at(desk: &Desk, notice: &Notice) {
+    let helpline = &notice.helpline;
+    let changed = notice.events.iter().any(|placed| placed.event.kind == EventKind::PolicySet);
+    let policies = desk.policies();
+    let looked = if changed { policies.reload(helpline).await } else { policies.get(helpline).await };
+    if let Err(failure) = looked {
+        debug!(%helpline, reason = failure.reason().word(), "the policy was not read");
+    }
+}
+
+async fn look_at_all(desk: &Desk) {
+    let known = desk.policies().known().borrow().clone();
+    for helpline in &known {
+        // What is not read now is read when the line says that another revision is in force.
+        let _ = desk.policies().reload(helpline).await;
     }
 }

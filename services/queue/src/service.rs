@@ -3,7 +3,10 @@
 use std::{pin::Pin, sync::Arc};
 
 use futures::Stream;
-use holdfast_domain::HelplineId;
+use holdfast_domain::{
+    Chat, ChatState, HelplineId, Responder,
+    explain::{Around, explain},
+};
 use holdfast_proto::v1::{self, queue_service_server::QueueService};
 use holdfast_runtime::Stop;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -18,7 +21,9 @@ use crate::{
     desk::{Desk, command_span},
     error::{Failure, Invalid},
     events::{self, Following},
+    kpis::Folds,
     outbox::{OutboxStream, outbox},
+    policies,
 };
 
 /// Chats and responders of a floor when no limit is stated, and the highest limit.
@@ -35,6 +40,7 @@ pub(crate) struct Service {
     replica: String,
     attach_places: Arc<Semaphore>,
     events_places: Arc<Semaphore>,
+    folds: Folds,
 }
 
 impl Service {
@@ -47,7 +53,7 @@ impl Service {
     ) -> Self {
         let attach_places = Arc::new(Semaphore::new(attach.max_streams));
         let events_places = Arc::new(Semaphore::new(events.max_streams));
-        Self { desk, attach, events, stop, replica, attach_places, events_places }
+        Self { desk, attach, events, stop, replica, attach_places, events_places, folds: Folds::default() }
     }
 
     /// The helpline of a call, when it is served.
@@ -79,7 +85,8 @@ impl Service {
         let (id, token) = convert::chat_key("key", request.key)?;
         let helpline = self.helpline(&request.helpline).await?;
         let chat = self.desk.store().chat(&helpline, &id).await?;
-        let chat = chat.filter(|chat| chat.token == token).ok_or(Failure::UnknownChat)?;
+        let own = |chat: &Chat| chat.token == token && chat.state != ChatState::Held;
+        let chat = chat.filter(own).ok_or(Failure::UnknownChat)?;
         let place = self.desk.store().place(&helpline, &id).await?;
         let floor = self.desk.store().floor(&helpline, 0).await?;
         Ok(convert::chat_view(chat, place, &floor))
@@ -88,12 +95,11 @@ impl Service {
     async fn place_of(&self, request: v1::GetPlaceRequest) -> Result<v1::GetPlaceResponse, Failure> {
         let id = convert::chat_id("chat_id", &request.chat_id)?;
         let helpline = self.helpline(&request.helpline).await?;
-        if self.desk.store().chat(&helpline, &id).await?.is_none() {
-            return Err(Failure::UnknownChat);
-        }
+        let chat = self.desk.store().chat(&helpline, &id).await?;
+        let chat = chat.filter(|chat| chat.state != ChatState::Held).ok_or(Failure::UnknownChat)?;
         let place = self.desk.store().place(&helpline, &id).await?;
         let floor = self.desk.store().floor(&helpline, 0).await?;
-        Ok(convert::place_view(place, &floor))
+        Ok(convert::place_view(&chat, place, &floor))
     }
 
     async fn responder(&self, request: v1::GetResponderRequest) -> Result<v1::GetResponderResponse, Failure> {
@@ -111,14 +117,74 @@ impl Service {
         }
         let helpline = self.helpline(&request.helpline).await?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        Ok(convert::floor(&self.desk.store().floor(&helpline, limit).await?))
+        let floor = self.desk.store().floor(&helpline, limit).await?;
+        let policy = self.desk.policies().at(&helpline, floor.policy_revision).await?;
+        Ok(convert::floor(&floor, &policy, self.desk.wall_ms()))
     }
 
     async fn policy(&self, request: v1::GetPolicyRequest) -> Result<v1::GetPolicyResponse, Failure> {
         let helpline = convert::helpline("helpline", &request.helpline)?;
-        let policy = self.desk.policies().reload(&helpline).await?;
+        let mut policy = self.desk.policies().reload(&helpline).await?;
+        if request.revision != 0 && request.revision != policy.revision {
+            let earlier = self.desk.store().earlier_policy(&helpline, request.revision).await?;
+            policy = Arc::new(earlier.ok_or(Failure::UnknownRevision)?);
+        }
         let toml = policy.to_toml().map_err(|_| Failure::Mismatched)?;
         Ok(v1::GetPolicyResponse { toml, revision: policy.revision })
+    }
+
+    async fn explain(&self, request: v1::ExplainRoutingRequest) -> Result<v1::ExplainRoutingResponse, Failure> {
+        let id = convert::chat_id("chat_id", &request.chat_id)?;
+        let helpline = self.helpline(&request.helpline).await?;
+        let store = self.desk.store();
+        let chat = store.chat(&helpline, &id).await?;
+        let chat = chat.filter(|chat| chat.state != ChatState::Held).ok_or(Failure::UnknownChat)?;
+        let place = store.place(&helpline, &id).await?;
+        let mut floor = store.floor(&helpline, convert::MAX_CANDIDATES).await?;
+        self.add_holders(&helpline, &chat, &mut floor.responders).await?;
+        let policy = self.desk.policies().at(&helpline, floor.policy_revision).await?;
+        let around = Around {
+            policy: &policy,
+            reroutes: &floor.reroutes,
+            responders: &floor.responders,
+            on_shift: floor.on_shift,
+            free: floor.responders.iter().filter(|responder| responder.idle.is_some()).count(),
+            now_ms: floor.clock.now_ms,
+        };
+        let explained = explain(&chat, place, &around);
+        Ok(v1::ExplainRoutingResponse { explanation: Some(convert::explanation(explained, &floor)) })
+    }
+
+    /// On a large floor, those who have the chat may not be among the first.
+    async fn add_holders(
+        &self,
+        helpline: &HelplineId,
+        chat: &Chat,
+        listed: &mut Vec<Responder>,
+    ) -> Result<(), Failure> {
+        let owner = chat.owner.iter().map(|owner| &owner.responder);
+        for id in chat.offers.iter().map(|offer| &offer.responder).chain(owner) {
+            if listed.iter().any(|responder| responder.id == *id) {
+                continue;
+            }
+            let view = self.desk.store().responder(helpline, id).await?;
+            listed
+                .extend(view.map(|view| view.responder).filter(|r| r.status != holdfast_domain::Status::Offline));
+        }
+        Ok(())
+    }
+
+    async fn kpis(&self, request: v1::GetKpisRequest) -> Result<v1::GetKpisResponse, Failure> {
+        let window_ms = convert::window_ms(request.window)?;
+        let helpline = self.helpline(&request.helpline).await?;
+        let (kpis, floor) = self.folds.report(&self.desk, &helpline, window_ms).await?;
+        Ok(v1::GetKpisResponse { kpis: Some(convert::kpis(kpis, &floor)) })
+    }
+
+    async fn put(&self, request: v1::PutPolicyRequest) -> Result<v1::PutPolicyResponse, Failure> {
+        let (put, warnings) = convert::put_policy(&request)?;
+        let revision = policies::put(&self.desk, &put).await?;
+        Ok(v1::PutPolicyResponse { revision, warnings })
     }
 }
 
@@ -203,5 +269,26 @@ impl QueueService for Service {
         request: Request<v1::GetPolicyRequest>,
     ) -> Result<Response<v1::GetPolicyResponse>, Status> {
         answer(self.policy(request.into_inner()).await)
+    }
+
+    async fn put_policy(
+        &self,
+        request: Request<v1::PutPolicyRequest>,
+    ) -> Result<Response<v1::PutPolicyResponse>, Status> {
+        answer(self.put(request.into_inner()).await)
+    }
+
+    async fn explain_routing(
+        &self,
+        request: Request<v1::ExplainRoutingRequest>,
+    ) -> Result<Response<v1::ExplainRoutingResponse>, Status> {
+        answer(self.explain(request.into_inner()).await)
+    }
+
+    async fn get_kpis(
+        &self,
+        request: Request<v1::GetKpisRequest>,
+    ) -> Result<Response<v1::GetKpisResponse>, Status> {
+        answer(self.kpis(request.into_inner()).await)
     }
 }

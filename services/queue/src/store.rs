@@ -6,6 +6,7 @@ pub mod memory;
 pub mod redis;
 
 use futures::future::BoxFuture;
+use holdfast_domain::line::{Reroutes, Surge, Waits};
 use holdfast_domain::{
     Applied, Chat, ChatId, Command, Event, HelplineId, Ledger, Policy, Responder, ResponderId, Snapshot,
 };
@@ -100,6 +101,14 @@ pub struct Floor {
     pub clock: holdfast_domain::clock::ServiceClock,
     /// Milliseconds between hand-overs; 0 while not known.
     pub pace_ms: u64,
+    /// What was learnt about waits.
+    pub waits: Waits,
+    /// Responders who are not offline.
+    pub on_shift: u64,
+    /// The surge in force.
+    pub surge: Surge,
+    /// The reroutes in force.
+    pub reroutes: Reroutes,
     /// The revision of the policy in force; 0 for none.
     pub policy_revision: u64,
 }
@@ -136,6 +145,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// The policy in force; `None` before the first.
     fn policy<'a>(&'a self, helpline: &'a HelplineId) -> BoxFuture<'a, Result<Option<Policy>, StoreError>>;
+
+    /// An earlier policy, if that revision is still kept.
+    fn earlier_policy<'a>(
+        &'a self,
+        helpline: &'a HelplineId,
+        revision: u64,
+    ) -> BoxFuture<'a, Result<Option<Policy>, StoreError>>;
 
     /// Up to `limit` events after a cursor. A default cursor begins with the oldest that is kept.
     fn events<'a>(

@@ -2,10 +2,16 @@
 //!
 //! One task for each helpline sleeps until the next timer is due, at most [`LONGEST_SLEEP`], and wakes when
 //! something happened there, for that may have armed an earlier one. The store lets one replica tick a helpline; the
-//! others look now and then whether it still does.
+//! others look now and then whether it still does. A helpline that gets its first policy meanwhile is ticked from then
+//! on.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
+use futures::{StreamExt, stream::FuturesUnordered};
 use holdfast_domain::{Command, HelplineId, Reply, ids::DigestHex};
 use holdfast_runtime::client::Backoff;
 use tokio::{
@@ -18,6 +24,8 @@ use tracing::{info, warn};
 use crate::{
     config::TickerConfig,
     desk::Desk,
+    overflow::Errands,
+    pager::Calls,
     store::{Notice, StoreError},
 };
 
@@ -37,9 +45,22 @@ pub(crate) struct Ticker {
     by: DigestHex,
     /// Turns to tick.
     turns: Semaphore,
-    wakers: BTreeMap<HelplineId, Notify>,
+    /// What wakes the task of each helpline that is ticked.
+    wakers: RwLock<Wakers>,
+    outside: Outside,
     done: CancellationToken,
 }
+
+/// Where a tick leaves what somebody outside of the line must hear. Only the replica whose tick it was does so; what is
+/// lost with it, the lines ask for again.
+pub(crate) struct Outside {
+    /// For partners' lines.
+    pub(crate) errands: Errands,
+    /// For volunteers.
+    pub(crate) calls: Calls,
+}
+
+type Wakers = BTreeMap<HelplineId, Arc<Notify>>;
 
 /// What a tick found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,23 +78,54 @@ impl Ticker {
         desk: Arc<Desk>,
         config: TickerConfig,
         by: DigestHex,
-        helplines: impl Iterator<Item = HelplineId>,
+        outside: Outside,
         done: CancellationToken,
     ) -> Self {
         let turns = Semaphore::new(config.concurrency);
-        let wakers = helplines.map(|helpline| (helpline, Notify::new())).collect();
-        Self { desk, config, by, turns, wakers, done }
+        Self { desk, config, by, turns, wakers: RwLock::default(), outside, done }
     }
 
-    /// Ticks all helplines until done.
+    /// Ticks all helplines until done, those that become known meanwhile too.
     pub(crate) async fn run(self: Arc<Self>) {
-        let each = self.wakers.iter().map(|(helpline, waker)| self.keep_ticking(helpline, waker));
-        let all = futures::future::join_all(each);
-        tokio::select! {
-            () = self.done.cancelled() => {}
-            _ = all => {}
-            () = self.wake() => {}
+        let mut known = self.desk.policies().known();
+        known.mark_changed();
+        let mut ticking = FuturesUnordered::new();
+        let waking = self.wake();
+        tokio::pin!(waking);
+        loop {
+            tokio::select! {
+                () = self.done.cancelled() => return,
+                () = &mut waking => return,
+                Some(()) = ticking.next(), if !ticking.is_empty() => {}
+                Ok(()) = known.changed() => {
+                    let helplines = known.borrow_and_update().clone();
+                    for helpline in helplines {
+                        ticking.extend(self.take_up(&helpline).map(|waker| self.keep_ticking(helpline, waker)));
+                    }
+                }
+            }
         }
+    }
+
+    /// A waker for a helpline that had none.
+    fn take_up(&self, helpline: &HelplineId) -> Option<Arc<Notify>> {
+        let mut wakers = self.wakers.write().unwrap_or_else(PoisonError::into_inner);
+        if wakers.contains_key(helpline) {
+            return None;
+        }
+        let waker = Arc::<Notify>::default();
+        wakers.insert(helpline.clone(), Arc::clone(&waker));
+        Some(waker)
+    }
+
+    fn wake_one(&self, helpline: &HelplineId) {
+        let wakers = self.wakers.read().unwrap_or_else(PoisonError::into_inner);
+        wakers.get(helpline).into_iter().for_each(|waker| waker.notify_one());
+    }
+
+    fn wake_all(&self) {
+        let wakers = self.wakers.read().unwrap_or_else(PoisonError::into_inner);
+        wakers.values().for_each(|waker| waker.notify_one());
     }
 
     /// Something happened at a helpline: its next timer may be an earlier one.
@@ -81,30 +133,26 @@ impl Ticker {
         let mut notices = self.desk.store().notices();
         loop {
             match notices.recv().await {
-                Ok(Notice { helpline, events }) if !events.is_empty() => {
-                    self.wakers.get(&helpline).into_iter().for_each(Notify::notify_one);
-                }
-                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {
-                    self.wakers.values().for_each(Notify::notify_one);
-                }
+                Ok(Notice { helpline, events }) if !events.is_empty() => self.wake_one(&helpline),
+                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => self.wake_all(),
                 Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
             }
         }
     }
 
-    async fn keep_ticking(&self, helpline: &HelplineId, waker: &Notify) {
+    async fn keep_ticking(&self, helpline: HelplineId, waker: Arc<Notify>) {
         let interval = Duration::from_millis(self.config.interval_ms);
         let mut backoff = Backoff::new(interval, LONGEST_PAUSE, u32::MAX);
         let mut failing = false;
         loop {
             let began = Instant::now();
-            match self.catch_up(helpline).await {
+            match self.catch_up(&helpline).await {
                 Ok(found) => {
                     if std::mem::take(&mut failing) {
                         info!(%helpline, "ticking again");
                     }
                     backoff.reset();
-                    rest(found, waker, began).await;
+                    rest(found, &waker, began).await;
                     // Never more often than this, however much happens.
                     sleep_until(began + interval).await;
                 }
@@ -133,7 +181,10 @@ impl Ticker {
     async fn tick(&self, helpline: &HelplineId) -> Result<Found, StoreError> {
         let _turn = self.turns.acquire().await;
         let command = Command::Tick { by: self.by.clone(), limit: self.config.batch };
-        match self.desk.execute(helpline, &command).await?.reply {
+        let applied = self.desk.execute(helpline, &command).await?;
+        self.outside.errands.leave(helpline, &applied.events);
+        self.outside.calls.leave(helpline, &applied.events);
+        match applied.reply {
             Ok(Reply::Ticked { handled, not_mine, next_due_ms, now_ms }) => {
                 Ok(self.found(handled, not_mine, next_due_ms.map(|due| due.saturating_sub(now_ms))))
             }
@@ -168,7 +219,9 @@ async fn rest(found: Found, waker: &Notify, since: Instant) {
 mod tests {
     use super::*;
     use crate::{
+        config::Overwrite,
         metrics::Metrics,
+        overflow, pager,
         policies::{self, DEMO},
         store::{Store, memory::MemoryStore},
     };
@@ -190,7 +243,8 @@ mod tests {
         let commands = Arc::new(AtomicU64::new(0));
         let store = counting(&commands);
         let helpline = HelplineId::parse("demo").unwrap();
-        policies::install(&*store, &helpline, &Policy::from_toml(DEMO).unwrap()).await.unwrap();
+        let policy = Policy::from_toml(DEMO).unwrap();
+        policies::install(&*store, &helpline, &policy, Overwrite::Always).await.unwrap();
         if armed {
             // The presence lease is a timer fifteen seconds ahead.
             store.execute(&helpline, &sign_in()).await.unwrap().reply.unwrap();
@@ -210,7 +264,9 @@ mod tests {
         let desk = Arc::new(Desk::new(Arc::clone(store), metrics));
         let config = TickerConfig { interval_ms: 250, batch: 100, concurrency: 1 };
         let by = DigestHex::parse(&format!("{n:02x}")).unwrap();
-        Arc::new(Ticker::new(desk, config, by, std::iter::once(helpline.clone()), done.clone()))
+        desk.policies().learn(helpline, &Policy::from_toml(DEMO).unwrap());
+        let outside = Outside { errands: overflow::errands().0, calls: pager::calls().0 };
+        Arc::new(Ticker::new(desk, config, by, outside, done.clone()))
     }
 
     fn sign_in() -> Command {
@@ -218,6 +274,8 @@ mod tests {
             responder: ResponderId::parse("ana").unwrap(),
             capabilities: Mask::default(),
             scarce: 0,
+            opt_out: Mask::default(),
+            shift_ms: 0,
             capacity: 1,
             ready: true,
             revision: 1,

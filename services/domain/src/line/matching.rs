@@ -2,15 +2,15 @@
 //! matchable, most urgent first, look for the best responder who is free. Matching only makes offers, it frees
 //! nobody, so one pass over both is enough.
 
-use super::{About, Line, Timer, once_each};
-use crate::chat::{Chat, Offer};
-use crate::event::EventKind;
+use super::{About, Line, Reroutes, Timer, once_each};
+use crate::chat::{Chat, Offer, Step, is_hard};
+use crate::event::{EventKind, Reason};
 use crate::ids::{ChatId, ResponderId};
 use crate::lifecycle::Happening;
 use crate::limits::{SEARCH_DEPTH, SWEEP};
 use crate::policy::Numbers;
 use crate::priority::is_imminent;
-use crate::requirement::Requirement;
+use crate::requirement::Mask;
 use crate::responder::{Holding, HoldingKind, Responder};
 
 /// Whether a responder may be offered a chat that they once did not take.
@@ -31,6 +31,16 @@ enum Look {
 
 impl Line {
     pub(super) fn finish(&mut self) {
+        // What is matched from here on is nobody's wish but the line's.
+        self.by = None;
+        if self.gate_shut {
+            self.hasten_overflow();
+        }
+        if !self.gate_open() {
+            self.freed.clear();
+            self.hungry.clear();
+            return;
+        }
         for responder in once_each(std::mem::take(&mut self.freed)) {
             self.sweep = true;
             self.match_responder(&responder);
@@ -46,14 +56,15 @@ impl Line {
         for (_, _, chat) in hungry {
             self.match_chat(&chat);
         }
-        if self.sweep && self.numbers().reserve > 0 {
+        if self.everyone || (self.sweep && self.numbers().reserve > 0) {
             self.match_held_back();
         }
     }
 
-    /// When more responders are free than the reserve asks for, those it held back may serve after all.
+    /// When something has changed for everybody, or more responders are free than the reserve asks for, those who
+    /// stood by may serve after all.
     fn match_held_back(&mut self) {
-        if self.state.lanes.is_empty() || self.only_imminent() {
+        if self.state.lanes.is_empty() || (!self.everyone && self.only_imminent()) {
             return;
         }
         let idle: Vec<ResponderId> =
@@ -71,13 +82,13 @@ impl Line {
 
     fn match_responder(&mut self, id: &ResponderId) {
         while let Some(chat) = self.best_chat_for(id) {
-            self.offer(&chat, id);
+            self.offer(&chat, id, None);
         }
     }
 
     fn match_chat(&mut self, id: &ChatId) {
         while let Some(responder) = self.best_responder_for(id) {
-            self.offer(id, &responder);
+            self.offer(id, &responder, None);
         }
     }
 
@@ -102,7 +113,7 @@ impl Line {
             if best.as_ref().is_some_and(|(score, _)| head >= *score) || (only_imminent && !is_imminent(head)) {
                 break;
             }
-            if !fits(lane, responder) {
+            if !fits(lane, responder, &numbers, &self.state.reroutes) {
                 continue;
             }
             for (score, member) in self.state.lanes.members(lane).take(SEARCH_DEPTH) {
@@ -141,6 +152,9 @@ impl Line {
 
     fn search_responders(&self, chat: &Chat, lane: &str, patience: Patience) -> (Option<ResponderId>, bool) {
         let numbers = self.numbers();
+        if let Some(only) = chat.steps.get(chat.step).and_then(|s| s.only.as_ref()) {
+            return self.ask_only(chat, lane, only, patience);
+        }
         let mut best: Option<(i64, ResponderId)> = None;
         let mut passed_over = false;
         for (head, class) in self.state.classes.heads() {
@@ -152,7 +166,7 @@ impl Line {
             let Some(first) = first.and_then(|id| self.state.responders.get(&id)) else {
                 continue;
             };
-            if !fits(lane, first) {
+            if !fits(lane, first, &numbers, &self.state.reroutes) {
                 continue;
             }
             for (score, member) in self.state.classes.members(class).take(SEARCH_DEPTH) {
@@ -175,8 +189,28 @@ impl Line {
         (best.map(|(_, responder)| responder), passed_over)
     }
 
+    /// The one whom the visitor would like to meet again, if they are free.
+    fn ask_only(
+        &self,
+        chat: &Chat,
+        lane: &str,
+        only: &ResponderId,
+        patience: Patience,
+    ) -> (Option<ResponderId>, bool) {
+        let numbers = self.numbers();
+        let free = self.state.responders.get(only).filter(|r| r.idle.is_some());
+        if !free.is_some_and(|r| fits(lane, r, &numbers, &self.state.reroutes)) {
+            return (None, false);
+        }
+        match self.look(chat, only, patience, &numbers) {
+            Look::Fits => (Some(only.clone()), false),
+            Look::NotYet => (None, true),
+            Look::Never => (None, false),
+        }
+    }
+
     fn look(&self, chat: &Chat, responder: &ResponderId, patience: Patience, numbers: &Numbers) -> Look {
-        if chat.offer_to(responder).is_some() {
+        if chat.offer_to(responder).is_some() || chat.excluded.contains(responder) {
             return Look::Never;
         }
         let Some(asked) = chat.asked.iter().find(|a| a.responder == *responder) else {
@@ -193,7 +227,7 @@ impl Line {
         }
     }
 
-    fn offer(&mut self, id: &ChatId, responder: &ResponderId) {
+    pub(super) fn offer(&mut self, id: &ChatId, responder: &ResponderId, reason: Option<Reason>) {
         let numbers = self.numbers();
         let deadline = self.now + numbers.offer_deadline_ms;
         let offered = self.with_chat(id, |c| {
@@ -208,7 +242,8 @@ impl Line {
         let weight = Numbers::by(&numbers.weight, urgency);
         self.with_responder(responder, |r| {
             let weight = weight.min(r.capacity);
-            r.holdings.push(Holding { chat: id.clone(), kind: HoldingKind::Offer, weight });
+            let (hard, beyond) = (is_hard(urgency), weight > r.free());
+            r.holdings.push(Holding { chat: id.clone(), kind: HoldingKind::Offer, weight, hard, beyond });
             r.version += 1;
         });
         self.happen(id, Happening::Offer);
@@ -223,21 +258,34 @@ impl Line {
                 urgency: Some(urgency),
                 offer: Some(number),
                 until_ms: Some(deadline),
+                reason,
                 ..About::default()
             },
         );
     }
 }
 
-/// Whether a responder has what a lane asks for, and the load free. A chat that weighs more than somebody can carry
-/// at all takes their whole capacity.
-pub(crate) fn fits(lane: &str, responder: &Responder) -> bool {
-    let Some((weight, signature)) = lane.split_once(':') else {
-        return false;
+/// Whether a responder has what a lane asks for, or what it is rerouted to, and the load free; and is neither spared
+/// hard chats nor its topics. A chat that weighs more than somebody can carry at all takes their whole capacity.
+pub(crate) fn fits(lane: &str, responder: &Responder, numbers: &Numbers, reroutes: &Reroutes) -> bool {
+    read_lane(lane, reroutes).is_some_and(|(weight, hard, topics, step)| {
+        responder.free() >= weight.min(responder.capacity)
+            && !(hard && responder.spared(numbers))
+            && responder.opt_out.shared(&topics) == 0
+            && step.only.as_ref().is_none_or(|only| *only == responder.id)
+            && step.requirement.met_by(&responder.capabilities)
+    })
+}
+
+fn read_lane(lane: &str, reroutes: &Reroutes) -> Option<(u32, bool, Mask, Step)> {
+    let mut parts = lane.splitn(4, ':');
+    let weight = parts.next()?.parse().ok()?;
+    let hard = parts.next()? == "1";
+    let topics = Mask::from_text(parts.next()?)?;
+    let signature = parts.next()?;
+    let step = match reroutes.get(signature) {
+        Some(reroute) => Step::new(0, reroute.to.clone()),
+        None => Step::from_signature(0, signature)?,
     };
-    let Ok(weight) = weight.parse::<u32>() else {
-        return false;
-    };
-    responder.free() >= weight.min(responder.capacity)
-        && Requirement::from_signature(signature).is_some_and(|r| r.met_by(&responder.capabilities))
+    Some((weight, hard, topics, step))
 }

@@ -1,20 +1,20 @@
 //! What responders ask: to be seen as there, to take or turn down what is offered, to finish what they took.
 
-use super::{About, EPOCHS_PER_TERM, Line, TERM_EPOCH_MS, Timer};
+use super::{About, Arriving, EPOCHS_PER_TERM, Line, TERM_EPOCH_MS, Timer};
 use crate::chat::{EndedAs, Fence, OfferId, Owner};
 use crate::command::{Refusal, Reply};
 use crate::event::{EventKind, Reason};
 use crate::ids::{ChatId, ResponderId};
 use crate::lifecycle::{ChatState, Happening};
-use crate::requirement::Mask;
+use crate::priority::Urgency;
 use crate::responder::{HoldingKind, Responder, Status};
 
 impl Line {
     pub(super) fn sign_in(
         &mut self,
         id: &ResponderId,
-        (capabilities, scarce): (Mask, u32),
-        capacity: u32,
+        arriving: &Arriving,
+        shift_ms: u64,
         ready: bool,
         revision: u64,
     ) -> Result<Reply, Refusal> {
@@ -23,14 +23,17 @@ impl Line {
             return Err(Refusal::PolicyChanged { revision: policy.revision });
         }
         let lease = self.now + policy.numbers.presence_lease_ms;
+        let shift_gap = policy.numbers.shift_gap_ms;
         let now = self.now;
+        let &Arriving { capabilities, scarce, opt_out, capacity } = arriving;
         let status = if ready { Status::Ready } else { Status::OnBreak };
         self.unlist_responder(id);
         let as_before = self
             .state
             .responders
             .get(id)
-            .is_some_and(|r| r.capabilities == capabilities && r.capacity == capacity);
+            .is_some_and(|r| r.capabilities == capabilities && r.capacity == capacity && r.opt_out == opt_out);
+        let comes = self.state.responders.get(id).is_none_or(|r| r.status == Status::Offline);
         let responder = self.state.responders.entry(id.clone()).or_insert_with(|| Responder {
             id: id.clone(),
             session: 0,
@@ -39,7 +42,13 @@ impl Line {
             cooling_until_ms: 0,
             capabilities,
             scarce,
+            opt_out,
             capacity,
+            hard_in_row: 0,
+            hard_in_shift: 0,
+            shift_ending: false,
+            break_since_ms: 0,
+            left_ms: 0,
             holdings: Vec::new(),
             rested_ms: now,
             version: 0,
@@ -51,12 +60,23 @@ impl Line {
         responder.status = status;
         responder.capabilities = capabilities;
         responder.scarce = scarce;
+        responder.opt_out = opt_out;
         responder.capacity = capacity;
+        responder.break_since_ms = if ready { 0 } else { now };
+        if comes && responder.left_ms > 0 && now - responder.left_ms >= shift_gap {
+            responder.hard_in_row = 0;
+            responder.hard_in_shift = 0;
+        }
         responder.version += 1;
+        self.guard_shift(id, shift_ms);
         self.state.timers.cancel(&Timer::Gone(id.clone()));
         self.state.timers.set(&Timer::Presence(id.clone()), lease);
         self.settle_responder(id);
         self.tell(EventKind::SignedIn, About { responder: Some(id), status: Some(status), ..About::default() });
+        if comes {
+            self.state.on_shift += 1;
+            self.gate_may_open();
+        }
         // What was offered to the old device stays offered only to somebody who can still take it.
         if !(ready && as_before) {
             self.give_back_offers(id, Reason::Asked);
@@ -66,13 +86,34 @@ impl Line {
         self.responder_view(id)
     }
 
+    /// The line notices when somebody is the one who was missing.
+    fn gate_may_open(&mut self) {
+        if self.numbers().min_on_shift > 0 && self.state.on_shift == self.numbers().min_on_shift {
+            self.tell(EventKind::GateOpened, About::default());
+            self.everyone = true;
+        }
+    }
+
+    /// Hard chats end some time before a shift does.
+    fn guard_shift(&mut self, id: &ResponderId, shift_ms: u64) {
+        let guard = self.numbers().shift_guard_ms;
+        let guarded = shift_ms > 0 && guard > 0;
+        let ending = guarded && shift_ms <= guard;
+        if guarded && !ending {
+            self.state.timers.set(&Timer::Shift(id.clone()), self.now + shift_ms - guard);
+        } else {
+            self.state.timers.cancel(&Timer::Shift(id.clone()));
+        }
+        self.with_responder(id, |r| r.shift_ending = ending);
+    }
+
     /// Takes a responder out of the free ones before what they can do changes: the entry is found by the old values.
     fn unlist_responder(&mut self, id: &ResponderId) {
         self.with_responder(id, |r| r.linked = false);
         self.settle_responder(id);
     }
 
-    fn check_session(&self, id: &ResponderId, session: u64) -> Result<&Responder, Refusal> {
+    pub(super) fn check_session(&self, id: &ResponderId, session: u64) -> Result<&Responder, Refusal> {
         let responder = self.state.responders.get(id).ok_or(Refusal::NotSignedIn)?;
         if responder.status == Status::Offline {
             return Err(Refusal::NotSignedIn);
@@ -106,15 +147,17 @@ impl Line {
             return self.responder_view(id);
         }
         let idle_handed = responder.holdings.is_empty();
-        self.with_responder(id, |r| {
-            r.status = status;
-            r.version += 1;
-        });
-        self.settle_responder(id);
-        self.tell_status(id, status, Reason::Asked);
         if status == Status::Ready {
-            self.freed.push(id.clone());
+            self.become_ready(id, Reason::Asked);
         } else {
+            let break_since_ms = if status == Status::OnBreak { self.now } else { 0 };
+            self.with_responder(id, |r| {
+                r.status = status;
+                r.break_since_ms = break_since_ms;
+                r.version += 1;
+            });
+            self.settle_responder(id);
+            self.tell_status(id, status, Reason::Asked);
             self.give_back_offers(id, Reason::Asked);
         }
         if status == Status::Leaving && idle_handed {
@@ -122,6 +165,52 @@ impl Line {
         }
         self.finish();
         self.responder_view(id)
+    }
+
+    /// Ready again: after a long enough break, hard chats count anew.
+    pub(super) fn become_ready(&mut self, id: &ResponderId, reason: Reason) {
+        let (now, rest) = (self.now, self.numbers().hard_rest_ms);
+        self.with_responder(id, |r| {
+            if r.break_since_ms > 0 && now - r.break_since_ms >= rest {
+                r.hard_in_row = 0;
+            }
+            r.break_since_ms = 0;
+            r.status = Status::Ready;
+            r.version += 1;
+        });
+        self.settle_responder(id);
+        self.tell_status(id, Status::Ready, reason);
+        self.freed.push(id.clone());
+    }
+
+    pub(super) fn ask_cool_down(&mut self, id: &ResponderId, session: u64, for_ms: u64) -> Result<Reply, Refusal> {
+        self.check_session(id, session)?;
+        self.extend_cool_down(id, for_ms, Reason::Asked);
+        self.finish();
+        self.responder_view(id)
+    }
+
+    /// A cool-down can be made longer, never shorter. What is offered meanwhile goes on to others.
+    pub(super) fn extend_cool_down(&mut self, id: &ResponderId, for_ms: u64, reason: Reason) {
+        let until = self.now + for_ms;
+        let longer = self.with_responder(id, |r| {
+            let longer = for_ms > 0 && until > r.cooling_until_ms;
+            if longer {
+                r.cooling_until_ms = until;
+                r.version += 1;
+            }
+            longer
+        });
+        if longer != Some(true) {
+            return;
+        }
+        self.state.timers.set(&Timer::CoolDown(id.clone()), until);
+        self.settle_responder(id);
+        self.tell(
+            EventKind::CoolingDown,
+            About { responder: Some(id), until_ms: Some(until), reason: Some(reason), ..About::default() },
+        );
+        self.give_back_offers(id, Reason::Asked);
     }
 
     pub(super) fn unlink(&mut self, id: &ResponderId, session: u64) -> Result<Reply, Refusal> {
@@ -187,11 +276,19 @@ impl Line {
         if was_online != Some(true) {
             return;
         }
+        let now = self.now;
+        self.with_responder(id, |r| {
+            r.left_ms = now;
+            r.break_since_ms = 0;
+            r.shift_ending = false;
+        });
+        self.state.timers.cancel(&Timer::Shift(id.clone()));
         let gone = self.now + self.numbers().retention_ms;
         self.state.timers.cancel(&Timer::Presence(id.clone()));
         self.state.timers.set(&Timer::Gone(id.clone()), gone);
         self.settle_responder(id);
         self.tell(EventKind::SignedOut, About { responder: Some(id), reason: Some(reason), ..About::default() });
+        self.gate_may_close();
         self.give_back_offers(id, reason);
         let held = self.state.responders.get(id).map(|r| r.holdings.clone()).unwrap_or_default();
         for holding in held {
@@ -206,12 +303,48 @@ impl Line {
         }
     }
 
+    fn gate_may_close(&mut self) {
+        let least = self.numbers().min_on_shift;
+        self.state.on_shift -= 1;
+        if least > 0 && self.state.on_shift + 1 == least {
+            self.tell(EventKind::GateClosed, About::default());
+            self.gate_shut = true;
+        }
+    }
+
+    /// The chat in these hands has become a hard one.
+    pub(super) fn grow_hard(&mut self, id: &ChatId) {
+        let Some(chat) = self.chat(id) else { return };
+        let mut hands: Vec<ResponderId> = chat.offers.iter().map(|o| o.responder.clone()).collect();
+        if chat.state == ChatState::Active {
+            hands.extend(chat.owner.iter().map(|o| o.responder.clone()));
+        }
+        for responder in hands {
+            self.with_responder(&responder, |r| {
+                let grown = r.holdings.iter_mut().find(|h| h.chat == *id && !h.hard);
+                let active = grown.map(|h| {
+                    h.hard = true;
+                    h.kind == HoldingKind::Active
+                });
+                if active == Some(true) {
+                    r.hard_in_row += 1;
+                    r.hard_in_shift += 1;
+                }
+            });
+            self.settle_responder(&responder);
+        }
+    }
+
     /// A chat comes back from its owner to the line: at its old place, with a head start, and looked at at once.
-    fn return_chat(&mut self, id: &ChatId, responder: &ResponderId, reason: Reason) {
+    pub(super) fn return_chat(&mut self, id: &ChatId, responder: &ResponderId, reason: Reason) {
         let away_at = self.now + self.numbers().away_after_ms;
         self.happen(id, Happening::Return);
+        self.state.timers.cancel(&Timer::Reply(id.clone()));
+        let urgency = self.chat(id).map_or_else(Urgency::default, |c| c.urgency);
+        let fan_out = self.fan_out_for(urgency);
         let returned = self.with_chat(id, |c| {
             c.returned = true;
+            c.fan_out = fan_out;
             c.version += 1;
             c.reply_handoff.clear();
             (c.owner.take().map(|o| o.fence), c.attested)
@@ -223,6 +356,7 @@ impl Line {
             self.state.timers.set(&Timer::Away(id.clone()), away_at);
         }
         self.arm_next_step(id);
+        self.arm_overflow(id, false);
         self.settle_chat(id);
         self.tell(
             EventKind::Returned,
@@ -255,7 +389,7 @@ impl Line {
         self.accepted(&offer.chat)
     }
 
-    fn assign(&mut self, id: &ResponderId, offer: &OfferId, reply_handoff: &[u8]) {
+    pub(super) fn assign(&mut self, id: &ResponderId, offer: &OfferId, reply_handoff: &[u8]) {
         let now = self.now;
         let chat = &offer.chat;
         self.begin_term_if_moved();
@@ -272,6 +406,12 @@ impl Line {
         self.state.timers.cancel(&Timer::Away(chat.clone()));
         self.state.timers.cancel(&Timer::Retry(chat.clone()));
         self.state.timers.cancel(&Timer::Step(chat.clone()));
+        self.stop_overflow(chat);
+        let first_reply_ms = self.numbers().first_reply_ms;
+        if first_reply_ms > 0 {
+            self.state.timers.set(&Timer::Reply(chat.clone()), now + first_reply_ms);
+        }
+        self.learn_wait(chat);
         self.happen(chat, Happening::Accept);
         let assigned = self.with_chat(chat, |c| {
             c.offers.clear();
@@ -287,9 +427,14 @@ impl Line {
             return;
         };
         self.with_responder(id, |r| {
-            r.holdings.iter_mut().filter(|h| h.chat == *chat).for_each(|h| h.kind = HoldingKind::Active);
+            if let Some(held) = r.holdings.iter_mut().find(|h| h.chat == *chat) {
+                held.kind = HoldingKind::Active;
+                r.hard_in_row += u32::from(held.hard);
+                r.hard_in_shift += u32::from(held.hard);
+            }
             r.version += 1;
         });
+        self.settle_responder(id);
         self.state.pace.hand_over(now);
         self.settle_chat(chat);
         self.tell(
@@ -332,7 +477,7 @@ impl Line {
         }
     }
 
-    fn accepted(&self, id: &ChatId) -> Result<Reply, Refusal> {
+    pub(super) fn accepted(&self, id: &ChatId) -> Result<Reply, Refusal> {
         let chat = self.chat(id).ok_or(Refusal::OfferGone)?;
         let owner = chat.owner.as_ref().ok_or(Refusal::OfferGone)?;
         Ok(Reply::Accepted {
@@ -402,6 +547,7 @@ impl Line {
             }
             Some(first)
         });
+        self.state.timers.cancel(&Timer::Reply(chat.clone()));
         if first == Some(Some(true)) {
             self.tell(
                 EventKind::Engaged,

@@ -36,6 +36,20 @@ pub enum Timer {
     Forget(ChatId),
     /// The retention of a responder who is offline is over.
     Gone(ResponderId),
+    /// The responder who accepted has not written yet.
+    Reply(ChatId),
+    /// The chat is proposed to the next partner.
+    Overflow(ChatId),
+    /// The partner has not answered.
+    Proposal(ChatId),
+    /// The partner is asked what became of a chat that is kept for them.
+    Hold(ChatId),
+    /// A responder's shift ends soon.
+    Shift(ResponderId),
+    /// The next wave of off-shift volunteers.
+    Page,
+    /// The first of the reroutes is over.
+    Reroutes,
 }
 
 impl Timer {
@@ -53,6 +67,13 @@ impl Timer {
             Self::Retry(chat) => format!("retry:{chat}"),
             Self::Forget(chat) => format!("forget:{chat}"),
             Self::Gone(responder) => format!("gone:{responder}"),
+            Self::Reply(chat) => format!("reply:{chat}"),
+            Self::Overflow(chat) => format!("overflow:{chat}"),
+            Self::Proposal(chat) => format!("proposal:{chat}"),
+            Self::Hold(chat) => format!("hold:{chat}"),
+            Self::Shift(responder) => format!("shift:{responder}"),
+            Self::Page => "page:line".to_owned(),
+            Self::Reroutes => "reroutes:line".to_owned(),
         }
     }
 
@@ -74,6 +95,13 @@ impl Timer {
             "retry" => Some(Self::Retry(chat()?)),
             "forget" => Some(Self::Forget(chat()?)),
             "gone" => Some(Self::Gone(responder()?)),
+            "reply" => Some(Self::Reply(chat()?)),
+            "overflow" => Some(Self::Overflow(chat()?)),
+            "proposal" => Some(Self::Proposal(chat()?)),
+            "hold" => Some(Self::Hold(chat()?)),
+            "shift" => Some(Self::Shift(responder()?)),
+            "page" => Some(Self::Page),
+            "reroutes" => Some(Self::Reroutes),
             _ => None,
         }
     }
@@ -157,6 +185,7 @@ impl Line {
                 handled += 1;
             }
         }
+        self.weigh_load();
         self.finish();
         handled
     }
@@ -173,6 +202,13 @@ impl Line {
             Timer::Retry(chat) => self.hungry.push(chat.clone()),
             Timer::Forget(chat) => self.forget(chat),
             Timer::Gone(responder) => self.forget_responder(responder),
+            Timer::Reply(chat) => self.no_reply(chat),
+            Timer::Overflow(chat) => self.propose(chat),
+            Timer::Proposal(chat) => self.proposal_refused(chat, Reason::Deadline),
+            Timer::Hold(chat) => self.hold_due(chat),
+            Timer::Shift(responder) => self.shift_ends_soon(responder),
+            Timer::Page => self.page(),
+            Timer::Reroutes => self.end_reroutes(),
         }
     }
 
@@ -186,7 +222,12 @@ impl Line {
             EventKind::Missed,
             About { chat: Some(chat), responder: Some(&responder), offer: Some(number), ..About::default() },
         );
-        let was_ready = self.with_responder(&responder, |r| {
+        self.not_responding(&responder, Reason::Deadline);
+        self.hungry.push(chat.clone());
+    }
+
+    fn not_responding(&mut self, responder: &ResponderId, reason: Reason) {
+        let was_ready = self.with_responder(responder, |r| {
             let was_ready = r.status == Status::Ready;
             if was_ready {
                 r.status = Status::NotResponding;
@@ -195,20 +236,39 @@ impl Line {
             was_ready
         });
         if was_ready == Some(true) {
-            self.settle_responder(&responder);
-            self.tell_status(&responder, Status::NotResponding, Reason::Deadline);
+            self.settle_responder(responder);
+            self.tell_status(responder, Status::NotResponding, reason);
         }
-        self.hungry.push(chat.clone());
+    }
+
+    /// Whoever accepted is silent, and a silent accept must not hide a person: the chat goes back.
+    fn no_reply(&mut self, chat: &ChatId) {
+        let owner = self.chat(chat).and_then(|c| c.owner.as_ref()).map(|o| o.responder.clone());
+        if let Some(owner) = owner {
+            self.not_responding(&owner, Reason::NoReply);
+            self.remember_asked(chat, &owner);
+            self.return_chat(chat, &owner, Reason::NoReply);
+        }
+    }
+
+    fn shift_ends_soon(&mut self, responder: &ResponderId) {
+        self.with_responder(responder, |r| {
+            r.shift_ending = true;
+            r.version += 1;
+        });
+        self.settle_responder(responder);
+        self.tell(EventKind::ShiftEnding, About { responder: Some(responder), ..About::default() });
     }
 
     fn relax(&mut self, id: &ChatId) {
-        self.with_chat(id, |c| {
+        let step = self.with_chat(id, |c| {
             c.step += 1;
             c.version += 1;
+            c.step as u64
         });
         self.arm_next_step(id);
         self.settle_chat(id);
-        self.tell(EventKind::Relaxed, About { chat: Some(id), ..About::default() });
+        self.tell(EventKind::Relaxed, About { chat: Some(id), number: step, ..About::default() });
         self.hungry.push(id.clone());
     }
 

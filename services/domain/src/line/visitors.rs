@@ -7,7 +7,7 @@ use crate::event::{EventKind, Reason};
 use crate::ids::ChatId;
 use crate::lifecycle::{ChatState, Happening};
 use crate::priority::Urgency;
-use crate::requirement::Requirement;
+use crate::requirement::{Mask, Requirement};
 
 impl Line {
     pub(super) fn request(&mut self, request: &Request) -> Result<Reply, Refusal> {
@@ -24,6 +24,10 @@ impl Line {
         if self.state.ledger.waiting >= policy.numbers.max_waiting && request.urgency != Urgency::Imminent {
             return Err(Refusal::LineFull);
         }
+        let resources_first = self.surge_stage().is_some_and(|s| s.resources_first);
+        if resources_first && request.urgency == Urgency::Low && !request.resources_seen {
+            return Err(Refusal::ResourcesFirst);
+        }
         self.admit(request);
         self.view(&request.chat, false)
     }
@@ -38,19 +42,43 @@ impl Line {
     }
 
     fn admit(&mut self, request: &Request) {
-        let numbers = self.numbers();
         let id = &request.chat;
-        self.state.arrivals += 1;
         self.state.ledger.accepted += 1;
         self.state.ledger.waiting += 1;
+        self.insert_chat(request, ChatState::Waiting, self.now);
+        self.tell(
+            EventKind::Requested,
+            About { chat: Some(id), urgency: Some(request.urgency), ..About::default() },
+        );
+        self.join_line(id);
+        self.arm_overflow(id, request.overflow_now);
+        self.finish();
+        self.show_wait(id);
+    }
+
+    /// A chat takes its place in the line.
+    pub(super) fn join_line(&mut self, id: &ChatId) {
+        let away_at = self.now + self.numbers().away_after_ms;
+        if self.chat(id).is_some_and(|c| !c.attested) {
+            self.state.timers.set(&Timer::Away(id.clone()), away_at);
+        }
+        self.arm_next_step(id);
+        self.settle_chat(id);
+        self.hungry.push(id.clone());
+    }
+
+    pub(super) fn insert_chat(&mut self, request: &Request, state: ChatState, arrival_ms: u64) {
+        let id = &request.chat;
+        let fan_out = self.fan_out_for(request.urgency);
+        self.state.arrivals += 1;
         self.state.requests.insert(request.request_key.clone(), id.clone());
         self.state.chats.insert(
             id.clone(),
             Chat {
                 id: id.clone(),
-                state: ChatState::Waiting,
+                state,
                 urgency: request.urgency,
-                arrival_ms: self.now,
+                arrival_ms,
                 sequence: self.state.arrivals,
                 version: 1,
                 token: request.token,
@@ -61,6 +89,13 @@ impl Line {
                 away: false,
                 steps: request.steps.clone(),
                 step: 0,
+                topics: request.topics,
+                excluded: request.excluded.clone(),
+                fan_out,
+                shown: None,
+                proposals: 0,
+                partner: None,
+                came_from: None,
                 returned: false,
                 asked: Vec::new(),
                 offers: Vec::new(),
@@ -75,17 +110,6 @@ impl Line {
                 standing: None,
             },
         );
-        if !request.attested {
-            self.state.timers.set(&Timer::Away(id.clone()), self.now + numbers.away_after_ms);
-        }
-        self.arm_next_step(id);
-        self.settle_chat(id);
-        self.tell(
-            EventKind::Requested,
-            About { chat: Some(id), urgency: Some(request.urgency), ..About::default() },
-        );
-        self.hungry.push(id.clone());
-        self.finish();
     }
 
     pub(super) fn arm_next_step(&mut self, id: &ChatId) {
@@ -97,25 +121,46 @@ impl Line {
 
     /// The visitor's own chat. A wrong token and an unknown chat are one refusal.
     fn own(&self, id: &ChatId, token: TokenHash) -> Result<&Chat, Refusal> {
-        self.chat(id).filter(|c| c.token == token).ok_or(Refusal::UnknownChat)
+        let own = |c: &&Chat| c.token == token && c.state != ChatState::Held;
+        self.chat(id).filter(own).ok_or(Refusal::UnknownChat)
     }
 
-    pub(super) fn triage(&mut self, id: &ChatId, token: TokenHash, urgency: Urgency) -> Result<Reply, Refusal> {
+    pub(super) fn triage(
+        &mut self,
+        id: &ChatId,
+        token: TokenHash,
+        urgency: Urgency,
+        reason: Reason,
+    ) -> Result<Reply, Refusal> {
         let chat = self.own(id, token)?;
         if let Some((outcome, _)) = chat.ended {
             return Err(Refusal::ChatEnded { outcome });
         }
         if urgency > chat.urgency {
-            self.with_chat(id, |c| {
-                c.urgency = urgency;
-                c.version += 1;
-            });
-            self.settle_chat(id);
-            self.tell(EventKind::Triaged, About { chat: Some(id), urgency: Some(urgency), ..About::default() });
-            self.hungry.push(id.clone());
+            self.change_urgency(id, urgency, reason);
             self.finish();
         }
         self.view(id, false)
+    }
+
+    /// Another urgency: another place, and for hard chats another toll on whoever has it in hand.
+    pub(super) fn change_urgency(&mut self, id: &ChatId, urgency: Urgency, reason: Reason) {
+        let fan_out = self.fan_out_for(urgency);
+        self.with_chat(id, |c| {
+            c.urgency = urgency;
+            c.fan_out = fan_out;
+            c.version += 1;
+        });
+        self.settle_chat(id);
+        let about = About { chat: Some(id), urgency: Some(urgency), reason: Some(reason), ..About::default() };
+        self.tell(EventKind::Triaged, about);
+        if crate::chat::is_hard(urgency) {
+            self.grow_hard(id);
+        }
+        if self.chat(id).is_some_and(|c| matches!(c.state, ChatState::Waiting | ChatState::Offered)) {
+            self.arm_overflow(id, false);
+            self.hungry.push(id.clone());
+        }
     }
 
     pub(super) fn beat(&mut self, id: &ChatId, token: TokenHash) -> Result<Reply, Refusal> {
@@ -153,7 +198,7 @@ impl Line {
             ChatState::Ended => return self.view(id, false),
             ChatState::Active => EndedAs::Completed,
             ChatState::Waiting | ChatState::Offered if fallback => EndedAs::Fallback,
-            ChatState::Waiting | ChatState::Offered => EndedAs::Left,
+            ChatState::Held | ChatState::Waiting | ChatState::Offered => EndedAs::Left,
         };
         self.end_chat(id, outcome, Reason::Visitor);
         self.finish();
@@ -168,6 +213,7 @@ impl Line {
             self.state.timers.cancel(&Timer::Forget(id.clone()));
             self.with_chat(id, |c| c.version += 1);
             self.arm_next_step(id);
+            self.arm_overflow(id, false);
             self.settle_chat(id);
             self.tell(EventKind::Reopened, About { chat: Some(id), ..About::default() });
             self.hungry.push(id.clone());
@@ -183,7 +229,9 @@ impl Line {
         match chat.state {
             ChatState::Ended => {}
             ChatState::Active => self.end_chat(id, EndedAs::Completed, Reason::Visitor),
-            ChatState::Waiting | ChatState::Offered => self.end_chat(id, EndedAs::Left, Reason::Visitor),
+            ChatState::Held | ChatState::Waiting | ChatState::Offered => {
+                self.end_chat(id, EndedAs::Left, Reason::Visitor)
+            }
         }
         if !erased {
             self.with_chat(id, |c| {
@@ -193,6 +241,8 @@ impl Line {
                 c.reply_handoff.clear();
                 c.trace.clear();
                 c.asked.clear();
+                c.excluded.clear();
+                c.topics = Mask::default();
                 c.step = 0;
                 c.steps = vec![crate::Step::new(0, Requirement::anyone())];
             });

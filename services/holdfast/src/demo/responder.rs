@@ -161,6 +161,7 @@ impl Hands {
             capabilities: self.plan.capabilities.clone(),
             capacity: self.world.evening.responders.slots,
             ready: true,
+            ..SignIn::default()
         };
         let first = SessionRequest { request_number: 1, message: Some(session_request::Message::SignIn(sign_in)) };
         out.send(first).await.ok()?;

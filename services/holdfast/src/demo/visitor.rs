@@ -118,7 +118,7 @@ impl Person {
             routing_steps: self.plan.routing_steps.clone(),
             presence: presence.into(),
             handoff: super::script(&self.plan),
-            locale: String::new(),
+            ..RequestChatRequest::default()
         }
     }
 
@@ -376,7 +376,11 @@ impl Person {
             Urgency::Unspecified | Urgency::Moderate => Urgency::High,
             Urgency::High | Urgency::Imminent => Urgency::Imminent,
         };
-        let request = UpdateChatRequest { key: Some(self.key.clone()), urgency: urgency.into() };
+        let request = UpdateChatRequest {
+            key: Some(self.key.clone()),
+            urgency: urgency.into(),
+            ..UpdateChatRequest::default()
+        };
         let answer = persist(&self.world, "update", || {
             let (mut client, request) = (self.client.clone(), request.clone());
             async move { client.update_chat(with_deadline(request)).await }

@@ -245,6 +245,7 @@ impl<'a> Desk<'a> {
             capabilities: Vec::new(),
             capacity: 1,
             ready: true,
+            ..SignIn::default()
         };
         let first = SessionRequest { request_number: 1, message: Some(session_request::Message::SignIn(sign_in)) };
         words.send(first).await.map_err(|_| gone())?;

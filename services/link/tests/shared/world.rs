@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -141,6 +141,7 @@ pub(crate) struct Proxy {
 struct Faults {
     loses_notices: AtomicBool,
     refuses: AtomicBool,
+    floors: AtomicUsize,
     cut: std::sync::Mutex<CancellationToken>,
 }
 
@@ -164,6 +165,11 @@ impl Proxy {
     /// New streams are refused, or no longer.
     pub(crate) fn refuse(&self, refuses: bool) {
         self.faults.refuses.store(refuses, Ordering::SeqCst);
+    }
+
+    /// How often the floor was asked for.
+    pub(crate) fn floors(&self) -> usize {
+        self.faults.floors.load(Ordering::SeqCst)
     }
 
     /// Every stream breaks now.
@@ -264,6 +270,7 @@ impl QueueService for Relay {
         &self,
         request: Request<v1::GetFloorRequest>,
     ) -> Result<Response<v1::GetFloorResponse>, Status> {
+        self.faults.floors.fetch_add(1, Ordering::SeqCst);
         self.queue.clone().get_floor(request.into_inner()).await
     }
 
@@ -272,5 +279,26 @@ impl QueueService for Relay {
         request: Request<v1::GetPolicyRequest>,
     ) -> Result<Response<v1::GetPolicyResponse>, Status> {
         self.queue.clone().get_policy(request.into_inner()).await
+    }
+
+    async fn put_policy(
+        &self,
+        request: Request<v1::PutPolicyRequest>,
+    ) -> Result<Response<v1::PutPolicyResponse>, Status> {
+        self.queue.clone().put_policy(request.into_inner()).await
+    }
+
+    async fn explain_routing(
+        &self,
+        request: Request<v1::ExplainRoutingRequest>,
+    ) -> Result<Response<v1::ExplainRoutingResponse>, Status> {
+        self.queue.clone().explain_routing(request.into_inner()).await
+    }
+
+    async fn get_kpis(
+        &self,
+        request: Request<v1::GetKpisRequest>,
+    ) -> Result<Response<v1::GetKpisResponse>, Status> {
+        self.queue.clone().get_kpis(request.into_inner()).await
     }
 }

@@ -3,22 +3,32 @@
 use std::{borrow::Cow, fmt::Write, time::Duration};
 
 use holdfast_domain::{
-    ChatId, Command, Fence, HelplineId, IdError, OfferId, Policy, Reason, Request, ResponderId, Status, Step,
-    TokenHash, Urgency,
+    Act, ChatId, Command, EndedAs, Fence, HelplineId, IdError, Mask, OfferId, Policy, Reason, Request,
+    Requirement, ResponderId, Status, Step, TokenHash, Urgency,
     ids::DigestHex,
+    kpis::MAX_WINDOW_MS,
     limits::{
-        MAX_ALTERNATIVES, MAX_CAPACITY, MAX_DURATION_MS, MAX_HANDOFF_BYTES, MAX_STEPS, MAX_TAGS, MAX_TRACE_BYTES,
+        MAX_ALTERNATIVES, MAX_CAPACITY, MAX_DURATION_MS, MAX_EXCLUDED, MAX_HANDOFF_BYTES, MAX_STEPS, MAX_TAGS,
+        MAX_TRACE_BYTES,
     },
-    policy::PolicyError,
+    policy::{Closed, Finding, PolicyError, Severity, lint},
 };
 use holdfast_proto::v1::{self, command::Command as Wire};
 
 use super::EXACT;
-use crate::error::{Failure, Invalid};
+use crate::{
+    error::{Failure, Invalid},
+    policies::Put,
+};
 
 /// The longest name of a tag and the highest level, as policies have them.
 const MAX_TAG_BYTES: usize = 40;
 const MAX_LEVEL: u32 = 5;
+const HOUR_MS: u64 = 3_600_000;
+/// The longest rest that anybody is given at once.
+const MAX_REST_MS: u64 = 4 * HOUR_MS;
+/// The longest shift, and the longest time for which chats are rerouted.
+const MAX_DAY_MS: u64 = 24 * HOUR_MS;
 
 /// A command as it was asked: whole but for the tags, which need the helpline's policy.
 #[derive(Debug, Clone)]
@@ -34,22 +44,77 @@ pub(crate) struct Asked {
 #[derive(Debug, Clone)]
 enum What {
     Whole(Command),
-    Request(Box<Request>, Vec<StepDraft>),
+    Request(Box<RequestDraft>),
     SignIn(SignInDraft),
+    Reroute(RerouteDraft),
+}
+
+/// A tag by its name, and a level.
+type Named = (String, u32);
+/// Alternatives of tags.
+type AnyOf = Vec<Vec<Named>>;
+
+#[derive(Debug, Clone)]
+struct RequestDraft {
+    /// What does not depend on the policy.
+    request: Request,
+    steps: Vec<StepDraft>,
+    topics: Vec<Named>,
+    preferences: Vec<Named>,
+    preferred: Option<ResponderId>,
+    /// The policy revision that urgency and ladder come from; 0 for whatever is in force.
+    revision: u64,
 }
 
 #[derive(Debug, Clone)]
 struct StepDraft {
     after_ms: u64,
-    any_of: Vec<Vec<(String, u32)>>,
+    any_of: AnyOf,
 }
 
 #[derive(Debug, Clone)]
 struct SignInDraft {
     responder: ResponderId,
-    capabilities: Vec<(String, u32)>,
+    capabilities: Vec<Named>,
     capacity: u32,
     ready: bool,
+    opt_out: Vec<String>,
+    shift_ms: u64,
+}
+
+#[derive(Debug, Clone)]
+struct RerouteDraft {
+    by: ResponderId,
+    reason: Reason,
+    from: AnyOf,
+    to: AnyOf,
+    for_ms: u64,
+}
+
+/// Whether a request may come in, by the policy and the time of day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// It may.
+    Open,
+    /// It may, and partners are asked at once: nobody is expected to come here.
+    Overflow,
+    /// It may not, because the helpline is closed.
+    Closed {
+        /// When it opens (wall time), if it does.
+        opens_at_ms: Option<u64>,
+    },
+    /// It may not, because it was made by the rules of another policy than this revision.
+    OtherRules {
+        /// The revision of the policy that was looked at.
+        revision: u64,
+    },
+}
+
+impl Door {
+    /// Nobody new may come in, but a request that was let in before is answered with its chat.
+    pub(crate) fn is_shut(self) -> bool {
+        matches!(self, Self::Closed { .. } | Self::OtherRules { .. })
+    }
 }
 
 impl Asked {
@@ -57,34 +122,82 @@ impl Asked {
     pub(crate) fn word(&self) -> &'static str {
         match &self.what {
             What::Whole(command) => command.word(),
-            What::Request(..) => "request",
+            What::Request(_) => "request",
             What::SignIn(_) => "sign_in",
+            What::Reroute(_) => "reroute",
+        }
+    }
+
+    /// Whether it may come in at this moment. Everything but a new chat may, always; IMMINENT chats always may.
+    pub(crate) fn door(&self, policy: &Policy, wall_ms: u64) -> Door {
+        let What::Request(draft) = &self.what else {
+            return Door::Open;
+        };
+        if draft.revision != 0 && draft.revision != policy.revision {
+            return Door::OtherRules { revision: policy.revision };
+        }
+        let opening = policy.opening(wall_ms);
+        if opening.open {
+            return Door::Open;
+        }
+        let imminent = draft.request.urgency == Urgency::Imminent;
+        match policy.hours.as_ref().map(|hours| hours.closed) {
+            Some(Closed::Resources) if !imminent => Door::Closed { opens_at_ms: opening.until_ms },
+            Some(Closed::Queue) if !imminent => Door::Open,
+            Some(Closed::Resources | Closed::Queue | Closed::Overflow) => Door::Overflow,
+            None => Door::Open,
         }
     }
 
     /// The command under a policy: tags become bits of its revision.
-    pub(crate) fn command(&self, policy: &Policy) -> Result<Cow<'_, Command>, Invalid> {
+    ///
+    /// At a shut door a request is made for revision 0, which no policy ever has: the line answers it only if it
+    /// knows it already, because it looks for a repeat before anything else.
+    pub(crate) fn command(&self, policy: &Policy, door: Door) -> Result<Cow<'_, Command>, Invalid> {
         match &self.what {
             What::Whole(command) => Ok(Cow::Borrowed(command)),
-            What::Request(request, steps) => {
-                let steps = ladder(policy, steps)?;
-                let request = Request { steps, revision: policy.revision, ..(**request).clone() };
-                Ok(Cow::Owned(Command::Request(Box::new(request))))
-            }
+            What::Request(draft) => request_under(policy, draft, door).map(Cow::Owned),
             What::SignIn(draft) => sign_in(policy, draft).map(Cow::Owned),
+            What::Reroute(draft) => reroute(policy, draft).map(Cow::Owned),
         }
     }
+}
+
+fn request_under(policy: &Policy, draft: &RequestDraft, door: Door) -> Result<Command, Invalid> {
+    let ladder = ladder(policy, &draft.steps)?;
+    let steps = policy.prefer(ladder, &borrowed(&draft.preferences), draft.preferred.clone());
+    let request = Request {
+        steps,
+        topics: topics(policy, &draft.topics)?,
+        revision: if door.is_shut() { 0 } else { policy.revision },
+        overflow_now: door == Door::Overflow,
+        ..draft.request.clone()
+    };
+    Ok(Command::Request(Box::new(request)))
 }
 
 fn ladder(policy: &Policy, drafts: &[StepDraft]) -> Result<Vec<Step>, Invalid> {
     let mut steps = Vec::with_capacity(drafts.len());
     for (i, draft) in drafts.iter().enumerate() {
-        let any_of: Vec<Vec<(&str, u32)>> = draft.any_of.iter().map(|all_of| borrowed(all_of)).collect();
-        let field = format!("request.routing_steps[{i}].any_of");
-        let requirement = policy.requirement(&field, &any_of).map_err(of_policy)?;
+        let requirement = requirement(policy, &format!("request.routing_steps[{i}].any_of"), &draft.any_of)?;
         steps.push(Step::new(draft.after_ms, requirement));
     }
     policy.ladder("request.routing_steps", steps).map_err(of_policy)
+}
+
+fn requirement(policy: &Policy, field: &str, any_of: &AnyOf) -> Result<Requirement, Invalid> {
+    let any_of: Vec<Vec<(&str, u32)>> = any_of.iter().map(|all_of| borrowed(all_of)).collect();
+    policy.requirement(field, &any_of).map_err(of_policy)
+}
+
+/// What a chat is about: as in a requirement, only the bit of the stated level of each tag.
+fn topics(policy: &Policy, topics: &[Named]) -> Result<Mask, Invalid> {
+    let field = "request.topics";
+    let all_of = requirement(policy, field, &vec![topics.to_vec()]).map_err(|invalid| Invalid {
+        field: invalid.field.replacen("request.topics[0].all_of", field, 1),
+        ..invalid
+    })?;
+    Mask::from_text(&all_of.signature()).ok_or_else(|| Invalid::new(field, "cannot be read"))
 }
 
 fn sign_in(policy: &Policy, draft: &SignInDraft) -> Result<Command, Invalid> {
@@ -94,10 +207,32 @@ fn sign_in(policy: &Policy, draft: &SignInDraft) -> Result<Command, Invalid> {
         responder: draft.responder.clone(),
         capabilities,
         scarce,
+        opt_out: opt_out(policy, &draft.opt_out)?,
+        shift_ms: draft.shift_ms,
         capacity: draft.capacity,
         ready: draft.ready,
         revision: policy.revision,
     })
+}
+
+/// All levels of each topic: whatever level a chat states, it is a chat about it.
+fn opt_out(policy: &Policy, topics: &[String]) -> Result<Mask, Invalid> {
+    let field = "sign_in.opt_out_topics";
+    let mut whole = Vec::with_capacity(topics.len());
+    for (i, topic) in topics.iter().enumerate() {
+        let Some(tag) = policy.tags.iter().find(|tag| tag.name == *topic) else {
+            return Err(Invalid::new(format!("{field}[{i}]"), "no such tag in this helpline's policy"));
+        };
+        whole.push((tag.name.as_str(), u32::from(tag.levels)));
+    }
+    policy.capabilities(field, &whole).map(|(mask, _)| mask).map_err(of_policy)
+}
+
+fn reroute(policy: &Policy, draft: &RerouteDraft) -> Result<Command, Invalid> {
+    let from = requirement(policy, "supervise.reroute.from_any_of", &draft.from)?;
+    let to = requirement(policy, "supervise.reroute.to_any_of", &draft.to)?;
+    let act = Act::Reroute { from, to, for_ms: draft.for_ms, revision: policy.revision };
+    Ok(Command::Supervise { by: draft.by.clone(), reason: draft.reason, act })
 }
 
 fn borrowed(tags: &[(String, u32)]) -> Vec<(&str, u32)> {
@@ -127,14 +262,15 @@ fn what(wire: Wire, trace: &str) -> Result<(What, Option<ChatId>), Failure> {
     let about_nobody = |command| Ok((What::Whole(command), None));
     match wire {
         Wire::Request(c) => {
-            let (request, steps) = request(c, trace)?;
-            let chat = request.chat.clone();
-            Ok((What::Request(Box::new(request), steps), Some(chat)))
+            let draft = request(c, trace)?;
+            let chat = draft.request.chat.clone();
+            Ok((What::Request(Box::new(draft)), Some(chat)))
         }
         Wire::Triage(c) => {
             let (chat, token) = chat_key("triage.key", c.key)?;
             let urgency = urgency("triage.urgency", c.urgency)?;
-            whole(Command::Triage { chat: chat.clone(), token, urgency }, chat)
+            let reason = if c.classifier { Reason::Classifier } else { Reason::Visitor };
+            whole(Command::Triage { chat: chat.clone(), token, urgency, reason }, chat)
         }
         Wire::Beat(c) => {
             let (chat, token) = chat_key("beat.key", c.key)?;
@@ -203,10 +339,74 @@ fn what(wire: Wire, trace: &str) -> Result<(What, Option<ChatId>), Failure> {
             let chat = chat_id("finish_wrap_up.chat_id", &c.chat_id)?;
             whole(Command::FinishWrapUp { responder, session, chat: chat.clone() }, chat)
         }
+        Wire::ExtendCoolDown(c) => {
+            let (responder, session) = session("extend_cool_down.session", c.session)?;
+            let for_ms = rest_ms("extend_cool_down.for", c.r#for)?;
+            about_nobody(Command::ExtendCoolDown { responder, session, for_ms })
+        }
+        Wire::Supervise(c) => supervise(c),
     }
 }
 
-fn request(c: v1::RequestCommand, trace: &str) -> Result<(Request, Vec<StepDraft>), Invalid> {
+fn supervise(c: v1::SuperviseCommand) -> Result<(What, Option<ChatId>), Failure> {
+    use v1::supervise_command::Act as Wanted;
+    let by = responder_id("supervise.supervisor_id", &c.supervisor_id)?;
+    let reason = supervision_reason("supervise.reason", c.reason)?;
+    let (act, chat) = match c.act.ok_or_else(|| missing("supervise.act"))? {
+        Wanted::SetUrgency(a) => {
+            let chat = chat_id("supervise.set_urgency.chat_id", &a.chat_id)?;
+            let urgency = stated_urgency("supervise.set_urgency.urgency", a.urgency)?;
+            (Act::SetUrgency { chat: chat.clone(), urgency }, Some(chat))
+        }
+        Wanted::Assign(a) => {
+            let chat = chat_id("supervise.assign.chat_id", &a.chat_id)?;
+            let responder = responder_id("supervise.assign.responder_id", &a.responder_id)?;
+            (Act::Assign { chat: chat.clone(), responder, break_glass: a.break_glass }, Some(chat))
+        }
+        Wanted::Pull(a) => {
+            let chat = chat_id("supervise.pull.chat_id", &a.chat_id)?;
+            (Act::Pull { chat: chat.clone() }, Some(chat))
+        }
+        Wanted::TakeOver(a) => {
+            let chat = chat_id("supervise.take_over.chat_id", &a.chat_id)?;
+            let session = session_number("supervise.take_over.session", a.session)?;
+            (Act::TakeOver { chat: chat.clone(), session }, Some(chat))
+        }
+        Wanted::End(a) => {
+            let chat = chat_id("supervise.end.chat_id", &a.chat_id)?;
+            let outcome = supervisors_outcome("supervise.end.outcome", a.outcome)?;
+            (Act::End { chat: chat.clone(), outcome }, Some(chat))
+        }
+        Wanted::EndBreak(a) => {
+            let responder = responder_id("supervise.end_break.responder_id", &a.responder_id)?;
+            (Act::EndBreak { responder }, None)
+        }
+        Wanted::Rest(a) => {
+            let responder = responder_id("supervise.rest.responder_id", &a.responder_id)?;
+            (Act::Rest { responder, for_ms: rest_ms("supervise.rest.for", a.r#for)? }, None)
+        }
+        Wanted::ForceOffline(a) => {
+            let responder = responder_id("supervise.force_offline.responder_id", &a.responder_id)?;
+            (Act::ForceOffline { responder }, None)
+        }
+        Wanted::Reroute(a) => return Ok((What::Reroute(reroute_draft(by, reason, a)?), None)),
+    };
+    Ok((What::Whole(Command::Supervise { by, reason, act }), chat))
+}
+
+fn reroute_draft(by: ResponderId, reason: Reason, act: v1::RerouteAct) -> Result<RerouteDraft, Invalid> {
+    let field = "supervise.reroute.from_any_of";
+    let from = alternatives(field, act.from_any_of)?;
+    // The rung for anyone is every ladder's promise that somebody can come: nothing may narrow it.
+    if from.is_empty() || from.iter().any(Vec::is_empty) {
+        return Err(Invalid::new(field, "must name what chats ask for: what anyone may serve needs no reroute"));
+    }
+    let to = alternatives("supervise.reroute.to_any_of", act.to_any_of)?;
+    let for_ms = at_most_ms("supervise.reroute.for", act.r#for, MAX_DAY_MS, "24 hours")?;
+    Ok(RerouteDraft { by, reason, from, to, for_ms })
+}
+
+fn request(c: v1::RequestCommand, trace: &str) -> Result<RequestDraft, Invalid> {
     let request = Request {
         chat: chat_id("request.chat_id", &c.chat_id)?,
         request_key: digest("request.request_key", &c.request_key)?,
@@ -214,12 +414,37 @@ fn request(c: v1::RequestCommand, trace: &str) -> Result<(Request, Vec<StepDraft
         token: TokenHash(bytes_32("request.token_hash", &c.token_hash)?),
         urgency: urgency("request.urgency", c.urgency)?,
         steps: Vec::new(),
+        topics: Mask::default(),
+        excluded: excluded("request.excluded_responder_ids", &c.excluded_responder_ids)?,
         revision: 0,
         attested: attested("request.presence", c.presence)?,
+        resources_seen: c.resources_seen,
+        overflow_now: false,
         handoff: handoff("request.handoff", c.handoff)?,
         trace: trace.to_owned(),
     };
-    Ok((request, step_drafts(c.routing_steps)?))
+    let preferred = preferred("request.preferred_responder_id", &c.preferred_responder_id)?;
+    if c.policy_revision >= EXACT {
+        return Err(Invalid::new("request.policy_revision", "must be a revision that a policy has, or 0"));
+    }
+    Ok(RequestDraft {
+        // Whom a visitor does not want to meet is not asked, whoever else named them.
+        preferred: preferred.filter(|id| !request.excluded.contains(id)),
+        request,
+        steps: step_drafts(c.routing_steps)?,
+        topics: tags("request.topics", c.topics)?,
+        preferences: tags("request.preferences", c.preferences)?,
+        revision: c.policy_revision,
+    })
+}
+
+fn preferred(field: &str, text: &str) -> Result<Option<ResponderId>, Invalid> {
+    if text.is_empty() { Ok(None) } else { responder_id(field, text).map(Some) }
+}
+
+fn excluded(field: &str, ids: &[String]) -> Result<Vec<ResponderId>, Invalid> {
+    at_most(field, ids.len(), MAX_EXCLUDED)?;
+    ids.iter().enumerate().map(|(i, id)| responder_id(&format!("{field}[{i}]"), id)).collect()
 }
 
 fn step_drafts(steps: Vec<v1::RoutingStep>) -> Result<Vec<StepDraft>, Invalid> {
@@ -227,15 +452,15 @@ fn step_drafts(steps: Vec<v1::RoutingStep>) -> Result<Vec<StepDraft>, Invalid> {
     let drafts = steps.into_iter().enumerate().map(|(i, step)| {
         let path = format!("request.routing_steps[{i}]");
         let after_ms = duration_ms(&format!("{path}.after"), step.after)?;
-        at_most(&format!("{path}.any_of"), step.any_of.len(), MAX_ALTERNATIVES)?;
-        let any_of = step
-            .any_of
-            .into_iter()
-            .enumerate()
-            .map(|(j, alternative)| tags(&format!("{path}.any_of[{j}].all_of"), alternative.all_of));
-        Ok(StepDraft { after_ms, any_of: any_of.collect::<Result<_, Invalid>>()? })
+        Ok(StepDraft { after_ms, any_of: alternatives(&format!("{path}.any_of"), step.any_of)? })
     });
     drafts.collect()
+}
+
+fn alternatives(field: &str, any_of: Vec<v1::Alternative>) -> Result<AnyOf, Invalid> {
+    at_most(field, any_of.len(), MAX_ALTERNATIVES)?;
+    let each = any_of.into_iter().enumerate();
+    each.map(|(i, alternative)| tags(&format!("{field}[{i}].all_of"), alternative.all_of)).collect()
 }
 
 fn sign_in_draft(c: v1::SignInCommand) -> Result<SignInDraft, Invalid> {
@@ -244,10 +469,19 @@ fn sign_in_draft(c: v1::SignInCommand) -> Result<SignInDraft, Invalid> {
     if !(1..=MAX_CAPACITY).contains(&c.capacity) {
         return Err(Invalid::new("sign_in.capacity", format!("must be 1 to {MAX_CAPACITY}")));
     }
-    Ok(SignInDraft { responder, capabilities, capacity: c.capacity, ready: c.ready })
+    let opt_out = c.opt_out_topics;
+    at_most("sign_in.opt_out_topics", opt_out.len(), MAX_TAGS)?;
+    let shift_ms = shift_ms("sign_in.shift_remaining", c.shift_remaining)?;
+    Ok(SignInDraft { responder, capabilities, capacity: c.capacity, ready: c.ready, opt_out, shift_ms })
 }
 
-fn tags(field: &str, tags: Vec<v1::Tag>) -> Result<Vec<(String, u32)>, Invalid> {
+/// How long a shift lasts; 0 when it has no stated end. One that is over already ends now.
+fn shift_ms(field: &str, remaining: Option<prost_types::Duration>) -> Result<u64, Invalid> {
+    let ms = at_most_ms(field, remaining, MAX_DAY_MS, "24 hours")?;
+    Ok(if remaining.is_some() { ms.max(1) } else { 0 })
+}
+
+fn tags(field: &str, tags: Vec<v1::Tag>) -> Result<Vec<Named>, Invalid> {
     at_most(field, tags.len(), MAX_TAGS)?;
     let checked = tags.into_iter().enumerate().map(|(i, tag)| {
         if tag.name.is_empty() || tag.name.len() > MAX_TAG_BYTES {
@@ -300,10 +534,14 @@ pub(crate) fn chat_key(field: &str, key: Option<v1::HashedChatKey>) -> Result<(C
 fn session(field: &str, key: Option<v1::SessionKey>) -> Result<(ResponderId, u64), Invalid> {
     let key = key.ok_or_else(|| missing(field))?;
     let responder = responder_id(&format!("{field}.responder_id"), &key.responder_id)?;
-    if key.session == 0 || key.session >= EXACT {
-        return Err(Invalid::new(format!("{field}.session"), "must be the number that sign-in answered"));
+    Ok((responder, session_number(&format!("{field}.session"), key.session)?))
+}
+
+fn session_number(field: &str, session: u64) -> Result<u64, Invalid> {
+    if session == 0 || session >= EXACT {
+        return Err(Invalid::new(field, "must be the number that sign-in answered"));
     }
-    Ok((responder, key.session))
+    Ok(session)
 }
 
 fn offer(field: &str, key: Option<v1::OfferKey>) -> Result<(ResponderId, u64, OfferId), Invalid> {
@@ -361,6 +599,37 @@ fn urgency(field: &str, value: i32) -> Result<Urgency, Invalid> {
     }
 }
 
+/// An urgency that somebody decides on: not to say which is no decision.
+fn stated_urgency(field: &str, value: i32) -> Result<Urgency, Invalid> {
+    if value == i32::from(v1::Urgency::Unspecified) { Err(missing(field)) } else { urgency(field, value) }
+}
+
+fn supervision_reason(field: &str, value: i32) -> Result<Reason, Invalid> {
+    use v1::SupervisionReason as R;
+    match R::try_from(value).map_err(|_| unknown(field))? {
+        R::Unspecified => Err(missing(field)),
+        R::Safety => Ok(Reason::Safety),
+        R::Workload => Ok(Reason::Workload),
+        R::Quality => Ok(Reason::Quality),
+        R::Misuse => Ok(Reason::Misuse),
+        R::Staffing => Ok(Reason::Staffing),
+        R::Other => Ok(Reason::Other),
+    }
+}
+
+fn supervisors_outcome(field: &str, value: i32) -> Result<EndedAs, Invalid> {
+    use v1::ChatOutcome as O;
+    match O::try_from(value).map_err(|_| unknown(field))? {
+        O::Unspecified => Err(missing(field)),
+        O::Completed => Ok(EndedAs::Completed),
+        O::Fallback => Ok(EndedAs::Fallback),
+        O::Blocked => Ok(EndedAs::Blocked),
+        O::Left | O::Abandoned | O::Overflowed => {
+            Err(Invalid::new(field, "must be COMPLETED, FALLBACK or BLOCKED"))
+        }
+    }
+}
+
 fn attested(field: &str, value: i32) -> Result<bool, Invalid> {
     match v1::VisitorPresence::try_from(value).map_err(|_| unknown(field))? {
         v1::VisitorPresence::Unspecified | v1::VisitorPresence::Live => Ok(false),
@@ -398,10 +667,40 @@ fn duration_ms(field: &str, duration: Option<prost_types::Duration>) -> Result<u
     ms.filter(|ms| *ms <= MAX_DURATION_MS).ok_or_else(refuse)
 }
 
+/// A duration of at most so much; none is 0.
+fn at_most_ms(
+    field: &str,
+    duration: Option<prost_types::Duration>,
+    most: u64,
+    words: &str,
+) -> Result<u64, Invalid> {
+    let ms = duration_ms(field, duration)?;
+    if ms > most { Err(Invalid::new(field, format!("at most {words}"))) } else { Ok(ms) }
+}
+
+/// A rest that somebody is given or takes.
+fn rest_ms(field: &str, duration: Option<prost_types::Duration>) -> Result<u64, Invalid> {
+    match at_most_ms(field, duration, MAX_REST_MS, "4 hours")? {
+        0 => Err(Invalid::new(field, "must be longer than nothing, at most 4 hours")),
+        ms => Ok(ms),
+    }
+}
+
 /// The time that an attached replica gives a command; none when it does not say.
 pub(crate) fn timeout(duration: Option<prost_types::Duration>) -> Result<Option<Duration>, Invalid> {
     let ms = duration_ms("timeout", duration)?;
     Ok(duration.map(|_| Duration::from_millis(ms)))
+}
+
+/// The time that a report covers; an hour when it is not said.
+pub(crate) fn window_ms(window: Option<prost_types::Duration>) -> Result<u64, Invalid> {
+    if window.is_none() {
+        return Ok(HOUR_MS);
+    }
+    match at_most_ms("window", window, MAX_WINDOW_MS, "48 hours")? {
+        0 => Err(Invalid::new("window", "must be longer than nothing, at most 48 hours")),
+        ms => Ok(ms),
+    }
 }
 
 /// A W3C traceparent as it came, or nothing when it is not one: a trace is no reason to refuse anybody.
@@ -418,6 +717,29 @@ pub(crate) fn traceparent(text: &str) -> &str {
         && flags.is_some_and(|f| hex(f, 2))
         && more.is_none();
     if whole { text } else { "" }
+}
+
+/// A policy that is to be put in force, and what the lint remarks, one line each. What stands in the way of it is told
+/// line by line, too.
+pub(crate) fn put_policy(request: &v1::PutPolicyRequest) -> Result<(Put, Vec<String>), Failure> {
+    let helpline = helpline("helpline", &request.helpline)?;
+    let named = !request.supervisor_id.is_empty() || !request.dry_run;
+    let by = named.then(|| responder_id("supervisor_id", &request.supervisor_id)).transpose()?;
+    if request.expected_revision >= EXACT {
+        return Err(Invalid::new("expected_revision", "must be a revision that a policy has, or 0").into());
+    }
+    let (warnings, errors): (Vec<Finding>, Vec<Finding>) =
+        lint(&request.toml).into_iter().partition(|finding| finding.severity == Severity::Warning);
+    let policy = Policy::publishable(&request.toml).map_err(|_| Failure::PolicyRefused(remarks(&errors)))?;
+    if policy.helpline != helpline.as_str() {
+        return Err(Invalid::new("toml", "is the policy of another helpline than the one that is named").into());
+    }
+    let (expected, dry_run) = (request.expected_revision, request.dry_run);
+    Ok((Put { helpline, policy, expected, by, dry_run }, remarks(&warnings)))
+}
+
+fn remarks(findings: &[Finding]) -> Vec<String> {
+    findings.iter().map(|f| format!("line {}: {}: {}", f.line, f.field, f.problem)).collect()
 }
 
 /// Who attaches.

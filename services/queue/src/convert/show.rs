@@ -3,7 +3,12 @@
 use std::time::Duration;
 
 use holdfast_domain::{
-    Chat, ChatState, EndedAs, Event, Fence, HoldingKind, Ledger, Reply, Responder, Status, Urgency,
+    Chat, ChatState, EndedAs, Event, Fence, HelplineId, HoldingKind, Ledger, Policy, Reply, Responder, Status,
+    Urgency,
+    explain::{Explanation, Standing},
+    fairness,
+    kpis::{Figures, Kpis, Percentiles},
+    line::{Spread, Waits},
 };
 use holdfast_proto::v1;
 
@@ -12,6 +17,9 @@ use crate::{
     events::cursor_text,
     store::{Cursor, Durability, Floor, Persistence, ResponderView},
 };
+
+/// Candidates that an explanation names at most.
+pub(crate) const MAX_CANDIDATES: usize = 500;
 
 fn millis(ms: u64) -> Option<prost_types::Duration> {
     Duration::from_millis(ms).try_into().ok()
@@ -33,6 +41,8 @@ fn urgency(urgency: Urgency) -> i32 {
 
 fn state(state: ChatState) -> i32 {
     let shown = match state {
+        // Nobody is shown a chat that is still a partner's.
+        ChatState::Held => v1::ChatState::Unspecified,
         ChatState::Waiting => v1::ChatState::Waiting,
         ChatState::Offered => v1::ChatState::Offered,
         ChatState::Active => v1::ChatState::Active,
@@ -81,10 +91,15 @@ fn fence(fence: Fence) -> v1::Fence {
     v1::Fence { epoch: fence.epoch, minted_by: fence.minted_by }
 }
 
-/// A first estimate: the place times the time between recent hand-overs, half of it to twice as much.
-fn wait(place: u64, pace_ms: u64) -> Option<v1::WaitRange> {
-    let expected = place.saturating_mul(pace_ms).min(holdfast_domain::limits::MAX_DURATION_MS);
-    (expected > 0).then(|| v1::WaitRange { at_least: millis(expected / 2), at_most: millis(expected * 2) })
+fn wait(spread: Spread, place: u64, pace_ms: u64) -> Option<v1::WaitRange> {
+    let (least, most) = spread.range(place, pace_ms)?;
+    Some(v1::WaitRange { at_least: millis(least), at_most: millis(most) })
+}
+
+/// The helpline that has a chat now, once it has overflowed.
+fn continued_at(outcome: Option<EndedAs>, partner: Option<&HelplineId>) -> String {
+    let gone = outcome == Some(EndedAs::Overflowed);
+    partner.filter(|_| gone).map(ToString::to_string).unwrap_or_default()
 }
 
 /// What an acknowledgement is worth.
@@ -103,6 +118,7 @@ pub(crate) fn outcome(reply: Reply, worth: Durability) -> Result<v1::Outcome, Fa
         Reply::Chat { .. } => chat_outcome(reply),
         Reply::Responder { .. } => responder_outcome(reply),
         Reply::Accepted { .. } => accepted(reply),
+        Reply::Done { .. } => Some(v1::outcome::Outcome::Done(v1::DoneView {})),
         Reply::Ticked { .. } | Reply::Policy { .. } => None,
     };
     let outcome = Some(outcome.ok_or(Failure::Mismatched)?);
@@ -122,6 +138,8 @@ fn chat_outcome(reply: Reply) -> Option<v1::outcome::Outcome> {
         replay,
         now_ms,
         pace_ms,
+        spread,
+        partner,
     } = reply
     else {
         return None;
@@ -134,9 +152,10 @@ fn chat_outcome(reply: Reply) -> Option<v1::outcome::Outcome> {
         away,
         waited: since(now_ms, arrival_ms),
         outcome: ended(outcome),
+        continued_at: continued_at(outcome, partner.as_ref()),
         version,
     };
-    let view = v1::ChatOutcomeView { chat: Some(chat), wait: wait(place, pace_ms), replayed: replay };
+    let view = v1::ChatOutcomeView { chat: Some(chat), wait: wait(spread, place, pace_ms), replayed: replay };
     Some(v1::outcome::Outcome::Chat(view))
 }
 
@@ -170,8 +189,11 @@ fn accepted(reply: Reply) -> Option<v1::outcome::Outcome> {
 /// A chat for its visitor. The reply handoff is theirs while the chat is ACTIVE.
 pub(crate) fn chat_view(chat: Chat, place: u64, floor: &Floor) -> v1::GetChatResponse {
     let active = chat.state == ChatState::Active;
+    let outcome = chat.ended.map(|(outcome, _)| outcome);
+    let owner = chat.owner.filter(|_| matches!(chat.state, ChatState::Active | ChatState::Ended));
     v1::GetChatResponse {
-        wait: wait(place, floor.pace_ms),
+        wait: wait(floor.waits.of(chat.urgency), place, floor.pace_ms),
+        responder_id: owner.map(|owner| owner.responder.to_string()).unwrap_or_default(),
         reply_handoff: if active { chat.reply_handoff } else { Vec::new() },
         chat: Some(v1::Chat {
             chat_id: chat.id.to_string(),
@@ -180,15 +202,16 @@ pub(crate) fn chat_view(chat: Chat, place: u64, floor: &Floor) -> v1::GetChatRes
             place,
             away: chat.away,
             waited: since(floor.clock.now_ms, chat.arrival_ms),
-            outcome: ended(chat.ended.map(|(outcome, _)| outcome)),
+            outcome: ended(outcome),
+            continued_at: continued_at(outcome, chat.partner.as_ref()),
             version: chat.version,
         }),
     }
 }
 
-/// A place.
-pub(crate) fn place_view(place: u64, floor: &Floor) -> v1::GetPlaceResponse {
-    v1::GetPlaceResponse { place, wait: wait(place, floor.pace_ms) }
+/// A chat's place.
+pub(crate) fn place_view(chat: &Chat, place: u64, floor: &Floor) -> v1::GetPlaceResponse {
+    v1::GetPlaceResponse { place, wait: wait(floor.waits.of(chat.urgency), place, floor.pace_ms) }
 }
 
 /// A responder, and what is in their hands.
@@ -245,8 +268,9 @@ fn show_held(
     }
 }
 
-/// The floor. The waiting chats are the first in line, in order.
-pub(crate) fn floor(floor: &Floor) -> v1::GetFloorResponse {
+/// The floor, under the policy in force, at a moment of the wall clock. The waiting chats are the first in line, in
+/// order.
+pub(crate) fn floor(floor: &Floor, policy: &Policy, wall_ms: u64) -> v1::GetFloorResponse {
     let now_ms = floor.clock.now_ms;
     let waiting = floor.waiting.iter().zip(1..).map(|(chat, place)| v1::WaitingChat {
         chat_id: chat.id.to_string(),
@@ -261,6 +285,8 @@ pub(crate) fn floor(floor: &Floor) -> v1::GetFloorResponse {
         load: responder.load(),
         capacity: responder.capacity,
         active: count(responder, HoldingKind::Active),
+        cooling_down_for: cooling_down_for(responder.cooling_until_ms, now_ms),
+        recent_load: since(responder.rested_ms, now_ms),
     });
     let oldest = floor.waiting.iter().map(|chat| chat.arrival_ms).min();
     v1::GetFloorResponse {
@@ -271,7 +297,118 @@ pub(crate) fn floor(floor: &Floor) -> v1::GetFloorResponse {
         oldest_wait: oldest.and_then(|arrival_ms| since(now_ms, arrival_ms)),
         clock_lag: millis(floor.clock.lag_ms()),
         policy_revision: floor.policy_revision,
+        on_shift: floor.on_shift,
+        min_on_shift: policy.numbers.min_on_shift,
+        surge_stage: stage_name(policy, floor.surge.stage),
+        surge_stage_number: floor.surge.stage,
+        load_percent: load_percent(floor),
+        load_fairness: fairness::of_recent_load(&floor.responders, now_ms),
+        wait_coverage: coverage(&floor.waits),
+        waits_shown: floor.waits.shown,
+        open: policy.opening(wall_ms).open,
+        reroutes: u32::try_from(floor.reroutes.len()).unwrap_or(u32::MAX),
     }
+}
+
+fn stage_name(policy: &Policy, stage: u64) -> String {
+    let at = usize::try_from(stage).ok().and_then(|stage| stage.checked_sub(1));
+    at.and_then(|at| policy.surge.get(at)).map(|stage| stage.name.clone()).unwrap_or_default()
+}
+
+/// As the line weighs it when it decides on a surge.
+fn load_percent(floor: &Floor) -> u64 {
+    (floor.ledger.waiting + floor.ledger.offered) * 100 / floor.on_shift.max(1)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share that people read, of numbers far below 2^53")]
+fn coverage(waits: &Waits) -> f64 {
+    if waits.shown == 0 { 0.0 } else { waits.inside as f64 / waits.shown as f64 }
+}
+
+/// Why a chat is where it is, and how long it may take.
+pub(crate) fn explanation(explained: Explanation, floor: &Floor) -> v1::RoutingExplanation {
+    let spread = floor.waits.of(explained.urgency);
+    let steps = explained.steps.into_iter().map(|step| v1::ExplainedStep {
+        after: millis(step.after_ms),
+        requirement: step.requirement,
+        in_force: step.in_force,
+        qualified: step.qualified,
+    });
+    let candidates = explained.candidates.into_iter().take(MAX_CANDIDATES).map(|candidate| v1::Candidate {
+        responder_id: candidate.responder.to_string(),
+        standing: candidate_standing(candidate.standing).into(),
+        recent_load: millis(candidate.recent_load_ms),
+        scarce: candidate.scarce,
+    });
+    v1::RoutingExplanation {
+        chat_id: explained.chat.to_string(),
+        state: state(explained.state),
+        urgency: urgency(explained.urgency),
+        place: explained.place,
+        waited: millis(explained.waited_ms),
+        policy_revision: explained.revision,
+        steps: steps.collect(),
+        candidates: candidates.collect(),
+        held_back_by: explained.held_back_by.into_iter().map(|reason| reason.word().to_owned()).collect(),
+        wait: wait(spread, explained.place, floor.pace_ms),
+        summary: explained.summary,
+    }
+}
+
+fn candidate_standing(standing: Standing) -> v1::CandidateStanding {
+    match standing {
+        Standing::Owner => v1::CandidateStanding::Owner,
+        Standing::Offered => v1::CandidateStanding::Offered,
+        Standing::Free => v1::CandidateStanding::Free,
+        Standing::Later => v1::CandidateStanding::Later,
+        Standing::AskedBefore => v1::CandidateStanding::AskedBefore,
+        Standing::Full => v1::CandidateStanding::Full,
+        Standing::Spared => v1::CandidateStanding::Spared,
+        Standing::CoolingDown => v1::CandidateStanding::CoolingDown,
+        Standing::NotReady => v1::CandidateStanding::NotReady,
+        Standing::NotSuitable => v1::CandidateStanding::NotSuitable,
+        Standing::Requirement => v1::CandidateStanding::Requirement,
+    }
+}
+
+/// How a line has served.
+pub(crate) fn kpis(kpis: Kpis, floor: &Floor) -> v1::Kpis {
+    let cells = Urgency::ALL.into_iter().zip(kpis.by_urgency);
+    v1::Kpis {
+        window: millis(kpis.window_ms),
+        all: Some(figures(v1::Urgency::Unspecified.into(), kpis.all)),
+        by_urgency: cells.map(|(of, cell)| figures(urgency(of), cell)).collect(),
+        occupancy: kpis.occupancy,
+        wait_coverage: coverage(&floor.waits),
+        load_fairness: fairness::of_recent_load(&floor.responders, floor.clock.now_ms),
+    }
+}
+
+fn figures(urgency: i32, figures: Option<Figures>) -> v1::UrgencyKpis {
+    let Some(figures) = figures else {
+        return v1::UrgencyKpis { urgency, suppressed: true, ..v1::UrgencyKpis::default() };
+    };
+    v1::UrgencyKpis {
+        urgency,
+        suppressed: false,
+        requested: figures.requested,
+        answered: figures.answered,
+        answer_rate: figures.answer_rate,
+        abandonment_rate: figures.abandonment_rate,
+        service_level: figures.service_level,
+        average_speed_to_answer: figures.average_speed_to_answer_ms.and_then(millis),
+        wait: figures.wait.map(percentiles),
+        longest_delay: figures.longest_delay_ms.and_then(millis),
+        handling_time: figures.handling_time.map(percentiles),
+        wrap_up: figures.wrap_up.map(percentiles),
+        overflowed: figures.overflowed,
+        fallback: figures.fallback,
+        taken_in: figures.taken_in,
+    }
+}
+
+fn percentiles(of: Percentiles) -> v1::Percentiles {
+    v1::Percentiles { p50: millis(of.p50_ms), p95: millis(of.p95_ms), p99: millis(of.p99_ms) }
 }
 
 fn count(responder: &Responder, kind: HoldingKind) -> u32 {
@@ -311,6 +448,10 @@ pub(crate) fn event(cursor: &Cursor, event: &Event) -> v1::Event {
         outcome: ended(event.outcome),
         reason: event.reason.map(|r| r.word().to_owned()).unwrap_or_default(),
         status: event.status.map_or(v1::ResponderStatus::Unspecified, declared).into(),
+        policy_revision: event.revision,
+        supervisor_id: event.by.as_ref().map(ToString::to_string).unwrap_or_default(),
+        partner: event.partner.as_ref().map(ToString::to_string).unwrap_or_default(),
+        number: event.number.unwrap_or_default(),
     }
 }
 
@@ -319,11 +460,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wait_is_half_to_twice_the_place_times_the_pace() {
-        let range = wait(4, 60_000).unwrap();
-        assert_eq!((range.at_least.unwrap().seconds, range.at_most.unwrap().seconds), (120, 480));
-        assert_eq!((wait(0, 60_000), wait(4, 0)), (None, None));
-        assert!(wait(u64::MAX, u64::MAX).is_some());
+    fn the_wait_is_between_the_factors_that_were_learnt() {
+        let learnt = Spread { low: 8_000, high: 30_000 };
+        let range = wait(learnt, 4, 60_000).unwrap();
+        assert_eq!((range.at_least.unwrap().seconds, range.at_most.unwrap().seconds), (192, 720));
+        assert_eq!((wait(learnt, 0, 60_000), wait(learnt, 4, 0)), (None, None));
+        assert!(wait(Spread::default(), u64::MAX, u64::MAX).is_some());
+    }
+
+    #[test]
+    fn a_chat_goes_on_elsewhere_only_once_it_has_overflowed() {
+        let partner = HelplineId::parse("north").unwrap();
+        assert_eq!(continued_at(Some(EndedAs::Overflowed), Some(&partner)), "north");
+        assert_eq!(continued_at(Some(EndedAs::Completed), Some(&partner)), "");
+        assert_eq!(continued_at(None, Some(&partner)), "");
     }
 
     #[test]

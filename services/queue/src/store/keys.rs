@@ -5,6 +5,7 @@
 //! | --- | --- | --- |
 //! | `hf:{h}:line` | hash | clock, term, ledger, pace, counters, the policy's numbers |
 //! | `hf:{h}:policy` | string | the policy as TOML |
+//! | `hf:{h}:policies` | hash | the last policies by revision, as TOML |
 //! | `hf:{h}:chat:ID` | hash | a chat |
 //! | `hf:{h}:responder:ID` | hash | a responder |
 //! | `hf:{h}:request:DIGEST` | string | idempotency record: the chat that a request made |
@@ -19,7 +20,8 @@
 //! | `hf:{h}:events` | stream | the events; ids are term-sequence |
 //! | `hf:{h}:notices` | channel | events as they happen |
 
-use holdfast_domain::{HelplineId, Numbers};
+use holdfast_domain::policy::{Partner, SurgeStage};
+use holdfast_domain::{HelplineId, Policy};
 
 /// What every key of a helpline begins with.
 #[must_use]
@@ -43,20 +45,60 @@ pub fn helpline_of_channel(channel: &str) -> Option<HelplineId> {
     HelplineId::parse(name).ok()
 }
 
-/// The numbers of a policy as scripts read them, in the order in which lua/set_policy.lua names them.
+/// What scripts need of a policy, as JSON; lua/set_policy.lua packs it once, and every script reads it.
 #[must_use]
-pub fn numbers(n: &Numbers) -> String {
-    let mut all: Vec<u64> = Vec::with_capacity(32);
-    all.extend(n.head_start_ms);
-    all.push(n.return_head_start_ms);
-    all.extend(n.weight.map(u64::from));
-    all.extend([u64::from(n.fan_out), u64::from(n.reserve), n.max_waiting, n.offer_deadline_ms]);
-    all.extend([n.back_off_ms, n.min_back_off_ms, n.presence_lease_ms, n.reconnect_grace_ms]);
-    all.extend([n.away_after_ms, n.abandon_after_ms]);
-    all.extend(n.wrap_up_ms);
-    all.extend(n.cool_down_ms);
-    all.extend(n.strain_percent.map(u64::from));
-    all.extend([n.retention_ms, n.keep_events]);
-    let words: Vec<String> = all.iter().map(u64::to_string).collect();
-    words.join(" ")
+pub fn decisive(policy: &Policy) -> String {
+    let n = &policy.numbers;
+    let [low, moderate, high] = n.head_start_ms;
+    let names = |partners: &[Partner]| partners.iter().map(|p| p.helpline.clone()).collect::<Vec<_>>();
+    let stages: Vec<_> = policy.surge.iter().map(stage).collect();
+    serde_json::json!({
+        "head_start": [low, moderate, high, 0],
+        "return_head_start": n.return_head_start_ms,
+        "weight": n.weight,
+        "fan_out": n.fan_out,
+        "reserve": n.reserve,
+        "max_waiting": n.max_waiting,
+        "offer_deadline": n.offer_deadline_ms,
+        "back_off": n.back_off_ms,
+        "min_back_off": n.min_back_off_ms,
+        "presence_lease": n.presence_lease_ms,
+        "reconnect_grace": n.reconnect_grace_ms,
+        "away_after": n.away_after_ms,
+        "abandon_after": n.abandon_after_ms,
+        "wrap_up": n.wrap_up_ms,
+        "cool_down": n.cool_down_ms,
+        "strain": n.strain_percent,
+        "retention": n.retention_ms,
+        "keep_events": n.keep_events,
+        "first_reply": n.first_reply_ms,
+        "hard_in_row": n.max_hard_in_row,
+        "hard_in_shift": n.max_hard_per_shift,
+        "hard_rest": n.hard_rest_ms,
+        "shift_gap": n.shift_gap_ms,
+        "shift_guard": n.shift_guard_ms,
+        "min_on_shift": n.min_on_shift,
+        "overflow_after": n.overflow_after_ms,
+        "overflow_answer": n.overflow_answer_ms,
+        "overflow_retry": n.overflow_retry_ms,
+        "partners": names(&policy.partners),
+        "takes_from": names(&policy.takes_from),
+        "takes_at_most": policy.takes_at_most,
+        "surge": stages,
+    })
+    .to_string()
+}
+
+fn stage(s: &SurgeStage) -> serde_json::Value {
+    serde_json::json!({
+        "enter": s.enter_percent,
+        "leave": s.leave_percent,
+        "hold": s.hold_ms,
+        "fan_out": s.fan_out,
+        "wrap_up": s.wrap_up_percent,
+        "resources_first": s.resources_first,
+        "page_until": s.page_until,
+        "page_every": s.page_every_ms,
+        "page_waves": s.page_waves,
+    })
 }

@@ -164,6 +164,14 @@ impl Store for MemoryStore {
         Box::pin(ready(Ok(self.read(helpline, |line| line.policy.clone()).flatten())))
     }
 
+    fn earlier_policy<'a>(
+        &'a self,
+        helpline: &'a HelplineId,
+        revision: u64,
+    ) -> BoxFuture<'a, Result<Option<Policy>, StoreError>> {
+        Box::pin(ready(Ok(self.read(helpline, |line| line.policies.get(&revision).cloned()).flatten())))
+    }
+
     fn events<'a>(
         &'a self,
         helpline: &'a HelplineId,
@@ -213,6 +221,10 @@ fn floor_of(line: &Snapshot, limit: usize) -> Floor {
             .collect(),
         clock: line.clock,
         pace_ms: line.pace.known_ms(),
+        waits: line.waits,
+        on_shift: line.on_shift,
+        surge: line.surge,
+        reroutes: line.reroutes.clone(),
         policy_revision: line.policy.as_ref().map_or(0, |p| p.revision),
     }
 }

@@ -13,7 +13,8 @@ use decode::Fields;
 use futures::future::BoxFuture;
 use holdfast_domain::line::Timer;
 use holdfast_domain::{
-    Applied, Chat, ChatId, Command, Fence, HelplineId, OfferId, Policy, ResponderId, Snapshot, Status,
+    Act, Applied, Chat, ChatId, Command, Fence, HelplineId, OfferId, Policy, Request, ResponderId, Snapshot,
+    Status,
 };
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
 use redis::cluster_async::ClusterConnection;
@@ -184,19 +185,9 @@ impl RedisStore {
     fn arguments(&self, command: &Command) -> Result<Vec<Vec<u8>>, StoreError> {
         let mut args = Arguments::default();
         match command {
-            Command::Request(r) => args
-                .text(r.chat.as_str())
-                .text(r.request_key.as_str())
-                .text(r.body.as_str())
-                .text(&r.token.to_hex())
-                .number(r.urgency.rank() as u64)
-                .text(&decode::steps_text(&r.steps))
-                .number(r.revision)
-                .flag(r.attested)
-                .bytes(&r.handoff)
-                .text(&r.trace),
-            Command::Triage { chat, token, urgency } => {
-                args.text(chat.as_str()).text(&token.to_hex()).number(urgency.rank() as u64)
+            Command::Request(r) => args.request(r).flag(r.resources_seen).flag(r.overflow_now),
+            Command::Triage { chat, token, urgency, reason } => {
+                args.text(chat.as_str()).text(&token.to_hex()).number(urgency.rank() as u64).text(reason.word())
             }
             Command::Beat { chat, token } | Command::Resume { chat, token } | Command::Erase { chat, token } => {
                 args.text(chat.as_str()).text(&token.to_hex())
@@ -204,13 +195,16 @@ impl RedisStore {
             Command::Leave { chat, token, fallback } => {
                 args.text(chat.as_str()).text(&token.to_hex()).flag(*fallback)
             }
-            Command::SignIn { responder, capabilities, scarce, capacity, ready, revision } => args
-                .text(responder.as_str())
-                .text(&capabilities.to_hex())
-                .number(u64::from(*scarce))
-                .number(u64::from(*capacity))
-                .flag(*ready)
-                .number(*revision),
+            Command::SignIn { responder, capabilities, scarce, opt_out, shift_ms, capacity, ready, revision } => {
+                args.text(responder.as_str())
+                    .text(&capabilities.to_hex())
+                    .number(u64::from(*scarce))
+                    .text(&opt_out.to_text())
+                    .number(*shift_ms)
+                    .number(u64::from(*capacity))
+                    .flag(*ready)
+                    .number(*revision)
+            }
             Command::Heartbeat { responder, session }
             | Command::Unlink { responder, session }
             | Command::SignOut { responder, session } => args.session(responder, *session),
@@ -232,13 +226,29 @@ impl RedisStore {
             Command::FinishWrapUp { responder, session, chat } => {
                 args.session(responder, *session).text(chat.as_str())
             }
+            Command::ExtendCoolDown { responder, session, for_ms } => {
+                args.session(responder, *session).number(*for_ms)
+            }
+            Command::Supervise { by, reason, act } => args.text(by.as_str()).text(reason.word()).act(act),
+            Command::Hold(hold) => args
+                .request(&hold.request)
+                .text(hold.from.as_str())
+                .number(u64::from(hold.number))
+                .number(hold.age_ms),
+            Command::Admit { chat, from, number } | Command::Release { chat, from, number } => {
+                args.text(chat.as_str()).text(from.as_str()).number(u64::from(*number))
+            }
+            Command::SettleProposal { chat, to, number, taken } => {
+                args.text(chat.as_str()).text(to.as_str()).number(u64::from(*number)).flag(*taken)
+            }
+            Command::ReportPage { wave, delivered } => args.number(*wave).flag(*delivered),
             Command::Tick { by, limit } => {
                 args.text(by.as_str()).number(u64::from((*limit).min(holdfast_domain::limits::MAX_TICK)))
             }
             Command::SetPolicy { policy, expected } => {
                 let document = Policy { revision: 0, ..(**policy).clone() };
                 let document = document.to_toml().map_err(|e| StoreError::Garbled(e.to_string()))?;
-                args.number(*expected).text(&keys::numbers(&policy.numbers)).text(&document).text(&self.generation)
+                args.number(*expected).text(&keys::decisive(policy)).text(&document).text(&self.generation)
             }
         };
         Ok(args.0)
@@ -326,6 +336,10 @@ impl RedisStore {
             responders: self.records(&format!("{base}responder:"), responders, decode::responder).await?,
             clock: decode::clock(&line)?,
             pace_ms: decode::pace(&line)?.known_ms(),
+            waits: decode::waits(&line)?,
+            on_shift: here.len() as u64,
+            surge: decode::surge(&line)?,
+            reroutes: decode::reroutes(&line)?,
             policy_revision: line.number("revision")?,
         })
     }
@@ -350,6 +364,16 @@ impl RedisStore {
         present.map(|(id, fields)| read(id, &Fields(fields))).collect()
     }
 
+    async fn read_earlier_policy(
+        &self,
+        helpline: &HelplineId,
+        revision: u64,
+    ) -> Result<Option<Policy>, StoreError> {
+        let key = format!("{}policies", keys::base(helpline));
+        let document: Option<String> = self.query(redis::cmd("HGET").arg(key).arg(revision)).await?;
+        document.map(|document| read_document(&document, revision)).transpose()
+    }
+
     async fn read_policy(&self, helpline: &HelplineId) -> Result<Option<Policy>, StoreError> {
         let document: Option<String> =
             self.query(redis::cmd("GET").arg(format!("{}policy", keys::base(helpline)))).await?;
@@ -357,8 +381,7 @@ impl RedisStore {
             return Ok(None);
         };
         let revision: u64 = self.query(redis::cmd("HGET").arg(keys::line(helpline)).arg("revision")).await?;
-        let policy = Policy::from_toml(&document).map_err(|e| StoreError::Garbled(e.to_string()))?;
-        Ok(Some(Policy { revision, ..policy }))
+        read_document(&document, revision).map(Some)
     }
 
     async fn read_events(
@@ -412,6 +435,7 @@ impl RedisStore {
         keys_found.dedup();
         let mut snapshot = decode::line(&self.fields(keys::line(helpline)).await?)?;
         snapshot.policy = self.read_policy(helpline).await?;
+        snapshot.on_shift = self.query(redis::cmd("SCARD").arg(format!("{base}here"))).await?;
         for key in &keys_found {
             self.read_record(&mut snapshot, helpline, key, key.strip_prefix(&base).unwrap_or_default()).await?;
         }
@@ -453,6 +477,12 @@ impl RedisStore {
                     let timer = Timer::from_name(&name)
                         .ok_or_else(|| StoreError::Garbled("a timer without meaning".to_owned()))?;
                     snapshot.timers.set(&timer, u64::try_from(at).unwrap_or(0));
+                }
+            }
+            "policies" => {
+                let kept: BTreeMap<u64, String> = self.query(redis::cmd("HGETALL").arg(key)).await?;
+                for (revision, document) in kept {
+                    snapshot.policies.insert(revision, read_document(&document, revision)?);
                 }
             }
             "lane" => {
@@ -498,6 +528,11 @@ impl RedisStore {
     }
 }
 
+fn read_document(document: &str, revision: u64) -> Result<Policy, StoreError> {
+    let policy = Policy::from_toml(document).map_err(|e| StoreError::Garbled(e.to_string()))?;
+    Ok(Policy { revision, ..policy })
+}
+
 fn heads(index: &holdfast_domain::line::Index) -> Vec<(String, i64)> {
     index.heads().map(|(score, group)| (group.to_owned(), score)).collect()
 }
@@ -523,6 +558,36 @@ impl Arguments {
     }
     fn flag(&mut self, flag: bool) -> &mut Self {
         self.text(if flag { "1" } else { "0" })
+    }
+    fn request(&mut self, r: &Request) -> &mut Self {
+        self.text(r.chat.as_str())
+            .text(r.request_key.as_str())
+            .text(r.body.as_str())
+            .text(&r.token.to_hex())
+            .number(r.urgency.rank() as u64)
+            .text(&decode::steps_text(&r.steps))
+            .text(&r.topics.to_text())
+            .text(&decode::names_text(&r.excluded))
+            .number(r.revision)
+            .flag(r.attested)
+            .bytes(&r.handoff)
+            .text(&r.trace)
+    }
+    fn act(&mut self, act: &Act) -> &mut Self {
+        match act {
+            Act::SetUrgency { chat, urgency } => self.text(chat.as_str()).number(urgency.rank() as u64),
+            Act::Assign { chat, responder, break_glass } => {
+                self.text(chat.as_str()).text(responder.as_str()).flag(*break_glass)
+            }
+            Act::Pull { chat } => self.text(chat.as_str()),
+            Act::TakeOver { chat, session } => self.text(chat.as_str()).number(*session),
+            Act::End { chat, outcome } => self.text(chat.as_str()).text(outcome.word()),
+            Act::EndBreak { responder } | Act::ForceOffline { responder } => self.text(responder.as_str()),
+            Act::Rest { responder, for_ms } => self.text(responder.as_str()).number(*for_ms),
+            Act::Reroute { from, to, for_ms, revision } => {
+                self.text(&from.signature()).text(&to.signature()).number(*for_ms).number(*revision)
+            }
+        }
     }
     fn session(&mut self, responder: &ResponderId, session: u64) -> &mut Self {
         self.text(responder.as_str()).number(session)
@@ -601,6 +666,14 @@ impl Store for RedisStore {
 
     fn policy<'a>(&'a self, helpline: &'a HelplineId) -> BoxFuture<'a, Result<Option<Policy>, StoreError>> {
         Box::pin(self.read_policy(helpline))
+    }
+
+    fn earlier_policy<'a>(
+        &'a self,
+        helpline: &'a HelplineId,
+        revision: u64,
+    ) -> BoxFuture<'a, Result<Option<Policy>, StoreError>> {
+        Box::pin(self.read_earlier_policy(helpline, revision))
     }
 
     fn events<'a>(

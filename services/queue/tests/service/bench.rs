@@ -60,8 +60,16 @@ impl Bench {
     }
 
     pub(crate) async fn with(overrides: &[(&str, &str)]) -> Self {
+        Self::on(Arc::new(TestStore::new()), overrides).await
+    }
+
+    /// Another replica on the same store.
+    pub(crate) async fn beside(&self) -> Self {
+        Self::on(Arc::clone(&self.store), &[]).await
+    }
+
+    async fn on(store: Arc<TestStore>, overrides: &[(&str, &str)]) -> Self {
         let config = config(overrides);
-        let store = Arc::new(TestStore::new());
         let grpc = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = grpc.local_addr().unwrap();
         let context = context(&config);
@@ -76,7 +84,7 @@ impl Bench {
 
     /// Policies are in force and calls are served when a call is answered.
     async fn ready(&self) {
-        let request = v1::GetPolicyRequest { helpline: "demo".to_owned() };
+        let request = v1::GetPolicyRequest { helpline: "demo".to_owned(), revision: 0 };
         let asked = async {
             while self.client().get_policy(request.clone()).await.is_err() {
                 tokio::task::yield_now().await;
@@ -95,6 +103,56 @@ impl Bench {
     pub(crate) async fn execute(&self, command: command::Command) -> Result<v1::Outcome, Status> {
         let request = v1::ExecuteRequest { command: Some(to_demo(command)) };
         Ok(self.client().execute(request).await?.into_inner().outcome.unwrap())
+    }
+
+    /// Puts a policy in force past everything that PutPolicy checks; answers with its revision.
+    pub(crate) async fn set_policy(&self, toml: &str) -> u64 {
+        let expected = self.store.policy(&helpline()).await.unwrap().map_or(0, |policy| policy.revision);
+        let policy = Box::new(Policy::from_toml(toml).unwrap());
+        let applied = self.store.execute(&helpline(), &Command::SetPolicy { policy, expected }).await.unwrap();
+        applied.reply.unwrap();
+        expected + 1
+    }
+
+    /// A responder signs in; answers with the session.
+    pub(crate) async fn signed_in(&self, responder: &str) -> u64 {
+        responder_view(self.execute(sign_in(responder)).await.unwrap()).session
+    }
+
+    /// A chat is requested; answers with how it stands.
+    pub(crate) async fn requested(&self, request: v1::RequestCommand) -> v1::Chat {
+        chat_view(self.execute(command::Command::Request(request)).await.unwrap()).chat.unwrap()
+    }
+
+    /// A responder takes the first offer of a chat; answers with the fence.
+    pub(crate) async fn accepted(&self, responder: &str, session: u64, chat: &str) -> v1::Fence {
+        let session = Some(v1::SessionKey { responder_id: responder.to_owned(), session });
+        let offer = v1::OfferKey { session, chat_id: chat.to_owned(), offer_number: 1 };
+        let accept = v1::AcceptCommand { offer: Some(offer), reply_handoff: Vec::new() };
+        accepted_view(self.execute(command::Command::Accept(accept)).await.unwrap()).fence.unwrap()
+    }
+
+    /// All events of the helpline so far.
+    pub(crate) async fn events(&self) -> Vec<v1::Event> {
+        let last = self.store.snapshot(&helpline()).await.unwrap().events;
+        let request = v1::WatchEventsRequest { helpline: "demo".to_owned(), from_cursor: String::new() };
+        let mut stream = self.client().watch_events(request).await.unwrap().into_inner();
+        let mut events: Vec<v1::Event> = Vec::new();
+        while events.last().is_none_or(|event| event.sequence < last) {
+            let next = timeout(AT_MOST, stream.message()).await.unwrap().unwrap().unwrap();
+            events.extend(next.event);
+        }
+        events
+    }
+
+    /// The last event of this kind.
+    pub(crate) async fn last_event(&self, kind: &str) -> v1::Event {
+        self.events().await.into_iter().rfind(|event| event.kind == kind).unwrap()
+    }
+
+    pub(crate) async fn floor(&self) -> v1::GetFloorResponse {
+        let request = v1::GetFloorRequest { helpline: "demo".to_owned(), limit: 0 };
+        self.client().get_floor(request).await.unwrap().into_inner()
     }
 
     pub(crate) async fn attach(&self, role: v1::hello::Role) -> Attached {
@@ -235,6 +293,7 @@ pub(crate) fn chat_request(chat: &str) -> v1::RequestCommand {
         routing_steps: Vec::new(),
         presence: v1::VisitorPresence::Attested.into(),
         handoff: b"sealed".to_vec(),
+        ..v1::RequestCommand::default()
     }
 }
 
@@ -248,6 +307,7 @@ pub(crate) fn sign_in(responder: &str) -> command::Command {
         capabilities: vec![v1::Tag { name: "lang:en".to_owned(), level: 1 }],
         capacity: 5,
         ready: true,
+        ..v1::SignInCommand::default()
     })
 }
 
@@ -363,6 +423,14 @@ impl Store for TestStore {
         self.inner.policy(h)
     }
 
+    fn earlier_policy<'a>(
+        &'a self,
+        h: &'a HelplineId,
+        revision: u64,
+    ) -> BoxFuture<'a, Result<Option<Policy>, StoreError>> {
+        self.inner.earlier_policy(h, revision)
+    }
+
     fn events<'a>(
         &'a self,
         h: &'a HelplineId,
@@ -404,8 +472,12 @@ pub(crate) fn asked(chat: &str) -> holdfast_domain::Request {
         token: TokenHash([7; 32]),
         urgency: Urgency::Moderate,
         steps: vec![Step::new(0, Requirement::anyone())],
+        topics: holdfast_domain::Mask::default(),
+        excluded: Vec::new(),
         revision: 1,
         attested: true,
+        resources_seen: false,
+        overflow_now: false,
         handoff: Vec::new(),
         trace: String::new(),
     }

@@ -1,6 +1,6 @@
 //! A field that is wrong is named by its path.
 
-use holdfast_proto::v1::{self, command::Command as C};
+use holdfast_proto::v1::{self, command::Command as C, supervise_command::Act};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -42,6 +42,18 @@ fn requests() -> Vec<Case> {
         (changed(|r| r.urgency = -1), "request.urgency"),
         (changed(|r| r.presence = 3), "request.presence"),
         (changed(|r| r.handoff = vec![0; 8 * 1024 + 1]), "request.handoff"),
+        (changed(|r| r.topics = vec![tag("lang:en", 1); 65]), "request.topics"),
+        (changed(|r| r.topics = vec![tag("lang:en", 1), tag("x", 1)]), "request.topics[1].name"),
+        (changed(|r| r.topics = vec![tag("lang:en", 2)]), "request.topics[0].level"),
+        (changed(|r| r.preferences = vec![tag("", 1)]), "request.preferences[0].name"),
+        (changed(|r| r.preferences = vec![tag("lang:en", 6)]), "request.preferences[0].level"),
+        (changed(|r| r.preferred_responder_id = "a b".to_owned()), "request.preferred_responder_id"),
+        (changed(|r| r.excluded_responder_ids = vec!["a".to_owned(); 5]), "request.excluded_responder_ids"),
+        (
+            changed(|r| r.excluded_responder_ids = vec!["a".to_owned(), String::new()]),
+            "request.excluded_responder_ids[1]",
+        ),
+        (changed(|r| r.policy_revision = 1 << 53), "request.policy_revision"),
         (steps(vec![step(None, &[]); 9]), "request.routing_steps"),
         (steps(vec![wide(9)]), "request.routing_steps[0].any_of"),
         (steps(vec![step(None, &many(65))]), "request.routing_steps[0].any_of[0].all_of"),
@@ -67,8 +79,8 @@ fn bad_key() -> Option<v1::HashedChatKey> {
 
 fn visitors() -> Vec<Case> {
     vec![
-        (C::Triage(v1::TriageCommand { key: None, urgency: 1 }), "triage.key"),
-        (C::Triage(v1::TriageCommand { key: key("c1"), urgency: 77 }), "triage.urgency"),
+        (C::Triage(v1::TriageCommand { key: None, urgency: 1, classifier: false }), "triage.key"),
+        (C::Triage(v1::TriageCommand { key: key("c1"), urgency: 77, classifier: true }), "triage.urgency"),
         (C::Beat(v1::BeatCommand { key: None }), "beat.key"),
         (C::Beat(v1::BeatCommand { key: key("") }), "beat.key.chat_id"),
         (C::Leave(v1::LeaveCommand { key: bad_key(), fallback_accepted: false }), "leave.key.token_hash"),
@@ -78,10 +90,81 @@ fn visitors() -> Vec<Case> {
 }
 
 fn signing_in(change: impl FnOnce(&mut v1::SignInCommand)) -> C {
-    let mut command =
-        v1::SignInCommand { responder_id: "ana".to_owned(), capabilities: Vec::new(), capacity: 1, ready: true };
+    let mut command = v1::SignInCommand {
+        responder_id: "ana".to_owned(),
+        capacity: 1,
+        ready: true,
+        ..v1::SignInCommand::default()
+    };
     change(&mut command);
     C::SignIn(command)
+}
+
+fn extending(time: Option<prost_types::Duration>) -> C {
+    C::ExtendCoolDown(v1::ExtendCoolDownCommand { session: session("ana", 1), r#for: time })
+}
+
+fn supervised(act: Act) -> C {
+    C::Supervise(v1::SuperviseCommand { supervisor_id: "sue".to_owned(), reason: 1, act: Some(act) })
+}
+
+fn rerouted(from: Vec<v1::Alternative>, to: Vec<v1::Alternative>, lasts: Option<prost_types::Duration>) -> C {
+    supervised(Act::Reroute(v1::RerouteAct { from_any_of: from, to_any_of: to, r#for: lasts }))
+}
+
+fn all_of(name: &str) -> v1::Alternative {
+    v1::Alternative { all_of: vec![tag(name, 1)] }
+}
+
+fn supervisors() -> Vec<Case> {
+    let (c, r) = (|| "c1".to_owned(), || "ana".to_owned());
+    let pull = || Some(Act::Pull(v1::PullAct { chat_id: "c1".to_owned() }));
+    let by = |supervisor: &str, reason, act| {
+        C::Supervise(v1::SuperviseCommand { supervisor_id: supervisor.to_owned(), reason, act })
+    };
+    let urgency = |chat_id, urgency| supervised(Act::SetUrgency(v1::SetUrgencyAct { chat_id, urgency }));
+    let assign = |chat_id, responder_id| {
+        supervised(Act::Assign(v1::AssignAct { chat_id, responder_id, break_glass: true }))
+    };
+    let take = |chat_id, session| supervised(Act::TakeOver(v1::TakeOverAct { chat_id, session }));
+    let end = |chat_id, outcome| supervised(Act::End(v1::EndAct { chat_id, outcome }));
+    let rest = |responder_id, lasts| supervised(Act::Rest(v1::RestAct { responder_id, r#for: lasts }));
+    let (none, hour) = (String::new, || after(3600, 0));
+    vec![
+        (by("", 1, pull()), "supervise.supervisor_id"),
+        (by("s/", 1, pull()), "supervise.supervisor_id"),
+        (by("sue", 0, pull()), "supervise.reason"),
+        (by("sue", 7, pull()), "supervise.reason"),
+        (by("sue", 1, None), "supervise.act"),
+        (urgency(none(), 1), "supervise.set_urgency.chat_id"),
+        (urgency(c(), 0), "supervise.set_urgency.urgency"),
+        (urgency(c(), 5), "supervise.set_urgency.urgency"),
+        (assign(none(), r()), "supervise.assign.chat_id"),
+        (assign(c(), none()), "supervise.assign.responder_id"),
+        (supervised(Act::Pull(v1::PullAct { chat_id: none() })), "supervise.pull.chat_id"),
+        (take(none(), 1), "supervise.take_over.chat_id"),
+        (take(c(), 0), "supervise.take_over.session"),
+        (end(none(), 1), "supervise.end.chat_id"),
+        (end(c(), 0), "supervise.end.outcome"),
+        (end(c(), 2), "supervise.end.outcome"),
+        (end(c(), 4), "supervise.end.outcome"),
+        (supervised(Act::EndBreak(v1::EndBreakAct { responder_id: none() })), "supervise.end_break.responder_id"),
+        (rest(none(), hour()), "supervise.rest.responder_id"),
+        (rest(r(), None), "supervise.rest.for"),
+        (rest(r(), after(4 * 3600 + 1, 0)), "supervise.rest.for"),
+        (
+            supervised(Act::ForceOffline(v1::ForceOfflineAct { responder_id: none() })),
+            "supervise.force_offline.responder_id",
+        ),
+        (rerouted(Vec::new(), vec![all_of("lang:en")], hour()), "supervise.reroute.from_any_of"),
+        (rerouted(vec![v1::Alternative::default()], Vec::new(), hour()), "supervise.reroute.from_any_of"),
+        (rerouted(vec![all_of("x")], Vec::new(), hour()), "supervise.reroute.from_any_of[0].all_of[0].name"),
+        (
+            rerouted(vec![all_of("lang:es")], vec![all_of("lang:en"), all_of("x")], hour()),
+            "supervise.reroute.to_any_of[1].all_of[0].name",
+        ),
+        (rerouted(vec![all_of("lang:es")], Vec::new(), after(24 * 3600 + 1, 0)), "supervise.reroute.for"),
+    ]
 }
 
 fn tag(name: &str, level: u32) -> v1::Tag {
@@ -98,6 +181,21 @@ fn responders() -> Vec<Case> {
         (signing_in(|c| c.capabilities = vec![tag("lang:en", 1); 65]), "sign_in.capabilities"),
         (signing_in(|c| c.capabilities = vec![tag("x", 1)]), "sign_in.capabilities[0].name"),
         (signing_in(|c| c.capabilities = vec![tag("lang:en", 2)]), "sign_in.capabilities[0].level"),
+        (signing_in(|c| c.opt_out_topics = vec!["lang:en".to_owned(); 65]), "sign_in.opt_out_topics"),
+        (
+            signing_in(|c| c.opt_out_topics = vec!["lang:en".to_owned(), "x".to_owned()]),
+            "sign_in.opt_out_topics[1]",
+        ),
+        (signing_in(|c| c.shift_remaining = after(-1, 0)), "sign_in.shift_remaining"),
+        (signing_in(|c| c.shift_remaining = after(24 * 3600, 1_000_000)), "sign_in.shift_remaining"),
+        (extending(None), "extend_cool_down.for"),
+        (extending(after(0, 0)), "extend_cool_down.for"),
+        (extending(after(-1, 0)), "extend_cool_down.for"),
+        (extending(after(4 * 3600, 1_000_000)), "extend_cool_down.for"),
+        (
+            C::ExtendCoolDown(v1::ExtendCoolDownCommand { session: None, r#for: after(1, 0) }),
+            "extend_cool_down.session",
+        ),
         (C::Heartbeat(v1::HeartbeatCommand { session: None }), "heartbeat.session"),
         (C::Heartbeat(v1::HeartbeatCommand { session: session("", 1) }), "heartbeat.session.responder_id"),
         (C::Heartbeat(v1::HeartbeatCommand { session: session("ana", 0) }), "heartbeat.session.session"),
@@ -159,7 +257,7 @@ fn field_of(status: &Status) -> String {
 #[tokio::test]
 async fn every_field_of_every_command_is_checked_and_named() {
     let bench = Bench::start().await;
-    let cases = [requests(), visitors(), responders(), offers(), assignments()];
+    let cases = [requests(), visitors(), responders(), offers(), assignments(), supervisors()];
     for (command, field) in cases.into_iter().flatten() {
         let said = format!("{command:?}");
         let said: String = said.chars().take(200).collect();
@@ -197,8 +295,11 @@ async fn the_fields_of_questions_are_checked_too() {
     let events = v1::WatchEventsRequest { helpline: demo(), from_cursor: "yesterday".to_owned() };
     let events = client.watch_events(events).await.unwrap_err();
 
-    let fields = [&chat, &place, &floor, &responder, &events].map(field_of);
-    assert_eq!(fields, ["key", "chat_id", "limit", "responder_id", "from_cursor"]);
+    let explain = v1::ExplainRoutingRequest { helpline: demo(), chat_id: "a:b".to_owned() };
+    let explain = client.explain_routing(explain).await.unwrap_err();
+
+    let fields = [&chat, &place, &floor, &responder, &events, &explain].map(field_of);
+    assert_eq!(fields, ["key", "chat_id", "limit", "responder_id", "from_cursor", "chat_id"]);
 }
 
 #[tokio::test]

@@ -30,6 +30,12 @@ async fn every_refusal_has_its_code_and_its_reason() {
         (Refusal::StaleFence, Code::FailedPrecondition, "STALE_FENCE"),
         (Refusal::NotWrappingUp, Code::FailedPrecondition, "NOT_WRAPPING_UP"),
         (Refusal::StatusNotAllowed, Code::InvalidArgument, "STATUS_NOT_ALLOWED"),
+        (Refusal::ResourcesFirst, Code::ResourceExhausted, "RESOURCES_FIRST"),
+        (Refusal::NotTaken, Code::FailedPrecondition, "NOT_TAKEN"),
+        (Refusal::ProposalGone, Code::FailedPrecondition, "PROPOSAL_GONE"),
+        (Refusal::WrongState, Code::FailedPrecondition, "WRONG_STATE"),
+        (Refusal::NotAvailable, Code::FailedPrecondition, "NOT_AVAILABLE"),
+        (Refusal::TooManyReroutes, Code::ResourceExhausted, "TOO_MANY_REROUTES"),
     ] {
         let status = refused(&bench, Ok(refusal)).await;
         assert_eq!(why(&status), (code, reason.to_owned()));

@@ -41,14 +41,15 @@ fn write(folder: &Path, file: &str, text: &str) {
 }
 
 #[tokio::test]
-async fn a_policy_is_put_in_force_once_and_tags_may_only_follow() {
+async fn where_files_overwrite_a_policy_is_put_in_force_once_and_tags_may_only_follow() {
     let bench = Bench::start().await;
     let before = bench.store.policy(&helpline()).await.unwrap().unwrap();
     let rerun = |text: String| {
         let (folder, store) = (tempfile::tempdir().unwrap(), std::sync::Arc::clone(&bench.store));
         write(folder.path(), "demo.toml", &text);
         async move {
-            let config = config(&[("policy.dir", folder.path().to_str().unwrap())]);
+            let settings = [("policy.dir", folder.path().to_str().unwrap()), ("policy.overwrite", "always")];
+            let config = config(&settings);
             let bound = Bound { grpc: TcpListener::bind("127.0.0.1:0").await.unwrap(), admin: None };
             let context = context(&config);
             context.stop.stop_now();
@@ -64,6 +65,18 @@ async fn a_policy_is_put_in_force_once_and_tags_may_only_follow() {
 
     let error = rerun(holdfast_queue::DEMO.replace("lang:es", "lang:fr")).await.unwrap_err().to_string();
     assert!(error.contains("demo") && error.contains("tags[1]"), "{error}");
+}
+
+#[tokio::test]
+async fn a_restart_does_not_take_back_what_was_put_in_force_meanwhile() {
+    let bench = Bench::start().await;
+    let put = bench.set_policy(&holdfast_queue::DEMO.replace("Example helpline", "Put by somebody")).await;
+
+    let replica = bench.beside().await;
+
+    let policy = bench.store.policy(&helpline()).await.unwrap().unwrap();
+    assert_eq!((policy.revision, policy.name.as_str()), (put, "Put by somebody"));
+    replica.context.stop.stop_now();
 }
 
 #[tokio::test]

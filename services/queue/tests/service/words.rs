@@ -26,7 +26,7 @@ async fn a_visitor_who_leaves_is_told_how_it_ended() {
 #[tokio::test]
 async fn the_policy_is_shown_as_its_file_would_be_written() {
     let bench = Bench::start().await;
-    let request = v1::GetPolicyRequest { helpline: "demo".to_owned() };
+    let request = v1::GetPolicyRequest { helpline: "demo".to_owned(), revision: 0 };
     let shown = bench.client().get_policy(request).await.unwrap().into_inner();
     let policy = holdfast_domain::Policy::from_toml(&shown.toml).unwrap();
     assert_eq!((policy.revision, shown.revision), (1, 1));

@@ -10,6 +10,7 @@ local r, refused = H.check_session(responder_id, session)
 if refused then return H.refuse(refused) end
 local c = H.check_fence(responder_id, chat_id, epoch, minted)
 if not c or c.state ~= 'active' then return H.refuse('stale_fence') end
+H.cancel_timer('reply:' .. chat_id)
 if c.engaged == 0 then
   c.engaged = now
   c.version = c.version + 1

@@ -17,6 +17,7 @@ if not erased then
   c.version = c.version + 1
   c.blobs.handoff, c.blobs.reply = '', ''
   c.trace, c.asked, c.step = '', {}, 0
+  c.excluded, c.topics = '', '-'
   c.steps = { { after = 0, signature = '-' } }
   H.tell('erased', { chat = chat_id })
 end

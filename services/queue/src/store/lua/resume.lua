@@ -11,6 +11,7 @@ if c.state == 'ended' and c.outcome == 'abandoned' and c.erased == 0 then
   H.cancel_timer('forget:' .. chat_id)
   c.version = c.version + 1
   H.arm_next_step(c)
+  if #P.partners > 0 then H.arm_overflow(c, false) end
   H.settle_chat(c)
   H.tell('reopened', { chat = chat_id })
   H.hunger(chat_id)

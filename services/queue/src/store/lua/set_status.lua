@@ -10,13 +10,14 @@ if refused then return H.refuse(refused) end
 if status == 'offline' or status == 'not_responding' then return H.refuse('status_not_allowed') end
 if r.status ~= status then
   local empty_handed = #r.holdings == 0
-  r.status = status
-  r.version = r.version + 1
-  H.settle_responder(r)
-  H.tell_status(r, 'asked')
   if status == 'ready' then
-    H.free(responder_id)
+    H.become_ready(r, 'asked')
   else
+    r.status = status
+    r.break_since = status == 'on_break' and now or 0
+    r.version = r.version + 1
+    H.settle_responder(r)
+    H.tell_status(r, 'asked')
     H.give_back_offers(r, 'asked')
   end
   if status == 'leaving' and empty_handed then H.go_offline(r, 'asked') end

@@ -11,12 +11,7 @@ local fire = {
     if not r then return end
     H.remember_asked(c, r.id)
     H.tell('missed', { chat = id, responder = r.id, offer = num(number) })
-    if r.status == 'ready' then
-      r.status = 'not_responding'
-      r.version = r.version + 1
-      H.settle_responder(r)
-      H.tell_status(r, 'deadline')
-    end
+    H.not_responding(r, 'deadline')
     H.hunger(id)
   end,
   presence = function(id) H.go_offline(H.responder(id), 'responder_lost') end,
@@ -26,7 +21,7 @@ local fire = {
     c.version = c.version + 1
     H.arm_next_step(c)
     H.settle_chat(c)
-    H.tell('relaxed', { chat = id })
+    H.tell('relaxed', { chat = id, number = c.step })
     H.hunger(id)
   end,
   wrap = function(id, chat_id) H.end_wrap_up(H.responder(id), chat_id) end,
@@ -62,10 +57,87 @@ local fire = {
     local r = H.responder(id)
     if r then r.gone = true end
   end,
+  reply = function(id)
+    local c = H.chat(id)
+    if not c or c.owner == '' then return end
+    local r = H.responder(c.owner)
+    H.not_responding(r, 'no_reply')
+    H.remember_asked(c, r.id)
+    H.return_chat(c, r, 'no_reply')
+  end,
+  overflow = function(id)
+    local c = H.chat(id)
+    if #P.partners == 0 then return end
+    if c.away == 1 then return H.set_timer('overflow:' .. id, now + P.overflow_retry) end
+    local partner, till = P.partners[c.proposals % #P.partners + 1], now + P.overflow_answer
+    c.proposals = c.proposals + 1
+    c.partner = partner
+    H.set_timer('proposal:' .. id, till)
+    H.tell('overflowing', { chat = id, urgency = c.urgency, partner = partner, number = c.proposals, till = till })
+  end,
+  proposal = function(id) H.proposal_refused(H.chat(id), 'deadline') end,
+  hold = function(id)
+    H.set_timer('hold:' .. id, now + H.ASK_AGAIN)
+    H.tell_held('hold_due', H.chat(id))
+  end,
+  shift = function(id)
+    local r = H.responder(id)
+    r.shift_ending = 1
+    r.version = r.version + 1
+    H.settle_responder(r)
+    H.tell('shift_ending', { responder = id })
+  end,
+  page = function()
+    local stage = H.surge_stage()
+    if not stage or H.on_shift() >= stage.page_until or L.waves >= stage.page_waves then return end
+    L.waves = L.waves + 1
+    H.set_timer('page:line', now + stage.page_every)
+    H.tell('paging', { number = L.waves })
+  end,
+  reroutes = function()
+    local kept = {}
+    for one, other, till in string.gmatch(L.reroutes, '([^>;]+)>([^@]+)@(%d+)') do
+      if num(till) > now then
+        kept[#kept + 1] = one .. '>' .. other .. '@' .. till
+      else
+        H.tell('reroute_ended', { reason = 'deadline' })
+      end
+    end
+    L.reroutes = table.concat(kept, ';')
+    H.arm_reroutes()
+    H.everyone = true
+  end,
 }
 
-local last = redis.call('HMGET', line_key, 'ticker', 'ticked')
-was.ticker, was.ticked = last[1] or '', last[2] or ''
+local function enter_stage(stage)
+  L.stage, L.calm, L.waves = stage, 0, 0
+  H.cancel_timer('page:line')
+  local entered = H.surge_stage()
+  if entered and entered.page_until > 0 then H.set_timer('page:line', now) end
+  H.tell('surge', { number = stage })
+end
+
+-- Stages begin at once and end with patience (domain/src/line/surge.rs).
+local function weigh_load()
+  if not P or (#P.surge == 0 and L.stage == 0) then return end
+  local load, reached = math.floor((L.waiting + L.offered) * 100 / math.max(H.on_shift(), 1)), 0
+  for i, stage in ipairs(P.surge) do
+    if load >= stage.enter then reached = i end
+  end
+  if L.stage > #P.surge then return enter_stage(#P.surge) end
+  if reached > L.stage then return enter_stage(reached) end
+  local stage = H.surge_stage()
+  if not stage then return end
+  if load > stage.leave then
+    L.calm = 0
+  elseif L.calm == 0 then
+    L.calm = now
+  elseif now - L.calm >= stage.hold then
+    enter_stage(L.stage - 1)
+  end
+end
+
+H.prefetch({ 'ticker', 'ticked', 'stage', 'calm' })
 local theirs = was.ticker ~= '' and was.ticker ~= by and math.max(now - num(was.ticked), 0) < H.TICKER_LEASE_MS
 local handled = 0
 if not theirs then
@@ -80,6 +152,7 @@ if not theirs then
       handled = handled + 1
     end
   end
+  weigh_load()
 end
 H.finish()
 local due = redis.call('ZRANGE', timers_key, 0, 0, 'WITHSCORES')[2]

@@ -5,16 +5,17 @@ use crate::store::{Cursor, Placed, StoreError};
 use holdfast_domain::chat::Standing;
 use holdfast_domain::clock::ServiceClock;
 use holdfast_domain::ids::DigestHex;
-use holdfast_domain::line::{Pace, Term, Ticker};
+use holdfast_domain::line::{Pace, Reroute, Reroutes, Spread, Surge, Term, Ticker, Waits};
 use holdfast_domain::responder::Idle;
 use holdfast_domain::{
-    Applied, Asked, Chat, ChatId, ChatState, Command, EndedAs, Event, EventKind, Fence, Holding, HoldingKind,
-    Ledger, Mask, Offer, Owner, Reason, Refusal, Reply, Responder, ResponderId, Snapshot, Status, Step, TokenHash,
-    Urgency,
+    Act, Applied, Asked, Chat, ChatId, ChatState, Command, EndedAs, Event, EventKind, Fence, HelplineId, Holding,
+    HoldingKind, Ledger, Mask, Offer, Owner, Reason, Refusal, Reply, Requirement, Responder, ResponderId,
+    Snapshot, Status, Step, TokenHash, Urgency,
 };
 use redis::Value;
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::str::FromStr;
 
 pub(super) fn garbled(what: impl Display) -> StoreError {
     StoreError::Garbled(what.to_string())
@@ -49,6 +50,11 @@ impl Fields {
         std::str::from_utf8(bytes).map_err(|_| StoreError::Garbled(format!("{field} is not text")))
     }
 
+    fn text_or<'a>(&'a self, field: &str, otherwise: &'a str) -> Result<&'a str, StoreError> {
+        let text = self.text(field)?;
+        Ok(if text.is_empty() { otherwise } else { text })
+    }
+
     fn bytes(&self, field: &str) -> Vec<u8> {
         self.0.get(field).cloned().unwrap_or_default()
     }
@@ -73,6 +79,28 @@ impl Fields {
 pub(super) fn steps_text(steps: &[Step]) -> String {
     let rungs: Vec<String> = steps.iter().map(|s| format!("{}@{}", s.after_ms, s.signature())).collect();
     rungs.join(";")
+}
+
+/// Names in one field.
+pub(super) fn names_text(names: &[ResponderId]) -> String {
+    names.iter().map(ResponderId::as_str).collect::<Vec<_>>().join(",")
+}
+
+fn names(text: &str) -> Option<Vec<ResponderId>> {
+    text.split(',').filter(|n| !n.is_empty()).map(|n| ResponderId::parse(n).ok()).collect()
+}
+
+fn helpline(text: &str) -> Result<Option<HelplineId>, StoreError> {
+    if text.is_empty() { Ok(None) } else { HelplineId::parse(text).map(Some).map_err(garbled) }
+}
+
+/// Two parts of one field, or none.
+fn pair<A: FromStr, B: FromStr>(text: &str, between: char) -> Result<Option<(A, B)>, StoreError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let parts = text.split_once(between).and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+    need(parts, "pair").map(Some)
 }
 
 fn steps(text: &str) -> Option<Vec<Step>> {
@@ -111,6 +139,13 @@ pub(super) fn chat(id: &ChatId, f: &Fields) -> Result<Chat, StoreError> {
         away: f.flag("away")?,
         steps: need(steps(f.text("steps")?), "routing steps")?,
         step: usize::try_from(f.number("step")?).map_err(garbled)?,
+        topics: need(Mask::from_text(f.text_or("topics", "-")?), "topics")?,
+        excluded: need(names(f.text("excluded")?), "list of those excluded")?,
+        fan_out: f.small("fan_out")?,
+        shown: pair(f.text("shown")?, '-')?,
+        proposals: f.small("proposals")?,
+        partner: helpline(f.text("partner")?)?,
+        came_from: pair(f.text("came_from")?, '@')?,
         returned: f.flag("returned")?,
         asked: need(list(f.text("asked")?, asked), "list of those asked")?,
         offers: need(list(f.text("offers")?, offer), "list of offers")?,
@@ -147,6 +182,8 @@ fn holding(parts: &mut std::str::Split<'_, char>) -> Option<Holding> {
         kind: HoldingKind::from_word(parts.next()?)?,
         chat: ChatId::parse(parts.next()?).ok()?,
         weight: parts.next()?.parse().ok()?,
+        hard: parts.next()? == "1",
+        beyond: parts.next()? == "1",
     })
 }
 
@@ -171,7 +208,13 @@ pub(super) fn responder(id: &ResponderId, f: &Fields) -> Result<Responder, Store
         cooling_until_ms: f.number("cooling")?,
         capabilities: need(Mask::from_hex(f.text("caps")?), "capability mask")?,
         scarce: f.small("scarce")?,
+        opt_out: need(Mask::from_text(f.text_or("opt_out", "-")?), "opt-out")?,
         capacity: f.small("capacity")?,
+        hard_in_row: f.small("hard_row")?,
+        hard_in_shift: f.small("hard_shift")?,
+        shift_ending: f.flag("shift_ending")?,
+        break_since_ms: f.number("break_since")?,
+        left_ms: f.number("left")?,
         holdings: need(list(f.text("holdings")?, holding), "list of holdings")?,
         rested_ms: f.number("rested")?,
         version: f.number("version")?,
@@ -209,6 +252,33 @@ pub(super) fn pace(f: &Fields) -> Result<Pace, StoreError> {
     })
 }
 
+pub(super) fn waits(f: &Fields) -> Result<Waits, StoreError> {
+    let mut waits =
+        Waits { shown: f.number("waits_shown")?, inside: f.number("waits_inside")?, ..Waits::default() };
+    for (rank, spread) in waits.spread.iter_mut().enumerate() {
+        let (low, high) = (f.number(&format!("low{rank}"))?, f.number(&format!("high{rank}"))?);
+        if high > 0 {
+            *spread = Spread { low, high };
+        }
+    }
+    Ok(waits)
+}
+
+pub(super) fn surge(f: &Fields) -> Result<Surge, StoreError> {
+    Ok(Surge { stage: f.number("stage")?, calm_since_ms: f.number("calm")?, waves: f.number("waves")? })
+}
+
+/// `from>to@until;…`
+pub(super) fn reroutes(f: &Fields) -> Result<Reroutes, StoreError> {
+    let read = |text: &str| {
+        let (from, rest) = text.split_once('>')?;
+        let (to, until) = rest.split_once('@')?;
+        Some((from.to_owned(), Reroute { to: Requirement::from_signature(to)?, until_ms: until.parse().ok()? }))
+    };
+    let all: Option<Reroutes> = f.text("reroutes")?.split(';').filter(|r| !r.is_empty()).map(read).collect();
+    need(all, "reroutes")
+}
+
 pub(super) fn line(f: &Fields) -> Result<Snapshot, StoreError> {
     let term = f.number("term")?;
     let ticker = f.text("ticker")?;
@@ -219,6 +289,9 @@ pub(super) fn line(f: &Fields) -> Result<Snapshot, StoreError> {
         events: f.number("events")?,
         ledger: ledger(f)?,
         pace: pace(f)?,
+        waits: waits(f)?,
+        surge: surge(f)?,
+        reroutes: reroutes(f)?,
         ticker: if ticker.is_empty() {
             None
         } else {
@@ -269,6 +342,10 @@ fn event(text: &str) -> Option<Event> {
         outcome: words.get("x").and_then(|v| EndedAs::from_word(v)),
         reason: words.get("w").and_then(|v| Reason::from_word(v)),
         status: words.get("z").and_then(|v| Status::from_word(v)),
+        revision: number("p").unwrap_or(0),
+        by: words.get("b").and_then(|v| ResponderId::parse(v).ok()),
+        partner: words.get("h").and_then(|v| HelplineId::parse(v).ok()),
+        number: number("n"),
     })
 }
 
@@ -308,6 +385,12 @@ fn refusal(code: &str, fact: &str) -> Result<Refusal, StoreError> {
         "stale_fence" => Refusal::StaleFence,
         "not_wrapping_up" => Refusal::NotWrappingUp,
         "status_not_allowed" => Refusal::StatusNotAllowed,
+        "resources_first" => Refusal::ResourcesFirst,
+        "not_taken" => Refusal::NotTaken,
+        "proposal_gone" => Refusal::ProposalGone,
+        "wrong_state" => Refusal::WrongState,
+        "not_available" => Refusal::NotAvailable,
+        "too_many_reroutes" => Refusal::TooManyReroutes,
         _ => return Err(StoreError::Garbled("a refusal without meaning".to_owned())),
     })
 }
@@ -321,7 +404,15 @@ fn reply(command: &Command, words: &str, blob: Vec<u8>) -> Option<Reply> {
         | Command::Leave { .. }
         | Command::Resume { .. }
         | Command::Erase { .. } => chat_reply(&mut words),
-        Command::Accept { .. } => accepted(&mut words, blob),
+        Command::Accept { .. } | Command::Supervise { act: Act::TakeOver { .. }, .. } => {
+            accepted(&mut words, blob)
+        }
+        Command::Supervise { .. }
+        | Command::Hold(_)
+        | Command::Admit { .. }
+        | Command::Release { .. }
+        | Command::SettleProposal { .. }
+        | Command::ReportPage { .. } => Some(Reply::Done { now_ms: words.next()?.parse().ok()? }),
         Command::Tick { .. } => Some(Reply::Ticked {
             handled: words.next()?.parse().ok()?,
             not_mine: words.next()? == "1",
@@ -339,6 +430,7 @@ fn reply(command: &Command, words: &str, blob: Vec<u8>) -> Option<Reply> {
         | Command::CallSupervisor { .. }
         | Command::Close { .. }
         | Command::Transfer { .. }
+        | Command::ExtendCoolDown { .. }
         | Command::FinishWrapUp { .. } => responder_reply(&mut words),
     }
 }
@@ -358,6 +450,8 @@ fn chat_reply(words: &mut Words<'_>) -> Option<Reply> {
         replay: words.next()? == "1",
         now_ms: words.next()?.parse().ok()?,
         pace_ms: words.next()?.parse().ok()?,
+        spread: Spread { low: words.next()?.parse().ok()?, high: words.next()?.parse().ok()? },
+        partner: words.next().filter(|h| *h != "-").and_then(|h| HelplineId::parse(h).ok()),
     })
 }
 

@@ -1,16 +1,17 @@
 //! The scripts: each command's own file behind the shared parts, joined once at start.
 
-use holdfast_domain::Command;
+use holdfast_domain::{Act, Command};
 use redis::Script;
 
 const PRELUDE: &str = include_str!("../lua/shared/prelude.lua");
 
 /// Each is run when the first of its functions is needed, in this order.
-const PARTS: [&str; 4] = [
+const PARTS: [&str; 5] = [
     include_str!("../lua/shared/records.lua"),
     include_str!("../lua/shared/index.lua"),
     include_str!("../lua/shared/line.lua"),
     include_str!("../lua/shared/matching.lua"),
+    include_str!("../lua/shared/seldom.lua"),
 ];
 
 /// The first line (`#!lua flags=…`) must stay the first; the shared parts follow it.
@@ -57,6 +58,21 @@ scripts! {
     close = "close" for Command::Close { .. },
     transfer = "transfer" for Command::Transfer { .. },
     finish_wrap_up = "finish_wrap_up" for Command::FinishWrapUp { .. },
+    extend_cool_down = "extend_cool_down" for Command::ExtendCoolDown { .. },
+    set_urgency = "set_urgency" for Command::Supervise { act: Act::SetUrgency { .. }, .. },
+    assign = "assign" for Command::Supervise { act: Act::Assign { .. }, .. },
+    pull = "pull" for Command::Supervise { act: Act::Pull { .. }, .. },
+    take_over = "take_over" for Command::Supervise { act: Act::TakeOver { .. }, .. },
+    end = "end" for Command::Supervise { act: Act::End { .. }, .. },
+    end_break = "end_break" for Command::Supervise { act: Act::EndBreak { .. }, .. },
+    rest = "rest" for Command::Supervise { act: Act::Rest { .. }, .. },
+    force_offline = "force_offline" for Command::Supervise { act: Act::ForceOffline { .. }, .. },
+    reroute = "reroute" for Command::Supervise { act: Act::Reroute { .. }, .. },
+    hold = "hold" for Command::Hold(_),
+    admit = "admit" for Command::Admit { .. },
+    release = "release" for Command::Release { .. },
+    settle_proposal = "settle_proposal" for Command::SettleProposal { .. },
+    report_page = "report_page" for Command::ReportPage { .. },
     tick = "tick" for Command::Tick { .. },
     set_policy = "set_policy" for Command::SetPolicy { .. },
 }

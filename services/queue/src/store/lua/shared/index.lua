@@ -78,13 +78,20 @@ end
 
 function H.is_imminent(score) return score < -(H.IMMINENT_OFFSET / 4) end
 
+function H.is_hard(urgency) return urgency >= 2 end
+
+-- weight:hard:topics:requirement
+function H.lane_of(c)
+  return str(P.weight[c.urgency + 1]) .. (H.is_hard(c.urgency) and ':1:' or ':0:') .. c.topics .. ':'
+    .. c.steps[c.step + 1].signature
+end
+
 -- Where a chat belongs in the order of the line, or '' (domain/src/line.rs, `standing`).
 function H.standing(c)
-  local wanted = c.urgency == H.IMMINENT and P.fan_out or 1
   local in_line = c.state == 'waiting' or c.state == 'offered'
-  if not in_line or c.away == 1 or #c.offers >= wanted then return '', '' end
+  if not in_line or c.away == 1 or #c.offers >= c.fan_out then return '', '' end
   local head_start = P.head_start[c.urgency + 1] + (c.returned == 1 and P.return_head_start or 0)
-  local lane = str(P.weight[c.urgency + 1]) .. ':' .. c.steps[c.step + 1].signature
+  local lane = H.lane_of(c)
   if c.urgency == H.IMMINENT then return lane, str(c.arrival - H.IMMINENT_OFFSET) end
   return lane, str(c.arrival - head_start)
 end
@@ -97,7 +104,8 @@ function H.settle_chat(c)
 end
 
 function H.class_of(r)
-  return str(r.scarce) .. ':' .. str(H.free_of(r)) .. ':' .. str(r.capacity) .. ':' .. r.caps
+  return str(r.scarce) .. ':' .. str(H.free_of(r)) .. ':' .. str(r.capacity) .. (H.spared(r) and ':1:' or ':0:')
+    .. r.opt_out .. ':' .. r.caps
 end
 function H.idle_score(r, rested) return r.scarce * 4398046511104 + rested end
 

@@ -2,6 +2,7 @@
 
 -- The table of domain/src/lifecycle.rs, and the ledger that moves with it.
 H.NEXT = {
+  admit = { held = 'waiting' },
   offer = { waiting = 'offered', offered = 'offered' },
   last_offer_gone = { offered = 'waiting' },
   accept = { offered = 'active' },
@@ -14,7 +15,7 @@ function H.happen(c, happening, outcome)
   if not to then return end
   local from_cell = c.state == 'ended' and c.outcome or c.state
   local to_cell = to == 'ended' and outcome or to
-  L[from_cell] = L[from_cell] - 1
+  if from_cell ~= 'held' then L[from_cell] = L[from_cell] - 1 end
   L[to_cell] = L[to_cell] + 1
   c.state = to
   c.outcome = outcome or ''
@@ -72,10 +73,11 @@ function H.tell_status(r, reason)
 end
 
 function H.wind_down(r, chat_id, urgency, lasted)
-  local wrap_up, cool_down = P.wrap_up[urgency + 1], P.cool_down[urgency + 1]
+  local wrap_up, cool_down = H.wrap_up_for(urgency), P.cool_down[urgency + 1]
   r.rested = math.max(r.rested, now) + math.floor(lasted * P.strain[urgency + 1] / 100)
+  local h = H.holding_of(r, chat_id)
+  if h and h.hard == 0 then r.hard_row = 0 end
   if wrap_up > 0 then
-    local h = H.holding_of(r, chat_id)
     if h then h.kind = 'wrap' end
     r.version = r.version + 1
     H.set_timer('wrap:' .. r.id .. ':' .. chat_id, now + wrap_up)
@@ -98,9 +100,12 @@ function H.end_chat(c, outcome, reason)
   H.cancel_timer('abandon:' .. c.id)
   H.cancel_timer('step:' .. c.id)
   H.cancel_timer('retry:' .. c.id)
+  H.cancel_timer('reply:' .. c.id)
+  H.stop_overflow(c)
   H.set_timer('forget:' .. c.id, now + P.retention)
   c.version = c.version + 1
   c.away = 0
+  c.shown = ''
   if outcome ~= 'abandoned' then c.blobs.handoff = '' end
   c.blobs.reply = ''
   H.settle_chat(c)
@@ -135,6 +140,8 @@ end
 
 function H.return_chat(c, r, reason)
   H.happen(c, 'give_back')
+  H.cancel_timer('reply:' .. c.id)
+  c.fan_out = H.fan_out_for(c.urgency)
   c.returned = 1
   c.version = c.version + 1
   c.blobs.reply = ''
@@ -142,6 +149,7 @@ function H.return_chat(c, r, reason)
   c.owner, c.owner_offer, c.epoch, c.minted, c.since, c.engaged = '', 0, 0, 0, 0, 0
   if c.attested == 0 then H.set_timer('away:' .. c.id, now + P.away_after) end
   H.arm_next_step(c)
+  if #P.partners > 0 then H.arm_overflow(c, false) end
   H.settle_chat(c)
   H.tell('returned', { chat = c.id, responder = r.id, epoch = epoch, minted = minted, reason = reason })
   H.drop_holding(r, c.id)
@@ -154,11 +162,17 @@ function H.go_offline(r, reason)
   r.linked = 0
   r.version = r.version + 1
   if not was_online then return end
+  r.left, r.break_since, r.shift_ending = now, 0, 0
+  H.cancel_timer('shift:' .. r.id)
   redis.call('SREM', base .. 'here', r.id)
   H.cancel_timer('presence:' .. r.id)
   H.set_timer('gone:' .. r.id, now + P.retention)
   H.settle_responder(r)
   H.tell('signed_out', { responder = r.id, reason = reason })
+  if P.min_on_shift > 0 and H.on_shift() + 1 == P.min_on_shift then
+    H.tell('gate_closed', {})
+    H.gate_shut = true
+  end
   H.give_back_offers(r, reason)
   local held = {}
   for i, h in ipairs(r.holdings) do held[i] = h end
@@ -183,7 +197,112 @@ end
 -- The visitor's own chat, or nil: a wrong token and an unknown chat look the same.
 function H.own(chat_id, token)
   local c = H.chat(chat_id)
-  return c and c.token == token and c or nil
+  return c and c.token == token and c.state ~= 'held' and c or nil
+end
+
+function H.on_shift() return redis.call('SCARD', base .. 'here') end
+function H.gate_open() return P.min_on_shift == 0 or H.on_shift() >= P.min_on_shift end
+
+-- The stage of surge in force, or nil.
+function H.surge_stage()
+  if #P.surge == 0 then return nil end
+  return P.surge[L.stage]
+end
+
+function H.fan_out_for(urgency)
+  if urgency ~= H.IMMINENT then return 1 end
+  local stage = H.surge_stage()
+  return stage and stage.fan_out > 0 and stage.fan_out or P.fan_out
+end
+
+function H.wrap_up_for(urgency)
+  local usual, stage = P.wrap_up[urgency + 1], H.surge_stage()
+  if not stage or H.is_hard(urgency) then return usual end
+  return math.floor(usual * stage.wrap_up / 100)
+end
+
+-- A new record, in the arguments' order of request and hold.
+function H.insert_chat(state, arrival)
+  local chat_id, urgency = ARGV[2], num(ARGV[6])
+  L.arrivals = L.arrivals + 1
+  redis.call('SET', base .. 'request:' .. ARGV[3], chat_id)
+  local c = {
+    id = chat_id, record_key = base .. 'chat:' .. chat_id, raw = {}, fields = H.CHAT_FIELDS,
+    blobs = { handoff = ARGV[12] }, member = string.format('%016.0f', L.arrivals) .. ':' .. chat_id, state = state,
+    urgency = urgency, arrival = arrival, seq = L.arrivals, version = 1, token = ARGV[5], key = ARGV[3],
+    body = ARGV[4], replays = 0, attested = num(ARGV[11]), away = 0, erased = 0, steps = H.split_steps(ARGV[7]),
+    step = 0, topics = ARGV[8], excluded = ARGV[9], fan_out = H.fan_out_for(urgency), shown = '', proposals = 0,
+    partner = '', came_from = '', returned = 0, asked = {}, offers = {}, offers_made = 0, assigned = 0, owner = '',
+    owner_offer = 0, epoch = 0, minted = 0, since = 0, engaged = 0, outcome = '', ended_at = 0, trace = ARGV[13],
+    lane = '', score = '',
+  }
+  H.chats[chat_id] = c
+  H.all_records[#H.all_records + 1] = c
+  return c
+end
+
+-- A chat takes its place in the line.
+function H.join_line(c)
+  if c.attested == 0 then H.set_timer('away:' .. c.id, now + P.away_after) end
+  H.arm_next_step(c)
+  H.settle_chat(c)
+  H.hunger(c.id)
+end
+
+function H.stop_overflow(c)
+  H.cancel_timer('overflow:' .. c.id)
+  H.cancel_timer('proposal:' .. c.id)
+  c.partner = ''
+end
+
+-- How waits compare with place times pace: the functions of domain/src/line/waits.rs.
+function H.spread(urgency)
+  local low, high = L['low' .. urgency], L['high' .. urgency]
+  if high == 0 then return 5000, 20000 end
+  return low, high
+end
+
+function H.pace() return L.hand_overs >= 5 and L.gap or 0 end
+
+function H.place(c)
+  if c.lane == '' then return 0 end
+  if not c.place then c.place = num(redis.call('ZRANK', H.LANES.all, c.member) or -1) + 1 end
+  return c.place
+end
+
+-- Exactly one owner, with a new fence; everybody else loses the offer.
+function H.assign(r, c, number, reply_handoff)
+  H.begin_term_if_moved()
+  local others = {}
+  for _, other in ipairs(c.offers) do
+    if other.number ~= number then others[#others + 1] = other.number end
+  end
+  for _, other in ipairs(others) do H.rescind(c, other, 'taken') end
+  H.cancel_timer('offer:' .. c.id .. ':' .. str(number))
+  H.cancel_timer('away:' .. c.id)
+  H.cancel_timer('retry:' .. c.id)
+  H.cancel_timer('step:' .. c.id)
+  H.stop_overflow(c)
+  if P.first_reply > 0 then H.set_timer('reply:' .. c.id, now + P.first_reply) end
+  if c.shown ~= '' then H.learn_wait(c) end
+  H.happen(c, 'accept')
+  c.offers = {}
+  c.version = c.version + 1
+  c.assigned = c.assigned + 1
+  c.blobs.reply = reply_handoff
+  c.owner, c.owner_offer, c.since, c.engaged = r.id, number, now, 0
+  c.epoch, c.minted = L.term * H.EPOCHS_PER_TERM + c.assigned, L.node
+  local h = H.holding_of(r, c.id)
+  h.kind = 'active'
+  r.hard_row = r.hard_row + h.hard
+  r.hard_shift = r.hard_shift + h.hard
+  r.version = r.version + 1
+  H.settle_responder(r)
+  H.hand_over()
+  H.settle_chat(c)
+  H.tell('accepted', {
+    chat = c.id, responder = r.id, urgency = c.urgency, offer = number, epoch = c.epoch, minted = c.minted,
+  })
 end
 
 function H.arm_next_step(c)
@@ -230,12 +349,13 @@ end
 
 -- The answer to a visitor; after `finish`.
 function H.view(c, replay)
-  local place = 0
-  if c.lane ~= '' then place = num(redis.call('ZRANK', H.LANES.all, c.member) or -1) + 1 end
-  local pace = L.hand_overs >= 5 and L.gap or 0
+  local place = H.place(c)
+  H.prefetch({ 'hand_overs', 'gap', 'low' .. c.urgency, 'high' .. c.urgency })
+  local low, high = H.spread(c.urgency)
   return H.reply(table.concat({
     c.id, c.state, str(c.urgency), str(c.version), str(place), str(c.away), str(c.arrival),
-    c.outcome == '' and '-' or c.outcome, replay and '1' or '0', str(now), str(pace),
+    c.outcome == '' and '-' or c.outcome, replay and '1' or '0', str(now), str(H.pace()), str(low), str(high),
+    c.state == 'ended' and c.partner ~= '' and c.partner or '-',
   }, ' '))
 end
 

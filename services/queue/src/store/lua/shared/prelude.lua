@@ -28,11 +28,11 @@ local function str(number) return string.format('%d', number) end
 local was = {}
 do
   local fields = { 'now', 'last', 'term', 'node', 'events', 'revision', 'generation', 'policy',
-    'accepted', 'waiting', 'offered', 'active' }
+    'accepted', 'waiting', 'offered', 'active', 'reroutes' }
   local values = redis.call('HMGET', line_key, unpack(fields))
   for i, field in ipairs(fields) do was[field] = values[i] or '' end
 end
-local L = setmetatable({ generation = was.generation }, {
+local L = setmetatable({ generation = was.generation, reroutes = was.reroutes }, {
   __index = function(line, field)
     if was[field] == nil then was[field] = redis.call('HGET', line_key, field) or '' end
     local value = num(was[field])
@@ -40,6 +40,14 @@ local L = setmetatable({ generation = was.generation }, {
     return value
   end,
 })
+
+-- Reads several of them at once.
+function H.prefetch(fields)
+  local values = redis.call('HMGET', line_key, unpack(fields))
+  for i, field in ipairs(fields) do
+    if was[field] == nil then was[field] = values[i] or '' end
+  end
+end
 
 -- The service clock: never back, never more than a second at a time (domain/src/clock.rs).
 H.MAX_STEP_MS = 1000
@@ -66,6 +74,10 @@ H.IMMINENT_OFFSET = 8796093022208 -- 2^43, domain/src/priority.rs
 H.SEARCH_DEPTH = 16
 H.SWEEP = 160
 H.MAX_ASKED = 8
+H.MAX_FAN_OUT = 4
+H.MAX_REROUTES = 8
+H.MAX_POLICIES = 20
+H.ASK_AGAIN = 2000
 
 -- Timers are changed in memory and written at the end, all at once.
 H.timer_changes = {}
@@ -107,7 +119,9 @@ end
 H.told = {}
 function H.tell(kind, about)
   L.events = L.events + 1
-  local words = { 's=' .. str(L.events), 't=' .. str(L.term), 'a=' .. str(now), 'k=' .. kind }
+  local words = { 's=' .. str(L.events), 't=' .. str(L.term), 'a=' .. str(now), 'k=' .. kind,
+    'p=' .. str(L.revision) }
+  if H.by then words[#words + 1] = 'b=' .. H.by end
   if about.chat then words[#words + 1] = 'c=' .. about.chat end
   if about.responder then words[#words + 1] = 'r=' .. about.responder end
   if about.urgency then words[#words + 1] = 'u=' .. about.urgency end
@@ -117,6 +131,8 @@ function H.tell(kind, about)
   if about.outcome then words[#words + 1] = 'x=' .. about.outcome end
   if about.reason then words[#words + 1] = 'w=' .. about.reason end
   if about.status then words[#words + 1] = 'z=' .. about.status end
+  if about.partner then words[#words + 1] = 'h=' .. about.partner end
+  if about.number then words[#words + 1] = 'n=' .. str(about.number) end
   H.told[#H.told + 1] = table.concat(words, ' ')
   H.told[H.told[#H.told]] = str(L.term) .. '-' .. str(L.events)
 end
@@ -146,11 +162,15 @@ end
 
 -- Who became free and who became matchable in this command, in the order in which it happened.
 H.freed, H.hungry, H.sweep = {}, {}, false
+-- Something changed for everybody; too few are on shift from now on; the supervisor who asked.
+H.everyone, H.gate_shut, H.by = false, false, false
 H.all_records = {}
+
+function H.done() return H.reply(str(now)) end
 
 -- Brings together who became free and who became matchable, then writes everything.
 function H.finish()
-  if #H.freed > 0 or #H.hungry > 0 or H.sweep then H.match() end
+  if #H.freed > 0 or #H.hungry > 0 or H.everyone or H.gate_shut then H.match() end
   if rawget(H, 'LANES') then
     H.apply_moves(H.LANES)
     H.apply_moves(H.CLASSES)

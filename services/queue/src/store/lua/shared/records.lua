@@ -2,12 +2,17 @@
 -- version does not know are never touched.
 H.CHAT_FIELDS = { 'state', 'urgency', 'arrival', 'seq', 'version', 'token', 'key', 'body', 'replays', 'attested',
   'away', 'erased', 'steps', 'step', 'returned', 'asked', 'offers', 'offers_made', 'assigned', 'owner', 'owner_offer',
-  'epoch', 'minted', 'since', 'engaged', 'outcome', 'ended_at', 'trace', 'lane', 'score' }
+  'epoch', 'minted', 'since', 'engaged', 'outcome', 'ended_at', 'trace', 'lane', 'score', 'topics', 'excluded', 'fan_out',
+  'shown', 'proposals', 'partner', 'came_from' }
 H.CHAT_NUMBERS = { 'urgency', 'arrival', 'seq', 'version', 'replays', 'attested', 'away', 'erased', 'step',
-  'returned', 'offers_made', 'assigned', 'owner_offer', 'epoch', 'minted', 'since', 'engaged', 'ended_at' }
+  'returned', 'offers_made', 'assigned', 'owner_offer', 'epoch', 'minted', 'since', 'engaged', 'ended_at', 'fan_out',
+  'proposals' }
 H.RESPONDER_FIELDS = { 'session', 'linked', 'status', 'cooling', 'caps', 'scarce', 'capacity', 'holdings',
-  'rested', 'version', 'class', 'idle_rested' }
-H.RESPONDER_NUMBERS = { 'session', 'linked', 'cooling', 'scarce', 'capacity', 'rested', 'version', 'idle_rested' }
+  'rested', 'version', 'class', 'idle_rested', 'opt_out', 'hard_row', 'hard_shift', 'shift_ending', 'break_since',
+  'left' }
+H.RESPONDER_NUMBERS = { 'session', 'linked', 'cooling', 'scarce', 'capacity', 'rested', 'version', 'idle_rested',
+  'hard_row', 'hard_shift', 'shift_ending', 'break_since', 'left' }
+H.LIST_NUMBERS = { number = true, at = true, weight = true, hard = true, beyond = true }
 
 function H.split(text, names)
   local list = {}
@@ -15,8 +20,7 @@ function H.split(text, names)
   for item in string.gmatch(text, '[^,]+') do
     local record, i = {}, 1
     for part in string.gmatch(item, '[^@]+') do
-      record[names[i]] = names[i] == 'number' and num(part) or names[i] == 'at' and num(part)
-        or names[i] == 'weight' and num(part) or part
+      record[names[i]] = H.LIST_NUMBERS[names[i]] and num(part) or part
       i = i + 1
     end
     list[#list + 1] = record
@@ -39,7 +43,7 @@ end
 
 H.ASKED = { 'responder', 'at' }
 H.OFFER = { 'number', 'responder' }
-H.HOLDING = { 'kind', 'chat', 'weight' }
+H.HOLDING = { 'kind', 'chat', 'weight', 'hard', 'beyond' }
 
 function H.split_steps(text)
   local steps = {}
@@ -134,6 +138,20 @@ function H.load_of(r)
   return sum
 end
 function H.free_of(r) return math.max(r.capacity - H.load_of(r), 0) end
+-- No hard chat may be offered to them now: the shift ends soon, or they had as many as is good.
+function H.spared(r)
+  if r.shift_ending == 1 then return true end
+  if P.hard_in_row == 0 and P.hard_in_shift == 0 then return false end
+  local offered = 0
+  for _, h in ipairs(r.holdings) do
+    if h.kind == 'offer' and h.hard == 1 then offered = offered + 1 end
+  end
+  return P.hard_in_row > 0 and r.hard_row + offered >= P.hard_in_row
+    or P.hard_in_shift > 0 and r.hard_shift + offered >= P.hard_in_shift
+end
+function H.excludes(c, responder_id)
+  return c.excluded ~= '' and string.find(',' .. c.excluded .. ',', ',' .. responder_id .. ',', 1, true) ~= nil
+end
 function H.available(r) return r.status == 'ready' and r.linked == 1 and r.cooling == 0 end
 function H.holding_of(r, chat_id)
   for _, h in ipairs(r.holdings) do

@@ -1,0 +1,300 @@
+//! The supervisors' calls: acts go to the line as commands, questions to the queue, and boards show the floor live.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use holdfast_link::LinkError;
+use holdfast_proto::v1::{
+    AcceptedView, AssignChatRequest, AssignChatResponse, Assignment, Drain, Durability, EndBreakRequest,
+    EndBreakResponse, EndChatRequest, EndChatResponse, ExtendRestRequest, ExtendRestResponse, ForceOfflineRequest,
+    ForceOfflineResponse, GetFloorResponse, GetResponderRequest, Outcome, PullChatRequest, PullChatResponse,
+    RerouteRequest, RerouteResponse, SetUrgencyRequest, SetUrgencyResponse,
+    SupervisionServiceExplainRoutingRequest, SupervisionServiceExplainRoutingResponse,
+    SupervisionServiceGetKpisRequest, SupervisionServiceGetKpisResponse, TakeOverRequest, TakeOverResponse,
+    WatchFloorRequest, WatchFloorResponse, outcome, supervision_service_server::SupervisionService,
+    watch_floor_response::Message,
+};
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Meter, UpDownCounter},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::{sleep, timeout},
+};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    config::SupervisionConfig,
+    convert::{self, Asked, Who, acts},
+    error::{Failure, Invalid},
+    floor::{Floors, PAUSE, Watching},
+    service::{Messages, streamed},
+    sessions::{self, Means, random_part},
+};
+
+/// Floors that wait for somebody who reads slowly: the newest wins, so one is enough.
+const WAITING_FLOORS: usize = 1;
+
+/// The word to go elsewhere may wait this long.
+const LAST_WORD_WITHIN: Duration = Duration::from_secs(1);
+
+/// Which offer a chat was taken over by is asked for so long, once it is taken over.
+const OFFER_WITHIN: Duration = Duration::from_secs(1);
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct Supervision {
+    means: Means,
+    floors: Arc<Floors>,
+    /// Boards that may be watched at once.
+    places: Arc<Semaphore>,
+    /// Whoever takes nothing for so long is let go.
+    reader_patience: Duration,
+    acts: Counter<u64>,
+    open: UpDownCounter<i64>,
+}
+
+impl Supervision {
+    /// Acts through the same means as sessions do, and shows `floors`.
+    #[must_use]
+    pub fn new(config: &SupervisionConfig, means: Means, floors: Arc<Floors>, meter: &Meter) -> Self {
+        let acts = meter.u64_counter("holdfast.supervision_acts");
+        let open = meter.i64_up_down_counter("holdfast.boards");
+        Self {
+            means,
+            floors,
+            places: Arc::new(Semaphore::new(config.max_streams)),
+            reader_patience: Duration::from_millis(config.reader_patience_ms),
+            acts: acts.with_description("Acts of supervisors, by what became of them").build(),
+            open: open.with_description("Boards that are watched").build(),
+        }
+    }
+
+    async fn perform(&self, asked: &Asked) -> Result<Outcome, Failure> {
+        let performed = sessions::perform(&self.means.link, asked, self.means.patience).await;
+        let outcome = performed.as_ref().err().map_or_else(|| "OK".to_owned(), Failure::reason);
+        self.acts.add(1, &[KeyValue::new("act", asked.word), KeyValue::new("outcome", outcome.to_lowercase())]);
+        performed
+    }
+
+    /// Carries out an act that needs no other answer than that it was done.
+    async fn done(&self, asked: Result<Asked, Invalid>) -> Result<Option<Durability>, Failure> {
+        let outcome = self.perform(&asked?).await?;
+        match outcome.outcome {
+            Some(outcome::Outcome::Done(_)) => Ok(outcome.durability),
+            Some(outcome::Outcome::Chat(_) | outcome::Outcome::Responder(_) | outcome::Outcome::Accepted(_))
+            | None => Err(sessions::something_else()),
+        }
+    }
+
+    async fn take(&self, request: TakeOverRequest) -> Result<TakeOverResponse, Failure> {
+        let (who, session, asked) = acts::take_over(request)?;
+        let outcome = self.perform(&asked).await?;
+        let Some(outcome::Outcome::Accepted(view)) = &outcome.outcome else {
+            return Err(sessions::something_else());
+        };
+        // The assignment stands, whether or not its offer can be named now; then their stream tells it by itself.
+        let offer = self.offer_of(&who, view).await;
+        let assignment: Assignment = convert::assigned(view.clone(), offer.unwrap_or_default());
+        let durability = outcome.durability;
+        if let Some(offer_number) = offer {
+            let accepts = Some((assignment.chat_id.clone(), offer_number));
+            self.means.sessions.acted(&who, session, &Arc::new(Asked { accepts, ..asked }), &Arc::new(outcome));
+        }
+        Ok(TakeOverResponse { assignment: Some(assignment), durability })
+    }
+
+    /// By which offer a chat became theirs.
+    async fn offer_of(&self, who: &Who, view: &AcceptedView) -> Option<u32> {
+        let request = GetResponderRequest {
+            helpline: who.helpline.as_str().to_owned(),
+            responder_id: who.responder.as_str().to_owned(),
+        };
+        let seen = self.means.link.responder(request, OFFER_WITHIN).await.ok()?;
+        let held = seen.assignments.iter().find(|held| held.chat_id == view.chat_id && held.fence == view.fence);
+        held.map(|held| held.offer_number)
+    }
+
+    async fn explained(
+        &self,
+        request: SupervisionServiceExplainRoutingRequest,
+    ) -> Result<SupervisionServiceExplainRoutingResponse, Failure> {
+        let request = acts::explain(request)?;
+        let answer = self.means.link.explain_routing(request, self.means.patience).await.map_err(asked)?;
+        Ok(SupervisionServiceExplainRoutingResponse { explanation: answer.explanation })
+    }
+
+    async fn figures(
+        &self,
+        request: SupervisionServiceGetKpisRequest,
+    ) -> Result<SupervisionServiceGetKpisResponse, Failure> {
+        let request = acts::kpis(request)?;
+        let answer = self.means.link.kpis(request, self.means.patience).await.map_err(asked)?;
+        Ok(SupervisionServiceGetKpisResponse { kpis: answer.kpis })
+    }
+
+    /// A board, and a place for it.
+    fn board(&self, request: &WatchFloorRequest) -> Result<Board, Failure> {
+        let (helpline, limit) = acts::board(request)?;
+        if self.means.stop.is_draining() {
+            return Err(Failure::Draining);
+        }
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Failure::TooManyBoards)?;
+        self.open.add(1, &[]);
+        Ok(Board {
+            means: self.means.clone(),
+            watching: self.floors.watch(&helpline, limit),
+            patience: self.reader_patience,
+            open: self.open.clone(),
+            _place: place,
+        })
+    }
+}
+
+fn asked(error: LinkError) -> Failure {
+    Failure::Asked(Box::new(error))
+}
+
+/// A board that somebody watches.
+struct Board {
+    means: Means,
+    watching: Watching,
+    patience: Duration,
+    open: UpDownCounter<i64>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Drop for Board {
+    fn drop(&mut self) {
+        self.open.add(-1, &[]);
+    }
+}
+
+type Reader = mpsc::Sender<Result<WatchFloorResponse, Status>>;
+
+impl Board {
+    /// Shows the floor until nobody looks, or this replica goes.
+    async fn show(mut self, out: Reader) -> Result<(), Failure> {
+        let mut draining = pin!(self.means.stop.draining());
+        loop {
+            let shown = tokio::select! {
+                () = &mut draining => {
+                    self.say_drain(&out).await;
+                    return Ok(());
+                }
+                () = out.closed() => return Ok(()),
+                shown = self.next(&out) => shown,
+            };
+            shown?;
+        }
+    }
+
+    /// Waits for room before it takes a floor, so that it is the newest that is sent.
+    async fn next(&mut self, out: &Reader) -> Result<(), Failure> {
+        match timeout(self.patience, out.reserve()).await {
+            Ok(Ok(room)) => room.send(Ok(shown(self.watching.next().await?))),
+            Ok(Err(_gone)) => return Ok(()),
+            Err(_elapsed) => return Err(Failure::SlowReader),
+        }
+        sleep(PAUSE).await;
+        Ok(())
+    }
+
+    async fn say_drain(&self, out: &Reader) {
+        let reconnect_after = random_part(self.means.reconnect_within).try_into().ok();
+        let message = WatchFloorResponse { message: Some(Message::Drain(Drain { reconnect_after })) };
+        // Whoever does not read it finds out by the end of the stream.
+        let _ = timeout(LAST_WORD_WITHIN, out.send(Ok(message))).await;
+    }
+}
+
+fn shown(floor: GetFloorResponse) -> WatchFloorResponse {
+    WatchFloorResponse { message: Some(Message::Floor(floor)) }
+}
+
+fn answer<T>(result: Result<T, Failure>) -> Result<Response<T>, Status> {
+    result.map(Response::new).map_err(|failure| failure.status())
+}
+
+#[tonic::async_trait]
+impl SupervisionService for Supervision {
+    type WatchFloorStream = Messages<WatchFloorResponse>;
+
+    async fn watch_floor(
+        &self,
+        request: Request<WatchFloorRequest>,
+    ) -> Result<Response<Self::WatchFloorStream>, Status> {
+        let board = self.board(request.get_ref());
+        answer(board.map(|board| streamed(WAITING_FLOORS, |out| board.show(out))))
+    }
+
+    async fn assign_chat(
+        &self,
+        request: Request<AssignChatRequest>,
+    ) -> Result<Response<AssignChatResponse>, Status> {
+        let done = self.done(acts::assign(request.into_inner())).await;
+        answer(done.map(|durability| AssignChatResponse { durability }))
+    }
+
+    async fn pull_chat(&self, request: Request<PullChatRequest>) -> Result<Response<PullChatResponse>, Status> {
+        let done = self.done(acts::pull(request.into_inner())).await;
+        answer(done.map(|durability| PullChatResponse { durability }))
+    }
+
+    async fn take_over(&self, request: Request<TakeOverRequest>) -> Result<Response<TakeOverResponse>, Status> {
+        answer(self.take(request.into_inner()).await)
+    }
+
+    async fn set_urgency(
+        &self,
+        request: Request<SetUrgencyRequest>,
+    ) -> Result<Response<SetUrgencyResponse>, Status> {
+        let done = self.done(acts::set_urgency(request.into_inner())).await;
+        answer(done.map(|durability| SetUrgencyResponse { durability }))
+    }
+
+    async fn end_chat(&self, request: Request<EndChatRequest>) -> Result<Response<EndChatResponse>, Status> {
+        let done = self.done(acts::end(request.into_inner())).await;
+        answer(done.map(|durability| EndChatResponse { durability }))
+    }
+
+    async fn end_break(&self, request: Request<EndBreakRequest>) -> Result<Response<EndBreakResponse>, Status> {
+        let done = self.done(acts::end_break(request.into_inner())).await;
+        answer(done.map(|durability| EndBreakResponse { durability }))
+    }
+
+    async fn extend_rest(
+        &self,
+        request: Request<ExtendRestRequest>,
+    ) -> Result<Response<ExtendRestResponse>, Status> {
+        let done = self.done(acts::rest(request.into_inner())).await;
+        answer(done.map(|durability| ExtendRestResponse { durability }))
+    }
+
+    async fn force_offline(
+        &self,
+        request: Request<ForceOfflineRequest>,
+    ) -> Result<Response<ForceOfflineResponse>, Status> {
+        let done = self.done(acts::force_offline(request.into_inner())).await;
+        answer(done.map(|durability| ForceOfflineResponse { durability }))
+    }
+
+    async fn reroute(&self, request: Request<RerouteRequest>) -> Result<Response<RerouteResponse>, Status> {
+        let done = self.done(acts::reroute(request.into_inner())).await;
+        answer(done.map(|durability| RerouteResponse { durability }))
+    }
+
+    async fn explain_routing(
+        &self,
+        request: Request<SupervisionServiceExplainRoutingRequest>,
+    ) -> Result<Response<SupervisionServiceExplainRoutingResponse>, Status> {
+        answer(self.explained(request.into_inner()).await)
+    }
+
+    async fn get_kpis(
+        &self,
+        request: Request<SupervisionServiceGetKpisRequest>,
+    ) -> Result<Response<SupervisionServiceGetKpisResponse>, Status> {
+        answer(self.figures(request.into_inner()).await)
+    }
+}

@@ -1,0 +1,72 @@
+//! Higher urgencies come first in everything: numbers that say otherwise are mistakes, or deserve a second look.
+
+use super::Found;
+use crate::Urgency;
+use crate::policy::{Policy, SurgeStage};
+
+pub(super) fn look(policy: &Policy, found: &mut Found) {
+    promise(policy, found);
+    overflow(policy, found);
+    burdens(policy, found);
+    limits(policy, found);
+    surge(policy, found);
+}
+
+fn promise(policy: &Policy, found: &mut Found) {
+    if !policy.promise.reach_within_ms.is_sorted_by(|lower, higher| lower >= higher) {
+        found.error("promise.reach_within_ms", "a higher urgency must not be promised later than a lower one");
+    }
+}
+
+/// 0 means never, which is later than everything.
+fn overflow(policy: &Policy, found: &mut Found) {
+    let after = policy.numbers.overflow_after_ms.map(|ms| if ms == 0 { u64::MAX } else { ms });
+    if !after.is_sorted_by(|lower, higher| lower >= higher) {
+        let problem =
+            "a higher urgency must not overflow later than a lower one, nor never when the lower one does";
+        found.error("numbers.overflow_after_ms", problem);
+    }
+}
+
+fn burdens(policy: &Policy, found: &mut Found) {
+    let numbers = &policy.numbers;
+    let lists = [
+        ("weight", numbers.weight.map(u64::from)),
+        ("wrap_up_ms", numbers.wrap_up_ms),
+        ("cool_down_ms", numbers.cool_down_ms),
+        ("strain_percent", numbers.strain_percent.map(u64::from)),
+    ];
+    for (name, values) in lists {
+        if !values.is_sorted() {
+            found.warning(format!("numbers.{name}"), "falls with urgency: is a harder chat meant to count less?");
+        }
+    }
+}
+
+fn limits(policy: &Policy, found: &mut Found) {
+    let numbers = &policy.numbers;
+    let (row, shift) = (numbers.max_hard_in_row, numbers.max_hard_per_shift);
+    if shift > 0 && row > shift {
+        found.warning("numbers.max_hard_in_row", "never counts: a shift has fewer hard chats than that");
+    }
+    if policy.classifier.enabled && policy.classifier.may_raise_to == Urgency::Low {
+        found.warning("classifier.may_raise_to", "nothing can be raised to low: the classifier is asked in vain");
+    }
+}
+
+/// Each stage stands on the one before.
+fn surge(policy: &Policy, found: &mut Found) {
+    let mut before: Option<&SurgeStage> = None;
+    for (i, stage) in policy.surge.iter().enumerate() {
+        if before.is_some_and(|before| stage.leave_percent < before.leave_percent) {
+            found.warning(format!("surge[{i}].leave_percent"), "ends after the stage that it stands on");
+        }
+        if stage.fan_out > 0 && stage.fan_out < policy.numbers.fan_out {
+            found.warning(
+                format!("surge[{i}].fan_out"),
+                "is lower than usual: fewer are asked when more are needed",
+            );
+        }
+        before = Some(stage);
+    }
+}

@@ -1,0 +1,1 @@
+//! Reads policy files as a careful colleague would.

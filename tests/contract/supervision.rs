@@ -1,0 +1,162 @@
+//! What supervisors may do, and what stays out of their reach.
+
+use crate::fixture::{Fixture, chat, responder};
+use holdfast_domain::{
+    Act, Applied, ChatState, Command, EndedAs, EventKind, Reason, Refusal, Reply, Requirement, Status, Urgency,
+};
+
+fn act(act: Act) -> Command {
+    Command::Supervise { by: responder("lead"), reason: Reason::Safety, act }
+}
+
+/// The event of the kind, which names the supervisor and the reason.
+fn audited(applied: &Applied, kind: EventKind) {
+    let event =
+        applied.events.iter().find(|e| e.kind == kind).unwrap_or_else(|| panic!("{kind:?} of {applied:?}"));
+    assert_eq!((event.by.clone(), event.reason), (Some(responder("lead")), Some(Reason::Safety)));
+    assert!(event.revision > 0);
+}
+
+pub async fn a_supervisor_offers_a_chat_to_whom_they_choose_within_the_rules_or_past_them(f: Fixture) {
+    let f = f.ready().await;
+    f.sign_in("ann", &[], 1).await;
+    f.ask(1, Urgency::Moderate).await;
+    f.sign_in("zoe", &[], 1).await;
+    f.ask(2, Urgency::Moderate).await;
+    f.ask(3, Urgency::High).await;
+    let assign =
+        |n, name: &str, break_glass| act(Act::Assign { chat: chat(n), responder: responder(name), break_glass });
+    assert_eq!(f.refused(&assign(3, "ann", false)).await, Refusal::NotAvailable, "her hands are full");
+    let applied = f.apply(&assign(3, "ann", true)).await;
+    audited(&applied, EventKind::Offered);
+    assert_eq!(f.offered_to(3).await, ["ann"]);
+    assert_eq!(f.refused(&assign(3, "ann", true)).await, Refusal::WrongState, "it is offered to her");
+    assert_eq!(f.refused(&assign(3, "nobody", true)).await, Refusal::NotSignedIn);
+    let session = f.store.responder(&f.helpline, &responder("ann")).await.unwrap().unwrap().responder.session;
+    f.accepted("ann", session, 3, 1).await;
+    assert_eq!(f.refused(&assign(3, "zoe", true)).await, Refusal::WrongState, "it is in somebody's hands");
+}
+
+pub async fn a_visitors_wish_is_past_every_supervisors_reach(f: Fixture) {
+    let f = f.ready().await;
+    f.sign_in("ann", &[], 1).await;
+    let mut request = f.request(1, Urgency::Imminent, &[]);
+    request.excluded = vec![responder("ann")];
+    f.ok(&Command::Request(Box::new(request))).await;
+    let assign = Act::Assign { chat: chat(1), responder: responder("ann"), break_glass: true };
+    assert_eq!(f.refused(&act(assign)).await, Refusal::NotAvailable);
+}
+
+pub async fn a_chat_that_is_pulled_goes_back_to_its_place_and_to_others(f: Fixture) {
+    let f = f.ready().await;
+    let ann = f.sign_in("ann", &[], 1).await;
+    f.ask(1, Urgency::Moderate).await;
+    let pull = act(Act::Pull { chat: chat(1) });
+    assert_eq!(f.refused(&pull).await, Refusal::WrongState, "nobody owns it");
+    let fence = f.accepted("ann", ann, 1, 1).await;
+    f.sign_in("bob", &[], 1).await;
+    audited(&f.apply(&pull).await, EventKind::Returned);
+    assert_eq!(f.offered_to(1).await, ["bob"]);
+    assert_eq!(f.refused(&f.close("ann", ann, 1, fence)).await, Refusal::StaleFence);
+}
+
+pub async fn taking_over_moves_a_chat_from_hand_to_hand_in_one_step(f: Fixture) {
+    let f = f.ready().await;
+    let ann = f.sign_in("ann", &[], 1).await;
+    f.ask(1, Urgency::Moderate).await;
+    let old = f.accepted("ann", ann, 1, 1).await;
+    let lead = f.sign_in("lead", &[], 1).await;
+    let take = |session| act(Act::TakeOver { chat: chat(1), session });
+    assert_eq!(f.refused(&take(lead - 1)).await, Refusal::StaleSession);
+    let applied = f.apply(&take(lead)).await;
+    audited(&applied, EventKind::Returned);
+    audited(&applied, EventKind::Offered);
+    let Ok(Reply::Accepted { fence, handoff, .. }) = applied.reply else { panic!("{applied:?}") };
+    assert!(fence.epoch > old.epoch && !handoff.is_empty());
+    assert_eq!(f.chat(1).await.owner.unwrap().responder, responder("lead"));
+    assert_eq!(f.refused(&f.close("ann", ann, 1, old)).await, Refusal::StaleFence);
+    f.ask(2, Urgency::High).await;
+    f.ok(&act(Act::TakeOver { chat: chat(2), session: lead })).await;
+    assert_eq!(f.chat(2).await.owner.unwrap().responder, responder("lead"), "past the capacity, too");
+}
+
+pub async fn a_supervisor_may_lower_an_urgency_and_a_visitor_may_not(f: Fixture) {
+    let f = f.ready().await;
+    f.ask(1, Urgency::Imminent).await;
+    f.pass(10);
+    f.ask(2, Urgency::High).await;
+    let low = Command::Triage {
+        chat: chat(1),
+        token: crate::fixture::token(1),
+        urgency: Urgency::Low,
+        reason: Reason::Visitor,
+    };
+    f.ok(&low).await;
+    assert_eq!(f.chat(1).await.urgency, Urgency::Imminent);
+    let set = act(Act::SetUrgency { chat: chat(1), urgency: Urgency::Low });
+    audited(&f.apply(&set).await, EventKind::Triaged);
+    assert_eq!(f.chat(1).await.urgency, Urgency::Low);
+    let first = f.store.floor(&f.helpline, 1).await.unwrap().waiting.remove(0);
+    assert_eq!(first.id, chat(2));
+}
+
+pub async fn a_supervisor_ends_chats_only_as_what_they_are(f: Fixture) {
+    let f = f.ready().await;
+    let ann = f.sign_in("ann", &[], 1).await;
+    f.ask(1, Urgency::Moderate).await;
+    f.ask(2, Urgency::Moderate).await;
+    f.accepted("ann", ann, 1, 1).await;
+    let end = |n, outcome| act(Act::End { chat: chat(n), outcome });
+    assert_eq!(f.refused(&end(1, EndedAs::Fallback)).await, Refusal::WrongState);
+    assert_eq!(f.refused(&end(2, EndedAs::Completed)).await, Refusal::WrongState);
+    assert_eq!(f.refused(&end(2, EndedAs::Abandoned)).await, Refusal::WrongState);
+    audited(&f.apply(&end(1, EndedAs::Completed)).await, EventKind::Ended);
+    f.ok(&end(2, EndedAs::Blocked)).await;
+    assert_eq!(f.refused(&end(2, EndedAs::Blocked)).await, Refusal::ChatEnded { outcome: EndedAs::Blocked });
+}
+
+pub async fn a_supervisor_ends_breaks_gives_rest_and_signs_people_out(f: Fixture) {
+    let f = f.ready().await;
+    let ann = f.sign_in("ann", &[], 1).await;
+    let end_break = act(Act::EndBreak { responder: responder("ann") });
+    assert_eq!(f.refused(&end_break).await, Refusal::WrongState, "she is ready");
+    f.ok(&Command::SetStatus { responder: responder("ann"), session: ann, status: Status::OnBreak }).await;
+    f.ask(1, Urgency::Moderate).await;
+    audited(&f.apply(&end_break).await, EventKind::StatusChanged);
+    assert_eq!(f.offered_to(1).await, ["ann"]);
+    let rest = |for_ms| act(Act::Rest { responder: responder("ann"), for_ms });
+    audited(&f.apply(&rest(900)).await, EventKind::CoolingDown);
+    assert!(f.offered_to(1).await.is_empty(), "what was offered goes on");
+    f.ok(&rest(100)).await;
+    f.tick_for(500).await;
+    assert!(f.offered_to(1).await.is_empty(), "a shorter rest changes nothing");
+    f.tick_for(500).await;
+    f.accepted("ann", ann, 1, 2).await;
+    audited(&f.apply(&act(Act::ForceOffline { responder: responder("ann") })).await, EventKind::SignedOut);
+    assert_eq!(f.chat(1).await.state, ChatState::Waiting);
+    assert_eq!(f.refused(&rest(100)).await, Refusal::NotSignedIn);
+}
+
+pub async fn a_reroute_lets_others_serve_for_a_time_and_ends_by_itself(f: Fixture) {
+    let f = f.ready().await;
+    f.sign_in("ann", &[("lang:en", 1)], 1).await;
+    f.sign_in("bob", &[("lang:en", 1)], 1).await;
+    let spanish = f.policy.requirement("need", &[vec![("lang:es", 1)]]).unwrap();
+    let ask = |n| Command::Request(Box::new(f.request(n, Urgency::Moderate, &[("lang:es", 1)])));
+    f.ok(&ask(1)).await;
+    assert!(f.offered_to(1).await.is_empty());
+    let reroute = |for_ms, revision| {
+        act(Act::Reroute { from: spanish.clone(), to: Requirement::anyone(), for_ms, revision })
+    };
+    assert_eq!(f.refused(&reroute(900, 7)).await, Refusal::PolicyChanged { revision: 1 });
+    assert_eq!(f.refused(&reroute(0, 1)).await, Refusal::WrongState, "there is none to end");
+    audited(&f.apply(&reroute(900, 1)).await, EventKind::Rerouted);
+    assert_eq!(f.offered_to(1).await.len(), 1, "who waits is looked at again");
+    assert!(f.tick_for(1_000).await.contains(&EventKind::RerouteEnded));
+    f.ok(&ask(2)).await;
+    assert!(f.offered_to(2).await.is_empty());
+    f.ok(&reroute(60_000, 1)).await;
+    assert_eq!(f.offered_to(2).await.len(), 1);
+    f.ok(&reroute(0, 1)).await;
+    assert_eq!(f.store.floor(&f.helpline, 0).await.unwrap().reroutes.len(), 0);
+}

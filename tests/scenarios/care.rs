@@ -1,0 +1,204 @@
+//! How volunteers are spared, and what becomes of the chats meanwhile.
+
+use holdfast_domain::policy::Numbers;
+use holdfast_proto::v1::action::Action as Word;
+use holdfast_proto::v1::command::Command as Ask;
+use holdfast_proto::v1::queue_service_client::QueueServiceClient;
+use holdfast_proto::v1::{
+    Command, Engaged, ExecuteRequest, ExtendCoolDown, RequestCommand, ResponderStatus, Tag, Urgency,
+    VisitorPresence,
+};
+use holdfast_tests::events::Events;
+use holdfast_tests::people::{Responder, Visitor};
+use holdfast_tests::processes::{Deployment, HELPLINE, connect, numbers};
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+
+/// What happens at once happens within this, and no deadline of a scenario is as short.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+/// For what must not happen.
+const A_MOMENT: Duration = Duration::from_millis(300);
+
+#[expect(clippy::unnecessary_wraps, reason = "as fields have it")]
+fn millis(ms: u64) -> Option<prost_types::Duration> {
+    Some(Duration::from_millis(ms).try_into().expect("a time"))
+}
+
+async fn rests(who: &mut Responder, ms: u64) {
+    let result = who.does(Word::ExtendCoolDown(ExtendCoolDown { r#for: millis(ms) })).await;
+    assert_eq!(result.code, 0, "{result:?}");
+}
+
+async fn asks(house: &Deployment, urgency: Urgency) -> Visitor {
+    let mut visitor = house.visitor().await.urgent(urgency);
+    visitor.asks().await;
+    visitor
+}
+
+#[tokio::test]
+async fn a_cool_down_can_be_made_longer_and_never_shorter() {
+    let house = Deployment::usual().await;
+    let mut ana = house.responder("ana").await;
+    let began = Instant::now();
+
+    rests(&mut ana, 2_500).await;
+    ana.until_status(ResponderStatus::CoolingDown).await;
+    rests(&mut ana, 100).await;
+    let visitor = asks(&house, Urgency::Moderate).await;
+
+    assert!(!ana.is_offered_within(Duration::from_millis(1_000)).await, "it is not shorter now");
+    assert_eq!(ana.offer().await.chat_id, visitor.chat_id());
+    assert!(began.elapsed() >= Duration::from_millis(2_400), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_rest_that_is_asked_for_while_a_chat_is_offered_passes_it_on() {
+    let house = Deployment::usual().await;
+    let mut ana = house.responder("ana").await;
+    let visitor = asks(&house, Urgency::Moderate).await;
+    ana.offer().await;
+    let mut ben = house.responder("ben").await;
+
+    rests(&mut ana, 60_000).await;
+
+    let offer = timeout(AT_ONCE, ben.offer()).await.expect("at once");
+    assert_eq!((offer.chat_id.as_str(), ana.rescinded().await.reason.as_str()), (visitor.chat_id(), "asked"));
+}
+
+#[tokio::test]
+async fn after_a_row_of_hard_chats_only_an_easier_one_is_offered_and_then_hard_ones_again() {
+    let house = Deployment::with(Numbers { max_hard_in_row: 2, ..numbers() }).await;
+    let mut ana = house.responder("ana").await;
+    for _ in 0..2 {
+        let hard = asks(&house, Urgency::High).await;
+        let chat = ana.takes().await;
+        assert_eq!(chat.chat_id, hard.chat_id());
+        ana.closes(&chat).await;
+    }
+
+    let hard = asks(&house, Urgency::High).await;
+    assert!(!ana.is_offered_within(A_MOMENT).await, "two in a row are enough");
+    let easier = asks(&house, Urgency::Low).await;
+
+    let chat = ana.takes().await;
+    assert_eq!(chat.chat_id, easier.chat_id());
+    ana.closes(&chat).await;
+    assert_eq!(ana.takes().await.chat_id, hard.chat_id());
+}
+
+#[tokio::test]
+async fn a_hard_chat_that_one_is_spared_goes_to_another() {
+    let house = Deployment::with(Numbers { max_hard_in_row: 1, ..numbers() }).await;
+    let mut ana = house.responder("ana").await;
+    asks(&house, Urgency::High).await;
+    let chat = ana.takes().await;
+    ana.closes(&chat).await;
+    let hard = asks(&house, Urgency::Imminent).await;
+    assert!(!ana.is_offered_within(A_MOMENT).await);
+
+    let mut ben = house.responder("ben").await;
+
+    assert_eq!(ben.takes().await.chat_id, hard.chat_id());
+}
+
+#[tokio::test]
+async fn shortly_before_a_shift_ends_no_hard_chat_is_offered_any_more() {
+    let house = Deployment::with(Numbers { shift_guard_ms: 60_000, ..numbers() }).await;
+    let mut events = Events::after(&house.queues[0], "").await;
+    let mut ana = house.stranger("ana").await;
+    ana.sign_in.capacity = 3;
+    ana.sign_in.shift_remaining = millis(62_000);
+    ana.sign_in().await;
+    let first = asks(&house, Urgency::High).await;
+    assert_eq!(ana.takes().await.chat_id, first.chat_id(), "there is time for one");
+
+    assert_eq!(events.until("shift_ending").await.responder_id, "ana");
+    let hard = asks(&house, Urgency::High).await;
+
+    assert!(!ana.is_offered_within(A_MOMENT).await, "her shift ends soon");
+    let easier = asks(&house, Urgency::Low).await;
+    assert_eq!(ana.takes().await.chat_id, easier.chat_id());
+    let mut ben = house.responder("ben").await;
+    assert_eq!(ben.takes().await.chat_id, hard.chat_id());
+}
+
+/// A chat about a topic, as intake's routes would ask for it.
+async fn a_chat_about(house: &Deployment, topic: &str) {
+    let request = RequestCommand {
+        chat_id: format!("about-{}", topic.replace(':', "-")),
+        request_key: vec![1; 32],
+        body_digest: vec![2; 32],
+        token_hash: vec![3; 32],
+        presence: VisitorPresence::Attested.into(),
+        topics: vec![Tag { name: topic.to_owned(), level: 1 }],
+        ..RequestCommand::default()
+    };
+    let command = Command { helpline: HELPLINE.to_owned(), command: Some(Ask::Request(request)) };
+    let mut queue = QueueServiceClient::new(connect(&house.queues[0].url()).await);
+    queue.execute(ExecuteRequest { command: Some(command) }).await.expect("a chat");
+}
+
+#[tokio::test]
+async fn a_chat_about_what_somebody_would_rather_not_talk_about_goes_to_another_and_nobody_learns_why() {
+    let house = Deployment::usual().await;
+    let mut ana = house.stranger("ana").await;
+    ana.sign_in.opt_out_topics = vec!["skill:minors".to_owned()];
+    ana.sign_in().await;
+
+    a_chat_about(&house, "skill:minors").await;
+
+    assert!(!ana.is_offered_within(A_MOMENT).await);
+    let mut ben = house.responder("ben").await;
+    assert_eq!(ben.takes().await.chat_id, "about-skill-minors");
+    assert!(!format!("{:?}", house.floor().await).contains("skill:minors"));
+    for process in house.processes() {
+        assert!(!process.log().contains("skill:minors"), "{} logged it", process.name);
+    }
+}
+
+#[tokio::test]
+async fn a_chat_whose_volunteer_does_not_write_in_time_goes_to_another() {
+    let house = Deployment::with(Numbers { first_reply_ms: 1_000, ..numbers() }).await;
+    let mut ana = house.responder("ana").await;
+    let visitor = asks(&house, Urgency::Moderate).await;
+    ana.takes().await;
+    let mut ben = house.responder("ben").await;
+
+    let ended = ana.assignment_ended().await;
+
+    assert_eq!((ended.chat_id.as_str(), ended.reason.as_str()), (visitor.chat_id(), "no_reply"));
+    let offer = timeout(AT_ONCE, ben.offer()).await.expect("at once");
+    assert_eq!(offer.chat_id, visitor.chat_id());
+    house.nobody_is_lost(1).await;
+}
+
+#[tokio::test]
+async fn a_chat_whose_volunteer_wrote_stays_with_them() {
+    let house = Deployment::with(Numbers { first_reply_ms: 800, ..numbers() }).await;
+    let mut ana = house.responder("ana").await;
+    asks(&house, Urgency::Moderate).await;
+    let chat = ana.takes().await;
+
+    let engaged = Engaged { chat_id: chat.chat_id.clone(), fence: chat.fence };
+    assert_eq!(ana.does(Word::Engaged(engaged)).await.code, 0);
+
+    tokio::time::sleep(Duration::from_millis(1_600)).await;
+    ana.closes(&chat).await;
+}
+
+#[tokio::test]
+async fn whoever_missed_an_offer_says_that_they_are_ready_before_the_next() {
+    let house = Deployment::with(Numbers { offer_deadline_ms: 800, ..numbers() }).await;
+    let mut ana = house.responder("ana").await;
+    let visitor = asks(&house, Urgency::Moderate).await;
+    ana.offer().await;
+    ana.until_status(ResponderStatus::NotResponding).await;
+    let standing = house.floor().await.responders[0].status();
+    assert!(!ana.is_offered_within(A_MOMENT).await, "she has not said so");
+
+    ana.declares(ResponderStatus::Ready).await;
+
+    assert_eq!(standing, ResponderStatus::NotResponding);
+    assert_eq!(ana.takes().await.chat_id, visitor.chat_id(), "nobody else is there for it");
+}
