@@ -1,6 +1,6 @@
 //! What responders' clients send wrongly: each action over Session and Act, each sign-in over Session and Watch.
 
-use crate::row::{Row, Sent, Way, bad, bad_names, bytes_to, tag, to};
+use crate::row::{Row, Sent, Way, bad, bad_durations, bad_names, bytes_to, duration, tag, to};
 use crate::world::{ANA, BEN, Facts, HELPLINE, Hands, sign_in};
 use holdfast_domain::limits::{MAX_HANDOFF_BYTES, MAX_TAGS};
 use holdfast_proto::v1::{self, action::Action as A, session_request};
@@ -25,6 +25,7 @@ pub fn rows(facts: &Facts) -> Vec<Row> {
     rows.extend(offers(facts));
     rows.extend(assignments(facts));
     rows.extend(wrap_ups(facts));
+    rows.extend(cool_downs(facts));
     rows
 }
 
@@ -35,7 +36,11 @@ fn sign_ins() -> Vec<Row> {
         over_both(sign_in)
     };
     let tags = |tags: Vec<v1::Tag>| other(&move |s| s.capabilities.clone_from(&tags));
+    let opt_out =
+        |topics: &[&str]| other(&|s| s.opt_out_topics = topics.iter().map(|topic| (*topic).to_owned()).collect());
+    let shift = |remaining| other(&move |s| s.shift_remaining = remaining);
     let first_tag = "sign_in.capabilities[0]";
+    let topics = "sign_in.opt_out_topics";
     let mut rows = vec![
         bad("an empty sign-in", over_both(v1::SignIn::default())).field("sign_in.helpline"),
         bad("a sign-in at an unknown helpline", other(&|s| s.helpline = "nobody".to_owned()))
@@ -52,7 +57,15 @@ fn sign_ins() -> Vec<Row> {
         bad("a capability above all levels", tags(vec![tag("lang:en", 6)])).field(format!("{first_tag}.level")),
         bad("the largest level of a capability", tags(vec![tag("lang:en", u32::MAX)]))
             .field(format!("{first_tag}.level")),
+        bad("too many topics", opt_out(&["topic:grief"; MAX_TAGS + 1])).field(topics),
+        bad("an unknown topic", opt_out(&["topic:grief", "topic:xx"])).field(format!("{topics}[1]")),
+        bad("a topic without a name", opt_out(&[""])).field(format!("{topics}[0]")),
+        bad("a topic with a long name", opt_out(&["topic:grief", &"x".repeat(41)])).field(format!("{topics}[1]")),
+        bad("a shift longer than a day", shift(duration(24 * 3600 + 1, 0))).field("sign_in.shift_remaining"),
     ];
+    for (why, remaining) in bad_durations() {
+        rows.push(bad(format!("a shift {why}"), shift(remaining)).field("sign_in.shift_remaining"));
+    }
     for (why, name) in bad_names(40) {
         let ways = other(&|s| s.helpline.clone_from(&name));
         rows.push(bad(format!("a sign-in at a helpline's name {why}"), ways).field("sign_in.helpline"));
@@ -292,6 +305,21 @@ fn wrap_ups(facts: &Facts) -> Vec<Row> {
     for (why, name) in bad_names(40) {
         let ways = both(facts, |_| finish(&name));
         rows.push(bad(format!("the notes of a chat's name {why}"), ways).field("action.finish_wrap_up.chat_id"));
+    }
+    rows
+}
+
+fn cool_downs(facts: &Facts) -> Vec<Row> {
+    let extend = |r#for| both(facts, move |_| A::ExtendCoolDown(v1::ExtendCoolDown { r#for }));
+    let field = "action.extend_cool_down.for";
+    let mut rows = vec![
+        bad("a cool-down without an end", extend(None)).field(field),
+        bad("a cool-down of no time", extend(duration(0, 0))).field(field),
+        bad("a cool-down of less than a millisecond", extend(duration(0, 999_999))).field(field),
+        bad("a cool-down longer than 4 hours", extend(duration(4 * 3600, 1_000_000))).field(field),
+    ];
+    for (why, r#for) in bad_durations() {
+        rows.push(bad(format!("a cool-down {why}"), extend(r#for)).field(field));
     }
     rows
 }

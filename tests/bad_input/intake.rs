@@ -1,8 +1,9 @@
 //! What visitors, or those who pose as them, send wrongly.
 
 use crate::row::{Row, Way, bad, bad_durations, bad_names, bytes_to, duration, tag, to};
-use crate::world::{FULL, Facts, HELPLINE, Held, waiting_request};
-use holdfast_domain::limits::{MAX_ALTERNATIVES, MAX_HANDOFF_BYTES, MAX_STEPS, MAX_TAGS};
+use crate::world::{CLOSED, FULL, Facts, HELPLINE, Held, SURGING, waiting_request};
+use holdfast_domain::limits::{MAX_ALTERNATIVES, MAX_EXCLUDED, MAX_HANDOFF_BYTES, MAX_STEPS, MAX_TAGS};
+use holdfast_domain::policy::{MAX_ANSWERS, MAX_WORD_BYTES};
 use holdfast_proto::v1;
 use tonic::Code;
 
@@ -16,10 +17,13 @@ const FALLBACK: &str = "IntakeService/GetFallback";
 const LIMITS: &str = "IntakeService/GetLimits";
 
 pub fn rows(facts: &Facts) -> Vec<Row> {
-    let mut rows = requests();
+    let mut rows = requests(facts);
     rows.extend(ladders());
+    rows.extend(answers(facts));
+    rows.extend(wishes(facts));
     rows.extend(keys(facts));
     rows.extend(locales(facts));
+    rows.extend(regions());
     rows.extend(the_rest(facts));
     rows
 }
@@ -36,8 +40,8 @@ fn request(change: impl FnOnce(&mut v1::RequestChatRequest)) -> [Way; 1] {
     to(REQUEST, request)
 }
 
-fn requests() -> Vec<Row> {
-    let conflict = |change: fn(&mut v1::RequestChatRequest)| {
+fn requests(facts: &Facts) -> Vec<Row> {
+    let conflict = |change: &dyn Fn(&mut v1::RequestChatRequest)| {
         let mut request = waiting_request();
         change(&mut request);
         to(REQUEST, request)
@@ -49,6 +53,16 @@ fn requests() -> Vec<Row> {
             .refused(Code::NotFound, "UNKNOWN_HELPLINE"),
         bad("a full helpline", request(|r| r.helpline = FULL.to_owned()))
             .refused(Code::ResourceExhausted, "LINE_FULL"),
+        bad("a closed helpline", request(|r| r.helpline = CLOSED.to_owned()))
+            .refused(Code::FailedPrecondition, "CLOSED"),
+        bad(
+            "a LOW request in a surge",
+            request(|r| {
+                r.helpline = SURGING.to_owned();
+                r.urgency = v1::Urgency::Low.into();
+            }),
+        )
+        .refused(Code::ResourceExhausted, "RESOURCES_FIRST"),
         bad("no request id", request(|r| r.request_id.clear())).field("request_id"),
         bad("a long request id", request(|r| r.request_id = "x".repeat(65))).field("request_id"),
         bad("an urgency above the highest", request(|r| r.urgency = 5)).field("urgency"),
@@ -58,15 +72,30 @@ fn requests() -> Vec<Row> {
         bad("a negative presence", request(|r| r.presence = i32::MIN)).field("presence"),
         bad("a handoff of one byte too many", request(|r| r.handoff = vec![0; MAX_HANDOFF_BYTES + 1]))
             .field("handoff"),
-        bad("the same request id with another handoff", conflict(|r| r.handoff.push(0)))
+        bad("the same request id with another handoff", conflict(&|r| r.handoff.push(0)))
             .refused(Code::AlreadyExists, "REQUEST_CONFLICT"),
-        bad("the same request id with another urgency", conflict(|r| r.urgency = v1::Urgency::Imminent.into()))
+        bad("the same request id with another urgency", conflict(&|r| r.urgency = v1::Urgency::Imminent.into()))
             .refused(Code::AlreadyExists, "REQUEST_CONFLICT"),
-        bad("the same request id for anyone", conflict(|r| r.routing_steps.clear()))
+        bad("the same request id for anyone", conflict(&|r| r.routing_steps.clear()))
             .refused(Code::AlreadyExists, "REQUEST_CONFLICT"),
-        bad("the same request id with another presence", conflict(|r| r.presence = 1))
+        bad("the same request id with another presence", conflict(&|r| r.presence = 1))
             .refused(Code::AlreadyExists, "REQUEST_CONFLICT"),
     ];
+    let token = || facts.ana.token.clone();
+    let others: [(&str, &dyn Fn(&mut v1::RequestChatRequest)); 8] = [
+        ("other answers", &|r| r.answers = vec![answer("distress", "3")]),
+        ("answers that nobody can give", &|r| r.answers = vec![answer("distress", "30")]),
+        ("another region", &|r| r.region = "north".to_owned()),
+        ("another language", &|r| r.language = "es".to_owned()),
+        ("other preferences", &|r| r.preferences = vec![tag("lang:es", 1)]),
+        ("a return token", &|r| r.return_token = token()),
+        ("somebody not to meet again", &|r| r.not_again_tokens = vec![token()]),
+        ("the resources seen", &|r| r.resources_seen = true),
+    ];
+    rows.extend(others.map(|(what, change)| {
+        bad(format!("the same request id with {what}"), conflict(change))
+            .refused(Code::AlreadyExists, "REQUEST_CONFLICT")
+    }));
     rows.extend(bad_names(40).into_iter().map(|(why, name)| {
         bad(format!("a helpline's name {why}"), request(|r| r.helpline = name)).field("helpline")
     }));
@@ -122,9 +151,104 @@ fn ladders() -> Vec<Row> {
     rows
 }
 
+fn answer(question: &str, value: &str) -> v1::Answer {
+    v1::Answer { question: question.to_owned(), value: value.to_owned() }
+}
+
+/// The same answers to both RPCs that take some.
+fn answering(facts: &Facts, answers: &[v1::Answer]) -> Vec<Way> {
+    let key = Some(facts.waiting.key());
+    let asked = request(|r| r.answers = answers.to_vec());
+    let update = to(UPDATE, v1::UpdateChatRequest { key, answers: answers.to_vec(), ..Default::default() });
+    asked.into_iter().chain(update).collect()
+}
+
+fn answers(facts: &Facts) -> Vec<Row> {
+    let of = |answers: &[v1::Answer]| answering(facts, answers);
+    let good = || answer("plan", "yes");
+    let long = "x".repeat(MAX_WORD_BYTES + 1);
+    let many: Vec<v1::Answer> = (0..=MAX_ANSWERS).map(|n| answer(&format!("q{n}"), "yes")).collect();
+    let mut rows = vec![
+        bad("too many answers", of(&many)).field("answers"),
+        bad("a question answered twice", of(&[good(), answer("distress", "1"), good()]))
+            .field("answers[2].question"),
+        bad("an answer to nothing", of(&[answer("", "yes")])).field("answers[0].question"),
+        bad("an answer to a long question", of(&[answer(&long, "yes")])).field("answers[0].question"),
+        bad("an answer to an unknown question", of(&[good(), answer("pets", "yes")])).field("answers[1].question"),
+        bad("a question in capitals", of(&[answer("PLAN", "yes")])).field("answers[0].question"),
+    ];
+    let values = [
+        ("plan", ["", "Yes", "true", "yes ", "1", &long]),
+        ("distress", ["", "11", "-1", "+1", "01", "1.0"]),
+        ("topic", ["", "Grief", "grief ", "yes", "grief,other", &long]),
+    ];
+    for (question, values) in values {
+        rows.extend(values.into_iter().map(|value| {
+            let ways = of(&[answer(question, value)]);
+            bad(format!("{value:?} to the question {question}"), ways).field("answers[0].value")
+        }));
+    }
+    let key = |key: v1::ChatKey| {
+        to(UPDATE, v1::UpdateChatRequest { key: Some(key), answers: vec![good()], ..Default::default() })
+    };
+    rows.extend([
+        bad("answers about a chat that was left", key(facts.left.key()))
+            .refused(Code::FailedPrecondition, "CHAT_ENDED"),
+        bad("answers about the chat of another", {
+            key(v1::ChatKey { visitor_token: facts.left.token.clone(), ..facts.waiting.key() })
+        })
+        .refused(Code::NotFound, "UNKNOWN_CHAT"),
+    ]);
+    rows
+}
+
+/// What visitors would like: tags, and whom to meet or not.
+fn wishes(facts: &Facts) -> Vec<Row> {
+    let prefer = |tags: Vec<v1::Tag>| request(|r| r.preferences = tags);
+    let again = |token: Vec<u8>| request(|r| r.return_token = token);
+    let never = |tokens: Vec<Vec<u8>>| request(|r| r.not_again_tokens = tokens);
+    let token = &facts.ana.token;
+    let mut tampered = token.clone();
+    tampered.iter_mut().rev().take(1).for_each(|byte| *byte ^= 1);
+    let elsewhere = request(|r| {
+        r.helpline = FULL.to_owned();
+        r.not_again_tokens = vec![token.clone()];
+    });
+    let mut rows = vec![
+        bad("too many preferences", prefer(vec![tag("lang:en", 1); MAX_TAGS + 1])).field("preferences"),
+        bad("a preference without a name", prefer(vec![tag("lang:en", 1), tag("", 1)]))
+            .field("preferences[1].name"),
+        bad("a preference with a long name", prefer(vec![tag(&"x".repeat(41), 1)])).field("preferences[0].name"),
+        bad("a preference above all levels", prefer(vec![tag("skill:minors", 6)])).field("preferences[0].level"),
+        bad("a preference of the largest level", prefer(vec![tag("lang:en", u32::MAX)]))
+            .field("preferences[0].level"),
+        bad("too many never to meet again", never(vec![token.clone(); MAX_EXCLUDED + 1]))
+            .field("not_again_tokens"),
+        bad("somebody of another helpline never to meet again", elsewhere).field("not_again_tokens[0]"),
+        bad("a tampered token of somebody never to meet again", never(vec![token.clone(), tampered]))
+            .field("not_again_tokens[1]"),
+        bad("a made-up token of somebody never to meet again", never(vec![vec![1; token.len()]]))
+            .field("not_again_tokens[0]"),
+        bad("no token of somebody never to meet again", never(vec![Vec::new()])).field("not_again_tokens[0]"),
+    ];
+    let no_tokens = [
+        ("a byte", vec![1]),
+        ("a token cut short", token.iter().skip(1).copied().collect()),
+        ("a token with a byte more", [token.as_slice(), &[0]].concat()),
+        ("40 kilobytes", vec![1; 40_000]),
+    ];
+    for (what, no_token) in no_tokens {
+        rows.push(bad(format!("{what} as a return token"), again(no_token.clone())).field("return_token"));
+        let ways = never(vec![no_token]);
+        rows.push(bad(format!("{what} as a token never to meet again"), ways).field("not_again_tokens[0]"));
+    }
+    rows
+}
+
 /// The same hold on a chat to each RPC that takes one.
 fn keyed(key: Option<v1::ChatKey>) -> Vec<Way> {
-    let update = v1::UpdateChatRequest { key: key.clone(), urgency: v1::Urgency::Imminent.into() };
+    let urgency = v1::Urgency::Imminent.into();
+    let update = v1::UpdateChatRequest { key: key.clone(), urgency, ..Default::default() };
     let ways = [
         to(WATCH, v1::WatchChatRequest { key: key.clone(), ..Default::default() }),
         to(UPDATE, update),
@@ -182,15 +306,37 @@ fn locales(facts: &Facts) -> Vec<Row> {
             request(|r| r.locale.clone_from(&locale)),
             to(WATCH, v1::WatchChatRequest { key: key(), locale: locale.clone() }),
             to(RESUME, v1::ResumeChatRequest { key: key(), locale: locale.clone() }),
-            to(FALLBACK, v1::GetFallbackRequest { helpline: HELPLINE.to_owned(), locale }),
+            to(FALLBACK, v1::GetFallbackRequest { helpline: HELPLINE.to_owned(), locale, ..Default::default() }),
         ];
         bad(format!("a locale {why}"), ways.into_iter().flatten().collect::<Vec<_>>()).field("locale")
     });
     rows.collect()
 }
 
+fn regions() -> Vec<Row> {
+    let mut rows = Vec::new();
+    let bad_regions = [
+        ("too long", "x".repeat(MAX_WORD_BYTES + 1)),
+        ("with a space", "us tx".to_owned()),
+        ("with a line break", "us\n".to_owned()),
+        ("beyond ASCII", "é".to_owned()),
+    ];
+    for (why, region) in bad_regions {
+        let helpline = HELPLINE.to_owned();
+        let fallback = v1::GetFallbackRequest { helpline, region: region.clone(), ..Default::default() };
+        let ways = request(|r| r.region = region).into_iter().chain(to(FALLBACK, fallback));
+        rows.push(bad(format!("a region {why}"), ways.collect::<Vec<_>>()).field("region"));
+    }
+    for (why, language) in [("too long", "x".repeat(36)), ("with a space", "e n".to_owned())] {
+        rows.push(bad(format!("a language {why}"), request(|r| r.language = language)).field("language"));
+    }
+    rows
+}
+
 fn the_rest(facts: &Facts) -> Vec<Row> {
-    let update = |chat: &Held, urgency| to(UPDATE, v1::UpdateChatRequest { key: Some(chat.key()), urgency });
+    let update = |chat: &Held, urgency| {
+        to(UPDATE, v1::UpdateChatRequest { key: Some(chat.key()), urgency, ..Default::default() })
+    };
     let fallback = |helpline: &str| {
         to(FALLBACK, v1::GetFallbackRequest { helpline: helpline.to_owned(), ..Default::default() })
     };

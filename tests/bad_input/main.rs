@@ -5,6 +5,7 @@ mod dispatch;
 mod intake;
 mod queue;
 mod row;
+mod supervision;
 mod unreadable;
 mod wire;
 mod world;
@@ -34,6 +35,7 @@ fn note_panics() {
 fn table(facts: &Facts) -> Vec<Row> {
     let mut rows = intake::rows(facts);
     rows.extend(dispatch::rows(facts));
+    rows.extend(supervision::rows(facts));
     rows.extend(queue::rows(facts));
     rows
 }
@@ -92,6 +94,6 @@ fn every_rpc_of_the_contract_has_a_row() {
 
     let untried: Vec<_> = rpcs.iter().map(|(rpc, _)| rpc).filter(|rpc| !tried.contains(rpc.as_str())).collect();
 
-    assert!(rpcs.len() >= 19, "the contract has {} RPCs", rpcs.len());
+    assert!(rpcs.len() >= 34, "the contract has {} RPCs", rpcs.len());
     assert!(untried.is_empty(), "no row for {untried:?}");
 }

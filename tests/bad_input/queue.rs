@@ -1,9 +1,12 @@
 //! What a replica, or whoever reached the internal port, sends wrongly: each command over Execute and over Attach.
 
 use crate::row::{Row, Sent, Way, bad, bad_durations, bad_names, bytes_to, duration, tag, to};
-use crate::world::{FULL, Facts, HELPLINE, Hands};
-use holdfast_domain::limits::{MAX_ALTERNATIVES, MAX_HANDOFF_BYTES, MAX_STEPS, MAX_TAGS};
-use holdfast_proto::v1::{self, attach_request, command::Command as C};
+use crate::world::{CLOSED, FULL, Facts, HELPLINE, Hands, SURGING};
+use holdfast_domain::limits::{MAX_ALTERNATIVES, MAX_EXCLUDED, MAX_HANDOFF_BYTES, MAX_STEPS, MAX_TAGS};
+use holdfast_domain::policy::{Severity, lint, lint::MAX_POLICY_BYTES};
+use holdfast_proto::v1::{self, attach_request, command::Command as C, supervise_command::Act};
+use std::fs;
+use std::path::Path;
 use tonic::Code;
 
 const ATTACH: &str = "QueueService/Attach";
@@ -14,6 +17,12 @@ const GET_PLACE: &str = "QueueService/GetPlace";
 const GET_RESPONDER: &str = "QueueService/GetResponder";
 const GET_FLOOR: &str = "QueueService/GetFloor";
 const GET_POLICY: &str = "QueueService/GetPolicy";
+const PUT_POLICY: &str = "QueueService/PutPolicy";
+const EXPLAIN: &str = "QueueService/ExplainRouting";
+const GET_KPIS: &str = "QueueService/GetKpis";
+
+/// A policy with nothing wrong in it, for another helpline.
+const NIGHTLINE: &str = include_str!("../../deploy/policies/nightline.toml");
 
 type OfVisitor = fn(Option<v1::HashedChatKey>) -> C;
 type OfOffer = fn(Option<v1::OfferKey>) -> C;
@@ -22,12 +31,18 @@ type OfAssignment = fn(Option<v1::AssignmentKey>) -> C;
 pub fn rows(facts: &Facts) -> Vec<Row> {
     let mut rows = envelopes(facts);
     rows.extend(requests(facts));
+    rows.extend(wishes());
     rows.extend(ladders());
     rows.extend(visitors(facts));
     rows.extend(sign_ins());
     rows.extend(sessions(facts));
     rows.extend(offers(facts));
     rows.extend(assignments(facts));
+    rows.extend(cool_downs(facts));
+    rows.extend(supervisors(facts));
+    rows.extend(acts(facts));
+    rows.extend(reroutes());
+    rows.extend(policies());
     rows.extend(reads(facts));
     rows.extend(helplines(facts));
     rows
@@ -89,6 +104,10 @@ fn envelopes(facts: &Facts) -> Vec<Row> {
 }
 
 fn request(change: impl FnOnce(&mut v1::RequestCommand)) -> Vec<Way> {
+    request_at(HELPLINE, change)
+}
+
+fn request_at(helpline: &str, change: impl FnOnce(&mut v1::RequestCommand)) -> Vec<Way> {
     let mut request = v1::RequestCommand {
         chat_id: "never-accepted".to_owned(),
         request_key: vec![1; 32],
@@ -98,7 +117,7 @@ fn request(change: impl FnOnce(&mut v1::RequestCommand)) -> Vec<Way> {
         ..Default::default()
     };
     change(&mut request);
-    command(C::Request(request))
+    both(v1::Command { helpline: helpline.to_owned(), command: Some(C::Request(request)) })
 }
 
 fn requests(facts: &Facts) -> Vec<Row> {
@@ -112,7 +131,19 @@ fn requests(facts: &Facts) -> Vec<Row> {
         bad("a negative presence", request(|r| r.presence = -3)).field("request.presence"),
         bad("a handoff of one byte too many", request(|r| r.handoff = vec![0; MAX_HANDOFF_BYTES + 1]))
             .field("request.handoff"),
+        bad("a request by the rules of a policy to come", request(|r| r.policy_revision = 2))
+            .refused(Code::Aborted, "POLICY_CHANGED"),
+        bad("a request by the rules of no policy", request(|r| r.policy_revision = (1 << 53) - 1))
+            .refused(Code::Aborted, "POLICY_CHANGED"),
+        bad("a request at a closed helpline", request_at(CLOSED, |_| {}))
+            .refused(Code::FailedPrecondition, "CLOSED"),
+        bad("a LOW request in a surge", request_at(SURGING, |r| r.urgency = v1::Urgency::Low.into()))
+            .refused(Code::ResourceExhausted, "RESOURCES_FIRST"),
     ];
+    for revision in [1 << 53, u64::MAX] {
+        let ways = request(|r| r.policy_revision = revision);
+        rows.push(bad(format!("a request under revision {revision}"), ways).field("request.policy_revision"));
+    }
     for (why, name) in bad_names(40) {
         rows.push(bad(format!("a chat's name {why}"), request(|r| r.chat_id = name)).field("request.chat_id"));
     }
@@ -126,6 +157,46 @@ fn requests(facts: &Facts) -> Vec<Row> {
             bad(format!("a token hash of {length} bytes"), request(|r| r.token_hash = digest()))
                 .field("request.token_hash"),
         ]);
+    }
+    rows
+}
+
+/// Topics, preferences, and whom to meet or not.
+fn wishes() -> Vec<Row> {
+    let mut rows = Vec::new();
+    type Set = fn(&mut v1::RequestCommand, Vec<v1::Tag>);
+    let lists: [(&str, Set); 2] =
+        [("request.topics", |r, tags| r.topics = tags), ("request.preferences", |r, tags| r.preferences = tags)];
+    for (field, set) in lists {
+        let of = |tags: Vec<v1::Tag>| request(|r| set(r, tags));
+        rows.extend([
+            bad(format!("{field}: too many"), of(vec![tag("lang:en", 1); MAX_TAGS + 1])).field(field),
+            bad(format!("{field}: one without a name"), of(vec![tag("lang:en", 1), tag("", 1)]))
+                .field(format!("{field}[1].name")),
+            bad(format!("{field}: one with a long name"), of(vec![tag(&"x".repeat(41), 1)]))
+                .field(format!("{field}[0].name")),
+            bad(format!("{field}: a level above all"), of(vec![tag("skill:minors", 6)]))
+                .field(format!("{field}[0].level")),
+            bad(format!("{field}: the largest level"), of(vec![tag("lang:en", u32::MAX)]))
+                .field(format!("{field}[0].level")),
+        ]);
+    }
+    let topic = |name: &str, level| request(|r| r.topics = vec![tag("topic:grief", 1), tag(name, level)]);
+    let excluded = |ids: Vec<String>| request(|r| r.excluded_responder_ids = ids);
+    rows.extend([
+        bad("an unknown topic", topic("topic:xx", 1)).field("request.topics[1].name"),
+        bad("a topic above its level", topic("lang:en", 2)).field("request.topics[1].level"),
+        bad("too many never to meet", excluded(vec!["ana".to_owned(); MAX_EXCLUDED + 1]))
+            .field("request.excluded_responder_ids"),
+    ]);
+    for (why, name) in bad_names(64) {
+        let ways = excluded(vec!["ana".to_owned(), name.clone()]);
+        rows.push(bad(format!("somebody never to meet {why}"), ways).field("request.excluded_responder_ids[1]"));
+        // Nobody is named by an empty name.
+        if !name.is_empty() {
+            let ways = request(|r| r.preferred_responder_id = name);
+            rows.push(bad(format!("somebody to meet again {why}"), ways).field("request.preferred_responder_id"));
+        }
     }
     rows
 }
@@ -173,15 +244,17 @@ fn ladders() -> Vec<Row> {
 
 fn visitors(facts: &Facts) -> Vec<Row> {
     let commands: [(&str, OfVisitor); 5] = [
-        ("triage", |key| C::Triage(v1::TriageCommand { key, urgency: 4 })),
+        ("triage", |key| C::Triage(v1::TriageCommand { key, urgency: 4, classifier: true })),
         ("beat", |key| C::Beat(v1::BeatCommand { key })),
         ("leave", |key| C::Leave(v1::LeaveCommand { key, fallback_accepted: true })),
         ("resume", |key| C::Resume(v1::ResumeCommand { key })),
         ("erase", |key| C::Erase(v1::EraseCommand { key })),
     ];
     let good = facts.waiting.hashed();
-    let triage = |urgency| command(C::Triage(v1::TriageCommand { key: Some(good.clone()), urgency }));
-    let ended = command(C::Triage(v1::TriageCommand { key: Some(facts.left.hashed()), urgency: 4 }));
+    let triage =
+        |urgency| command(C::Triage(v1::TriageCommand { key: Some(good.clone()), urgency, classifier: false }));
+    let ended =
+        command(C::Triage(v1::TriageCommand { key: Some(facts.left.hashed()), urgency: 4, classifier: true }));
     let mut rows = vec![
         bad("triage to an unknown urgency", triage(5)).field("triage.urgency"),
         bad("triage to a negative urgency", triage(-1)).field("triage.urgency"),
@@ -225,7 +298,11 @@ fn sign_ins() -> Vec<Row> {
         command(C::SignIn(sign_in))
     };
     let tags = |tags: Vec<v1::Tag>| other(&move |s| s.capabilities.clone_from(&tags));
+    let opt_out =
+        |topics: &[&str]| other(&|s| s.opt_out_topics = topics.iter().map(|topic| (*topic).to_owned()).collect());
+    let shift = |remaining| other(&move |s| s.shift_remaining = remaining);
     let first_tag = "sign_in.capabilities[0]";
+    let topics = "sign_in.opt_out_topics";
     let mut rows = vec![
         bad("too many capabilities", tags(vec![tag("lang:en", 1); MAX_TAGS + 1])).field("sign_in.capabilities"),
         bad("an unknown capability", tags(vec![tag("lang:xx", 1)])).field(format!("{first_tag}.name")),
@@ -234,7 +311,14 @@ fn sign_ins() -> Vec<Row> {
             .field(format!("{first_tag}.level")),
         bad("the largest level of a capability", tags(vec![tag("lang:en", u32::MAX)]))
             .field(format!("{first_tag}.level")),
+        bad("too many topics", opt_out(&["topic:grief"; MAX_TAGS + 1])).field(topics),
+        bad("an unknown topic to opt out of", opt_out(&["topic:grief", "topic:xx"])).field(format!("{topics}[1]")),
+        bad("a topic without a name", opt_out(&[""])).field(format!("{topics}[0]")),
+        bad("a shift longer than a day", shift(duration(24 * 3600 + 1, 0))).field("sign_in.shift_remaining"),
     ];
+    for (why, remaining) in bad_durations() {
+        rows.push(bad(format!("a shift {why}"), shift(remaining)).field("sign_in.shift_remaining"));
+    }
     for capacity in [0, 21, u32::MAX] {
         let ways = other(&|s| s.capacity = capacity);
         rows.push(bad(format!("a capacity of {capacity}"), ways).field("sign_in.capacity"));
@@ -276,6 +360,10 @@ fn of_responder(hands: &Hands, session: Option<v1::SessionKey>) -> Vec<(&'static
             C::CallSupervisor(v1::CallSupervisorCommand { assignment: assignment() }),
         ),
         ("finish_wrap_up.session", C::FinishWrapUp(wrap_up)),
+        (
+            "extend_cool_down.session",
+            C::ExtendCoolDown(v1::ExtendCoolDownCommand { session: session(), r#for: duration(60, 0) }),
+        ),
     ]
 }
 
@@ -427,6 +515,292 @@ fn assignments(facts: &Facts) -> Vec<Row> {
     rows
 }
 
+fn cool_downs(facts: &Facts) -> Vec<Row> {
+    let extend =
+        |r#for| command(C::ExtendCoolDown(v1::ExtendCoolDownCommand { session: Some(key(&facts.ana)), r#for }));
+    rest_rows("a cool-down", "extend_cool_down.for", extend)
+}
+
+/// Rests that nobody takes or is given.
+fn rest_rows(what: &str, field: &str, ways: impl Fn(Option<prost_types::Duration>) -> Vec<Way>) -> Vec<Row> {
+    let mut rests = vec![
+        ("without an end", None),
+        ("of no time", duration(0, 0)),
+        ("of less than a millisecond", duration(0, 999_999)),
+        ("longer than 4 hours", duration(4 * 3600, 1_000_000)),
+    ];
+    rests.extend(bad_durations());
+    rests.into_iter().map(|(why, r#for)| bad(format!("{what} {why}"), ways(r#for)).field(field)).collect()
+}
+
+fn supervise(supervisor_id: &str, reason: i32, act: Option<Act>) -> Vec<Way> {
+    command(C::Supervise(v1::SuperviseCommand { supervisor_id: supervisor_id.to_owned(), reason, act }))
+}
+
+/// An act of Sue, for a good reason.
+fn act(act: Act) -> Vec<Way> {
+    supervise("sue", v1::SupervisionReason::Quality.into(), Some(act))
+}
+
+fn supervisors(facts: &Facts) -> Vec<Row> {
+    let pull = || Some(Act::Pull(v1::PullAct { chat_id: facts.ana.active.clone() }));
+    let mut rows = vec![
+        bad("an empty act", command(C::Supervise(v1::SuperviseCommand::default())))
+            .field("supervise.supervisor_id"),
+        bad("an act of nothing", supervise("sue", 1, None)).field("supervise.act"),
+    ];
+    for reason in [0, 7, -1, i32::MIN] {
+        let ways = supervise("sue", reason, pull());
+        rows.push(bad(format!("an act for the reason {reason}"), ways).field("supervise.reason"));
+    }
+    for (why, name) in bad_names(64) {
+        let ways = supervise(&name, 1, pull());
+        rows.push(bad(format!("an act of a supervisor's name {why}"), ways).field("supervise.supervisor_id"));
+    }
+    rows
+}
+
+/// Acts with the path of the chat or of the responder whom they are about.
+type OfName<'a> = Vec<(&'static str, Box<dyn Fn(String) -> Act + 'a>)>;
+
+fn of_chats<'a>(facts: &'a Facts) -> OfName<'a> {
+    let ana = || facts.ana.responder.to_owned();
+    vec![
+        ("set_urgency", Box::new(|chat_id| Act::SetUrgency(v1::SetUrgencyAct { chat_id, urgency: 3 }))),
+        (
+            "assign",
+            Box::new(move |chat_id| {
+                Act::Assign(v1::AssignAct { chat_id, responder_id: ana(), break_glass: true })
+            }),
+        ),
+        ("pull", Box::new(|chat_id| Act::Pull(v1::PullAct { chat_id }))),
+        ("end", Box::new(|chat_id| Act::End(v1::EndAct { chat_id, outcome: 6 }))),
+    ]
+}
+
+fn of_responders<'a>(facts: &'a Facts) -> OfName<'a> {
+    let waiting = || facts.waiting.chat_id.clone();
+    vec![
+        (
+            "assign",
+            Box::new(move |responder_id| {
+                Act::Assign(v1::AssignAct { chat_id: waiting(), responder_id, break_glass: true })
+            }),
+        ),
+        ("end_break", Box::new(|responder_id| Act::EndBreak(v1::EndBreakAct { responder_id }))),
+        ("rest", Box::new(|responder_id| Act::Rest(v1::RestAct { responder_id, r#for: duration(60, 0) }))),
+        ("force_offline", Box::new(|responder_id| Act::ForceOffline(v1::ForceOfflineAct { responder_id }))),
+    ]
+}
+
+fn acts(facts: &Facts) -> Vec<Row> {
+    let ana = &facts.ana;
+    let mut rows = Vec::new();
+    for (word, of) in of_chats(facts) {
+        let with = |chat: &str| act(of(chat.to_owned()));
+        let ended = [("left", &facts.left.chat_id), ("erased", &facts.erased.chat_id), ("closed", &ana.closed)];
+        for (what, chat) in ended {
+            let row = bad(format!("{word}: a chat that was {what}"), with(chat));
+            rows.push(row.refused(Code::FailedPrecondition, "CHAT_ENDED"));
+        }
+        rows.push(
+            bad(format!("{word}: an unknown chat"), with("unknown")).refused(Code::NotFound, "UNKNOWN_CHAT"),
+        );
+        for (why, name) in bad_names(40) {
+            let row = bad(format!("{word}: a chat's name {why}"), with(&name));
+            rows.push(row.field(format!("supervise.{word}.chat_id")));
+        }
+    }
+    for (word, of) in of_responders(facts) {
+        let with = |responder: &str| act(of(responder.to_owned()));
+        let row = bad(format!("{word}: somebody who is not here"), with("nobody"));
+        rows.push(row.refused(Code::FailedPrecondition, "NOT_SIGNED_IN"));
+        for (why, name) in bad_names(64) {
+            let row = bad(format!("{word}: a responder's name {why}"), with(&name));
+            rows.push(row.field(format!("supervise.{word}.responder_id")));
+        }
+    }
+    let take = |by: &str, chat: &str, session| {
+        supervise(by, 1, Some(Act::TakeOver(v1::TakeOverAct { chat_id: chat.to_owned(), session })))
+    };
+    for session in [0, 1 << 53, u64::MAX] {
+        let ways = take(ana.responder, &facts.ben.active, session);
+        rows.push(bad(format!("take_over: session {session}"), ways).field("supervise.take_over.session"));
+    }
+    for (why, name) in bad_names(40) {
+        let row = bad(format!("take_over: a chat's name {why}"), take(ana.responder, &name, ana.session));
+        rows.push(row.field("supervise.take_over.chat_id"));
+    }
+    let wrong_state =
+        |name: &str, ways: Vec<Way>| bad(name, ways).refused(Code::FailedPrecondition, "WRONG_STATE");
+    let assign = |chat: &str, responder: &str, break_glass| {
+        let (chat_id, responder_id) = (chat.to_owned(), responder.to_owned());
+        act(Act::Assign(v1::AssignAct { chat_id, responder_id, break_glass }))
+    };
+    let end = |chat: &str, outcome| act(Act::End(v1::EndAct { chat_id: chat.to_owned(), outcome }));
+    let urgency =
+        |urgency| act(Act::SetUrgency(v1::SetUrgencyAct { chat_id: facts.waiting.chat_id.clone(), urgency }));
+    rows.extend([
+        bad("take_over: nobody who is here", take("sue", &facts.ben.active, ana.session))
+            .refused(Code::FailedPrecondition, "NOT_SIGNED_IN"),
+        bad("take_over: an older session", take(ana.responder, &facts.ben.active, ana.session.wrapping_sub(1)))
+            .refused(Code::FailedPrecondition, "STALE_SESSION"),
+        bad("take_over: an unknown chat", take(ana.responder, "unknown", ana.session))
+            .refused(Code::NotFound, "UNKNOWN_CHAT"),
+        wrong_state("take_over: a chat that is theirs", take(ana.responder, &ana.active, ana.session)),
+        wrong_state("pull: from nobody", act(Act::Pull(v1::PullAct { chat_id: facts.waiting.chat_id.clone() }))),
+        wrong_state("assign: a chat in hand", assign(&ana.active, facts.ben.responder, true)),
+        wrong_state("assign: to whom it is offered", assign(&ana.offered, ana.responder, true)),
+        bad("assign: to whom it does not fit", assign(&facts.waiting.chat_id, ana.responder, false))
+            .refused(Code::FailedPrecondition, "NOT_AVAILABLE"),
+        wrong_state("end: a chat in the line, completed", end(&facts.waiting.chat_id, 1)),
+        wrong_state("end: a chat in hand, by the resources", end(&ana.active, 5)),
+        wrong_state("end_break: of somebody who is ready", {
+            act(Act::EndBreak(v1::EndBreakAct { responder_id: ana.responder.to_owned() }))
+        }),
+    ]);
+    for number in [0, 5, -1] {
+        rows.push(bad(format!("set_urgency: {number}"), urgency(number)).field("supervise.set_urgency.urgency"));
+    }
+    for number in [0, 2, 3, 4, 7, -1] {
+        let ways = end(&facts.waiting.chat_id, number);
+        rows.push(bad(format!("end: the outcome {number}"), ways).field("supervise.end.outcome"));
+    }
+    let rest = |r#for| act(Act::Rest(v1::RestAct { responder_id: ana.responder.to_owned(), r#for }));
+    rows.extend(rest_rows("a rest", "supervise.rest.for", rest));
+    rows
+}
+
+fn reroutes() -> Vec<Row> {
+    let any_of = |tags: Vec<v1::Tag>| vec![v1::Alternative { all_of: tags }];
+    let es = || any_of(vec![tag("lang:es", 1)]);
+    let reroute =
+        |from_any_of, to_any_of, r#for| act(Act::Reroute(v1::RerouteAct { from_any_of, to_any_of, r#for }));
+    let an_hour = || duration(3600, 0);
+    let of_both = |any_of: Vec<v1::Alternative>| {
+        [
+            ("from_any_of", reroute(any_of.clone(), es(), an_hour())),
+            ("to_any_of", reroute(es(), any_of, an_hour())),
+        ]
+    };
+    let field = |rest: &str| format!("supervise.reroute.{rest}");
+    let full = v1::RerouteAct { from_any_of: any_of(vec![tag("t8", 1)]), to_any_of: Vec::new(), r#for: an_hour() };
+    let full = v1::SuperviseCommand { supervisor_id: "sue".to_owned(), reason: 1, act: Some(Act::Reroute(full)) };
+    let full = both(v1::Command { helpline: FULL.to_owned(), command: Some(C::Supervise(full)) });
+    let mut rows = vec![
+        bad("a reroute from nothing", reroute(Vec::new(), es(), an_hour())).field(field("from_any_of")),
+        bad("a reroute from anyone", reroute(any_of(Vec::new()), es(), an_hour())).field(field("from_any_of")),
+        bad("a reroute longer than a day", reroute(es(), Vec::new(), duration(24 * 3600, 1_000_000)))
+            .field(field("for")),
+        bad("the end of a reroute that there is not", reroute(es(), Vec::new(), None))
+            .refused(Code::FailedPrecondition, "WRONG_STATE"),
+        bad("one reroute too many", full).refused(Code::ResourceExhausted, "TOO_MANY_REROUTES"),
+    ];
+    let wrong_tags = [
+        ("an unknown tag", tag("lang:xx", 1), "name"),
+        ("a tag without a name", tag("", 1), "name"),
+        ("a tag with a long name", tag(&"x".repeat(41), 1), "name"),
+        ("a level above the tag's", tag("lang:en", 2), "level"),
+        ("the largest level", tag("lang:en", u32::MAX), "level"),
+    ];
+    for (what, wrong, part) in wrong_tags {
+        for (side, ways) in of_both(any_of(vec![tag("lang:en", 1), wrong])) {
+            rows.push(bad(format!("{side}: {what}"), ways).field(field(&format!("{side}[0].all_of[1].{part}"))));
+        }
+    }
+    for (side, ways) in of_both(vec![v1::Alternative { all_of: vec![tag("lang:en", 1)] }; MAX_ALTERNATIVES + 1]) {
+        rows.push(bad(format!("{side}: too many alternatives"), ways).field(field(side)));
+    }
+    for (side, ways) in of_both(any_of(vec![tag("lang:en", 1); MAX_TAGS + 1])) {
+        rows.push(bad(format!("{side}: too many tags"), ways).field(field(&format!("{side}[0].all_of"))));
+    }
+    for (why, r#for) in bad_durations() {
+        rows.push(bad(format!("a reroute {why}"), reroute(es(), Vec::new(), r#for)).field(field("for")));
+    }
+    rows
+}
+
+/// A policy that is put, and the same only tried.
+fn put(change: impl Fn(&mut v1::PutPolicyRequest)) -> Vec<Way> {
+    let mut put = v1::PutPolicyRequest {
+        helpline: HELPLINE.to_owned(),
+        toml: NIGHTLINE.replacen("helpline = \"nightline\"", &format!("helpline = \"{HELPLINE}\""), 1),
+        expected_revision: 1,
+        supervisor_id: "sue".to_owned(),
+        dry_run: false,
+    };
+    change(&mut put);
+    let trial = v1::PutPolicyRequest { dry_run: true, ..put.clone() };
+    to(PUT_POLICY, put).into_iter().chain(to(PUT_POLICY, trial)).collect()
+}
+
+fn policies() -> Vec<Row> {
+    let get = |revision| {
+        to(GET_POLICY, v1::GetPolicyRequest { helpline: HELPLINE.to_owned(), revision }).map(|way| (revision, way))
+    };
+    let mut rows = vec![
+        bad("a policy that would move tags in use", put(|_| {})).refused(Code::FailedPrecondition, "TAGS_MOVED"),
+        bad("a policy of another helpline", put(|p| p.toml = NIGHTLINE.to_owned())).field("toml"),
+        bad("a policy for an unknown helpline", put(|p| p.helpline = "nobody".to_owned())).field("toml"),
+        bad("a policy of nobody", {
+            let toml = NIGHTLINE.to_owned();
+            let put = v1::PutPolicyRequest { helpline: HELPLINE.to_owned(), toml, ..Default::default() };
+            to(PUT_POLICY, put)
+        })
+        .field("supervisor_id"),
+    ];
+    for (revision, way) in [2, 1 << 53, u64::MAX].into_iter().flat_map(get) {
+        let row = bad(format!("revision {revision} of a policy"), [way]);
+        rows.push(row.refused(Code::NotFound, "UNKNOWN_REVISION"));
+    }
+    for revision in [0, 2, (1 << 53) - 1] {
+        let row =
+            bad(format!("a policy in place of revision {revision}"), put(|p| p.expected_revision = revision));
+        rows.push(row.refused(Code::Aborted, "POLICY_CHANGED"));
+    }
+    for revision in [1 << 53, u64::MAX] {
+        let row =
+            bad(format!("a policy in place of revision {revision}"), put(|p| p.expected_revision = revision));
+        rows.push(row.field("expected_revision"));
+    }
+    for (why, name) in bad_names(40) {
+        let row = bad(format!("a policy for a helpline's name {why}"), put(|p| p.helpline.clone_from(&name)));
+        rows.push(row.field("helpline"));
+    }
+    // A trial needs no name.
+    for (why, name) in bad_names(64).into_iter().filter(|(_, name)| !name.is_empty()) {
+        let row =
+            bad(format!("a policy of a supervisor's name {why}"), put(|p| p.supervisor_id.clone_from(&name)));
+        rows.push(row.field("supervisor_id"));
+    }
+    for (what, text) in refused_policies() {
+        let row = bad(format!("the policy {what}"), put(|p| p.toml.clone_from(&text)));
+        rows.push(row.refused_at(Code::InvalidArgument, "POLICY_REFUSED", "toml"));
+    }
+    rows
+}
+
+/// Texts that no helpline can work by, and why.
+fn refused_policies() -> Vec<(String, String)> {
+    let mut texts = vec![
+        ("of no text".to_owned(), String::new()),
+        ("that is too long".to_owned(), "#".repeat(MAX_POLICY_BYTES + 1)),
+        ("of zero bytes".to_owned(), "\0".repeat(100)),
+        ("of brackets".to_owned(), "[".repeat(MAX_POLICY_BYTES)),
+        ("of nested lists".to_owned(), format!("tags = {}", "[".repeat(100_000))),
+    ];
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("bad_input/policies");
+    for entry in fs::read_dir(folder).expect("a folder of policies with a mistake each") {
+        let path = entry.expect("a file").path();
+        let text = fs::read_to_string(&path).expect("a policy file");
+        if lint(&text).iter().any(|finding| finding.severity == Severity::Error) {
+            let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+            texts.push((name.to_owned(), text));
+        }
+    }
+    texts
+}
+
 fn reads(facts: &Facts) -> Vec<Row> {
     let helpline = || HELPLINE.to_owned();
     let chat = |key| to(GET_CHAT, v1::GetChatRequest { helpline: helpline(), key });
@@ -459,6 +833,23 @@ fn reads(facts: &Facts) -> Vec<Row> {
         bad("events after those of another store", events(&facts.foreign_cursor))
             .refused(Code::OutOfRange, "CURSOR_TOO_OLD"),
     ];
+    let explain = |chat_id: &str| {
+        to(EXPLAIN, v1::ExplainRoutingRequest { helpline: helpline(), chat_id: chat_id.to_owned() })
+    };
+    let kpis = |window| to(GET_KPIS, v1::GetKpisRequest { helpline: helpline(), window });
+    let elsewhere =
+        v1::ExplainRoutingRequest { helpline: FULL.to_owned(), chat_id: facts.waiting.chat_id.clone() };
+    rows.extend([
+        bad("an explanation of an unknown chat", explain("unknown")).refused(Code::NotFound, "UNKNOWN_CHAT"),
+        bad("an explanation of a chat of another helpline", to(EXPLAIN, elsewhere))
+            .refused(Code::NotFound, "UNKNOWN_CHAT"),
+        bad("figures of no time", kpis(duration(0, 0))).field("window"),
+        bad("figures of less than a millisecond", kpis(duration(0, 999_999))).field("window"),
+        bad("figures of more than 48 hours", kpis(duration(48 * 3600, 1_000_000))).field("window"),
+    ]);
+    for (why, window) in bad_durations() {
+        rows.push(bad(format!("figures of a time {why}"), kpis(window)).field("window"));
+    }
     let long = format!("{}.1.1", "g".repeat(130));
     let no_cursors = [
         "x",
@@ -478,6 +869,7 @@ fn reads(facts: &Facts) -> Vec<Row> {
         let ways = with(&|k| k.chat_id.clone_from(&name));
         rows.push(bad(format!("a look at a chat's name {why}"), ways).field("key.chat_id"));
         rows.push(bad(format!("the place of a chat's name {why}"), place(&name)).field("chat_id"));
+        rows.push(bad(format!("an explanation of a chat's name {why}"), explain(&name)).field("chat_id"));
     }
     for (why, name) in bad_names(64) {
         rows.push(bad(format!("a look at a responder's name {why}"), responder(&name)).field("responder_id"));
@@ -497,7 +889,12 @@ fn helplines(facts: &Facts) -> Vec<Row> {
             to(GET_PLACE, v1::GetPlaceRequest { helpline: helpline(), chat_id: facts.waiting.chat_id.clone() }),
             to(GET_RESPONDER, v1::GetResponderRequest { helpline: helpline(), responder_id: "ana".to_owned() }),
             to(GET_FLOOR, v1::GetFloorRequest { helpline: helpline(), limit: 0 }),
-            to(GET_POLICY, v1::GetPolicyRequest { helpline: helpline() }),
+            to(GET_POLICY, v1::GetPolicyRequest { helpline: helpline(), revision: 0 }),
+            to(
+                EXPLAIN,
+                v1::ExplainRoutingRequest { helpline: helpline(), chat_id: facts.waiting.chat_id.clone() },
+            ),
+            to(GET_KPIS, v1::GetKpisRequest { helpline: helpline(), window: None }),
         ];
         command.into_iter().chain(reads.into_iter().flatten()).collect::<Vec<Way>>()
     };

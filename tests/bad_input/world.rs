@@ -2,18 +2,19 @@
 
 use crate::row::{Refusal, Sent, Way};
 use crate::wire;
+use holdfast_domain::limits::MAX_REROUTES;
 use holdfast_proto::v1::{
     self, action, attach_request, attach_response, command, dispatch_service_client::DispatchServiceClient,
     intake_service_client::IntakeServiceClient, outcome, queue_service_client::QueueServiceClient,
-    session_request, session_response,
+    session_request, session_response, supervision_service_client::SupervisionServiceClient, watch_chat_response,
 };
 use holdfast_tests::in_process::{Services, channel};
 use prost::Message;
 use prost::bytes::Bytes;
 use sha2::{Digest, Sha256};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{StreamExt, iter, pending};
 use tonic::transport::Channel;
@@ -24,8 +25,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The helpline that the table is about. Nothing in it happens by itself within the hour.
 pub const HELPLINE: &str = "steady";
-/// A helpline where nobody more can wait.
+/// A helpline where nobody more can wait, and nothing more be rerouted.
 pub const FULL: &str = "full";
+/// A helpline that is closed today, and to which one has to come another day.
+pub const CLOSED: &str = "closed";
+/// A helpline where more wait than it is made for.
+pub const SURGING: &str = "surging";
 /// Signed in over Session.
 pub const ANA: &str = "ana";
 /// Signed in over Watch.
@@ -36,10 +41,26 @@ const PROBE: &str = "probe";
 const POLICY: &str = r#"
 helpline = "steady"
 name = "Nothing happens by itself"
-tags = [{ name = "lang:en" }, { name = "lang:es" }, { name = "skill:minors", levels = 3 }]
+tags = [{ name = "lang:en" }, { name = "lang:es" }, { name = "skill:minors", levels = 3 }, { name = "topic:grief" }]
 resources = [{ title = "Another helpline", contact = "https://example.org" }]
+[[survey]]
+id = "plan"
+kind = "flag"
+[[survey]]
+id = "distress"
+kind = "scale"
+[[survey]]
+id = "topic"
+kind = "choice"
+options = ["grief", "other"]
+[[triage]]
+name = "has a plan"
+when = [{ question = "plan", is = "yes" }]
+urgency = "imminent"
 [numbers]
 offer_deadline_ms = 3600000
+first_reply_ms = 3600000
+prefer_for_ms = 3600000
 heartbeat_ms = 600000
 presence_lease_ms = 3600000
 reconnect_grace_ms = 3600000
@@ -54,9 +75,39 @@ const FULL_POLICY: &str = r#"
 helpline = "full"
 name = "Full with one"
 resources = [{ title = "Another helpline", contact = "https://example.org" }]
+tags = [
+    { name = "t0" }, { name = "t1" }, { name = "t2" }, { name = "t3" }, { name = "t4" },
+    { name = "t5" }, { name = "t6" }, { name = "t7" }, { name = "t8" },
+]
 [numbers]
 max_waiting = 1
 "#;
+
+const SURGING_POLICY: &str = r#"
+helpline = "surging"
+name = "One is too many"
+resources = [{ title = "Another helpline", contact = "https://example.org" }]
+[[surge]]
+name = "too many"
+enter_percent = 100
+leave_percent = 1
+hold_ms = 3600000
+resources_first = true
+"#;
+
+/// Open for a minute, on the weekday three days from now.
+fn closed_policy() -> String {
+    let days = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs() / (24 * 3600);
+    // The first of January 1970 was a Thursday.
+    let weekdays = ["thu", "fri", "sat", "sun", "mon", "tue", "wed"];
+    let in_three_days = usize::try_from((days + 3) % 7).expect("a weekday");
+    format!(
+        "helpline = \"closed\"\nname = \"Closed today\"\n\
+         resources = [{{ title = \"Another helpline\", contact = \"https://example.org\" }}]\n\
+         [hours]\ntime_zone = \"Etc/UTC\"\n{} = [\"12:00-12:01\"]\n",
+        weekdays[in_three_days]
+    )
+}
 
 /// A chat and its visitor's right to it.
 #[derive(Clone, Default)]
@@ -98,6 +149,8 @@ pub struct Hands {
     /// Closed by them, under this fence; the notes are not finished.
     pub closed: String,
     pub closed_fence: v1::Fence,
+    /// What the visitor of the closed chat may ask for them with.
+    pub token: Vec<u8>,
 }
 
 /// What the rows are about.
@@ -131,6 +184,7 @@ fn request(id: &str, tag: &str, level: u32) -> v1::RequestChatRequest {
         presence: v1::VisitorPresence::Attested.into(),
         handoff: b"sealed".to_vec(),
         locale: "en".to_owned(),
+        ..Default::default()
     }
 }
 
@@ -138,10 +192,11 @@ fn request(id: &str, tag: &str, level: u32) -> v1::RequestChatRequest {
 #[derive(Debug, PartialEq)]
 struct Seen {
     ledgers: Vec<Option<v1::Ledger>>,
+    /// Of each helpline: its policy's revision, its reroutes and its stage of surge.
+    standing: Vec<(u64, u32, u64)>,
     waiting: Vec<(String, i32, i32, u64)>,
     responders: Vec<v1::FloorResponder>,
     in_line: u64,
-    policy_revision: u64,
 }
 
 /// One open stream for many messages.
@@ -195,6 +250,7 @@ pub struct World {
     services: Services,
     queue: QueueServiceClient<Channel>,
     dispatch: DispatchServiceClient<Channel>,
+    supervision: SupervisionServiceClient<Channel>,
     intake: IntakeServiceClient<Channel>,
     channels: [Channel; 3],
     /// Ana's session.
@@ -213,7 +269,7 @@ pub struct World {
 
 impl World {
     pub async fn new() -> Self {
-        let services = Services::start(&[POLICY, FULL_POLICY]).await;
+        let services = Services::start(&[POLICY, FULL_POLICY, SURGING_POLICY, &closed_policy()]).await;
         let channels = [channel(services.intake), channel(services.queue), channel(services.dispatch)];
         let [at_intake, at_queue, at_dispatch] = channels.clone();
         let mut queue = QueueServiceClient::new(at_queue.clone());
@@ -234,6 +290,7 @@ impl World {
             services,
             queue,
             dispatch,
+            supervision: SupervisionServiceClient::new(channels[2].clone()),
             intake: IntakeServiceClient::new(at_intake),
             channels,
             session,
@@ -277,12 +334,19 @@ impl World {
         self.intake.erase_chat(erase).await.expect("erased");
         self.facts.ana = self.fill(self.facts.ana.clone(), "lang:en").await;
         self.facts.ben = self.fill(self.facts.ben.clone(), "lang:es").await;
-        let only_one = v1::RequestChatRequest {
-            helpline: FULL.to_owned(),
-            routing_steps: Vec::new(),
-            ..request("the only one", "", 0)
-        };
-        self.ask(only_one).await;
+        for helpline in [FULL, SURGING] {
+            let only_one = v1::RequestChatRequest {
+                helpline: helpline.to_owned(),
+                routing_steps: Vec::new(),
+                resources_seen: true,
+                ..request("the only one", "", 0)
+            };
+            self.ask(only_one).await;
+        }
+        for number in 0..MAX_REROUTES {
+            self.reroute(&format!("t{number}")).await;
+        }
+        self.surge().await;
         self.facts.foreign_cursor = "another-store.1.1".to_owned();
         self.last_sequence = self.probe().await.sequence;
         self.seen = Some(self.look().await);
@@ -292,10 +356,12 @@ impl World {
     async fn fill(&mut self, mut hands: Hands, tag: &str) -> Hands {
         let id = |what: &str| format!("{what} of {}", hands.responder);
         let (active, offered, gone, closed) = (id("active"), id("offered"), id("gone"), id("closed"));
-        hands.closed = self.ask(request(&closed, tag, 1)).await.chat_id;
+        let to_close = self.ask(request(&closed, tag, 1)).await;
+        hands.closed.clone_from(&to_close.chat_id);
         hands.closed_fence = self.take(&hands, &hands.closed).await;
         let close = v1::Close { chat_id: hands.closed.clone(), fence: Some(hands.closed_fence) };
         self.act(&hands, action::Action::Close(close)).await;
+        hands.token = self.return_token(&to_close).await;
         hands.active = self.ask(request(&active, tag, 1)).await.chat_id;
         hands.fence = self.take(&hands, &hands.active).await;
         let left = self.ask(request(&gone, tag, 1)).await;
@@ -315,6 +381,39 @@ impl World {
     async fn leave(&mut self, chat: &Held) {
         let leave = v1::LeaveChatRequest { key: Some(chat.key()), fallback_accepted: false };
         self.intake.leave_chat(leave).await.expect("left");
+    }
+
+    /// What a visitor whose chat was completed is given for the next time.
+    async fn return_token(&mut self, chat: &Held) -> Vec<u8> {
+        let watch = v1::WatchChatRequest { key: Some(chat.key()), locale: String::new() };
+        let mut updates = self.intake.watch_chat(watch).await.expect("a chat to watch").into_inner();
+        let first = updates.message().await.expect("a message").and_then(|m| m.message);
+        match first {
+            Some(watch_chat_response::Message::Update(update)) => update.return_token,
+            other => panic!("the first message is how it stands: {other:?}"),
+        }
+    }
+
+    /// Sends chats that ask for a tag to anyone, for a day.
+    async fn reroute(&mut self, tag: &str) {
+        let all_of = vec![v1::Tag { name: tag.to_owned(), level: 1 }];
+        let reroute = v1::RerouteRequest {
+            supervisor: Some(v1::Supervisor { helpline: FULL.to_owned(), ..supervisor() }),
+            from_any_of: vec![v1::Alternative { all_of }],
+            to_any_of: Vec::new(),
+            r#for: Some(prost_types::Duration { seconds: 24 * 3600, nanos: 0 }),
+        };
+        self.supervision.reroute(reroute).await.expect("rerouted");
+    }
+
+    /// Waits until there is a surge where there must be.
+    async fn surge(&mut self) {
+        let surging = async {
+            while self.floor(SURGING).await.surge_stage_number == 0 {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(PATIENCE, surging).await.expect("the surge comes in time");
     }
 
     /// The number of the offer of a chat, when the responder hears of it.
@@ -378,7 +477,7 @@ impl World {
         let channel = match rpc.split_once('/') {
             Some(("IntakeService", _)) => intake,
             Some(("QueueService", _)) => queue,
-            Some(("DispatchService", _)) => dispatch,
+            Some(("DispatchService" | "SupervisionService", _)) => dispatch,
             _ => panic!("{rpc} is no RPC"),
         };
         let streams_requests = ["DispatchService/Session", "QueueService/Attach"].contains(&rpc);
@@ -458,10 +557,16 @@ impl World {
 
     async fn look(&mut self) -> Seen {
         let floor = self.floor(HELPLINE).await;
-        let ledgers = vec![floor.ledger.clone(), self.floor(FULL).await.ledger];
+        let mut floors = vec![floor.clone()];
+        for other in [FULL, CLOSED, SURGING] {
+            floors.push(self.floor(other).await);
+        }
+        let standing = |f: &v1::GetFloorResponse| (f.policy_revision, f.reroutes, f.surge_stage_number);
+        let standing = floors.iter().map(standing).collect();
+        let ledgers = floors.into_iter().map(|f| f.ledger).collect();
         let waiting = floor.waiting.into_iter().map(|c| (c.chat_id, c.urgency, c.state, c.place)).collect();
         let responders = floor.responders.into_iter().filter(|r| r.responder_id != PROBE).collect();
-        Seen { ledgers, waiting, responders, in_line: floor.in_line, policy_revision: floor.policy_revision }
+        Seen { ledgers, standing, waiting, responders, in_line: floor.in_line }
     }
 
     async fn floor(&mut self, helpline: &str) -> v1::GetFloorResponse {
@@ -533,6 +638,12 @@ impl World {
     }
 }
 
+/// Who may supervise, and why.
+pub fn supervisor() -> v1::Supervisor {
+    let (helpline, supervisor_id) = (HELPLINE.to_owned(), "sue".to_owned());
+    v1::Supervisor { helpline, supervisor_id, reason: v1::SupervisionReason::Staffing.into() }
+}
+
 /// A good sign-in.
 pub fn sign_in(responder: &str, tag: &str) -> v1::SignIn {
     v1::SignIn {
@@ -541,5 +652,6 @@ pub fn sign_in(responder: &str, tag: &str) -> v1::SignIn {
         capabilities: vec![v1::Tag { name: tag.to_owned(), level: 1 }],
         capacity: 6,
         ready: true,
+        ..Default::default()
     }
 }

@@ -8,8 +8,8 @@ use futures::stream::FuturesUnordered;
 use hdrhistogram::Histogram;
 use holdfast_domain::ids::DigestHex;
 use holdfast_domain::{
-    ChatId, Command, EventKind, HelplineId, Numbers, OfferId, Policy, Reply, Request, ResponderId, Step,
-    TokenHash, Urgency, histories,
+    ChatId, Command, EventKind, HelplineId, Mask, Numbers, OfferId, Policy, Reply, Request, Requirement,
+    ResponderId, Step, TokenHash, Urgency, histories,
 };
 use holdfast_proto::v1::action::Action as Word;
 use holdfast_proto::v1::dispatch_service_client::DispatchServiceClient;
@@ -47,51 +47,149 @@ fn main() {
     });
 }
 
-fn policy() -> Policy {
+/// As little as a helpline can decide.
+fn bare_policy() -> Policy {
     let calm = Numbers {
         max_waiting: 1_000_000,
         wrap_up_ms: [0; 4],
         cool_down_ms: [0; 4],
         presence_lease_ms: 3_600_000,
         offer_deadline_ms: 600_000,
+        first_reply_ms: 0,
         ..Numbers::default()
     };
-    Policy { helpline: "bench".to_owned(), numbers: calm, ..histories::policy(0) }
+    let tags = histories::policy(0).tags;
+    Policy { helpline: "bare".to_owned(), numbers: calm, tags, ..Policy::default() }
+}
+
+/// Everything that a helpline can decide: partners, surge stages, limits of hard chats, first replies, a minimum on
+/// shift. None of it takes effect here; that it is looked at is what costs.
+fn full_policy() -> Policy {
+    let bare = bare_policy();
+    let numbers = Numbers {
+        reserve: 1,
+        first_reply_ms: 600_000,
+        max_hard_in_row: 1_000_000,
+        max_hard_per_shift: 1_000_000,
+        min_on_shift: 2,
+        overflow_after_ms: [600_000; 4],
+        ..bare.numbers
+    };
+    let rich = histories::policy(2);
+    Policy { helpline: "full".to_owned(), numbers, partners: rich.partners, surge: rich.surge, ..bare }
+}
+
+/// A helpline under load: who takes its chats, and what its chats ask for.
+struct Played {
+    helpline: HelplineId,
+    sessions: HashMap<ResponderId, u64>,
+    steps: Vec<Step>,
+    topics: Mask,
+    excluded: Vec<ResponderId>,
+}
+
+impl Played {
+    /// With a policy in force and its responders signed in. With `wishes`, its chats have a ladder of three steps, a
+    /// topic and somebody whom they do not want to meet, and its responders can and avoid something.
+    async fn open(store: &RedisStore, policy: Policy, wishes: bool) -> Self {
+        policy.check().expect("a policy");
+        let helpline = HelplineId::parse(&policy.helpline).expect("a name");
+        let mask = |names: &[(&str, u32)]| policy.capabilities("tags", names).expect("known tags").0;
+        let step = |after_ms, tag| {
+            Step::new(after_ms, policy.requirement("need", &[vec![(tag, 1)]]).expect("a known tag"))
+        };
+        let (mut can, mut avoid) = (Mask::default(), Mask::default());
+        let mut played = Self {
+            helpline,
+            sessions: HashMap::new(),
+            steps: vec![Step::new(0, Requirement::anyone())],
+            topics: Mask::default(),
+            excluded: Vec::new(),
+        };
+        if wishes {
+            can = mask(&[("lang:en", 1), ("skill:minors", 3), ("far:five", 5)]);
+            avoid = mask(&[("far:one", 5)]);
+            played.steps =
+                vec![step(0, "skill:minors"), step(60_000, "lang:en"), Step::new(120_000, Requirement::anyone())];
+            played.topics = mask(&[("topic:loss", 1)]);
+            played.excluded = vec![ResponderId::parse("somebody-else").expect("a name")];
+        }
+        let set = Command::SetPolicy { policy: Box::new(policy.clone()), expected: 0 };
+        store.execute(&played.helpline, &set).await.expect("a policy");
+        for n in 0..CONCURRENT * 2 {
+            let responder = ResponderId::parse(&format!("vol-{n}")).expect("a name");
+            let sign_in = Command::SignIn {
+                responder: responder.clone(),
+                capabilities: can,
+                scarce: 0,
+                opt_out: avoid,
+                shift_ms: 0,
+                capacity: 2,
+                ready: true,
+                revision: 1,
+            };
+            let applied = store.execute(&played.helpline, &sign_in).await.expect("an answer");
+            let Ok(Reply::Responder { session, .. }) = applied.reply else { panic!("not signed in") };
+            played.sessions.insert(responder, session);
+        }
+        played
+    }
+
+    /// One chat's whole life: request with a free responder, accept, close.
+    async fn chat_through(&self, store: &RedisStore, n: u64) {
+        let request = Request {
+            chat: ChatId::parse(&format!("chat-{n}")).expect("a name"),
+            request_key: digest(n),
+            body: digest(0),
+            token: TokenHash([1; 32]),
+            urgency: Urgency::Moderate,
+            steps: self.steps.clone(),
+            topics: self.topics,
+            excluded: self.excluded.clone(),
+            revision: 1,
+            attested: true,
+            resources_seen: false,
+            overflow_now: false,
+            handoff: vec![7; 40],
+            trace: String::new(),
+        };
+        let chat = request.chat.clone();
+        let helpline = &self.helpline;
+        let asked = store.execute(helpline, &Command::Request(Box::new(request))).await.expect("an answer");
+        let offered = asked.events.iter().find(|e| e.kind == EventKind::Offered).expect("a free responder");
+        let responder = offered.responder.clone().expect("somebody");
+        let session = self.sessions[&responder];
+        let offer = OfferId { chat: chat.clone(), number: offered.offer.expect("a number") };
+        let accept = Command::Accept { responder: responder.clone(), session, offer, reply_handoff: Vec::new() };
+        let accepted = store.execute(helpline, &accept).await.expect("an answer");
+        let Ok(Reply::Accepted { fence, .. }) = accepted.reply else { panic!("not accepted: {accepted:?}") };
+        let close = Command::Close { responder, session, chat, fence };
+        store.execute(helpline, &close).await.expect("an answer").reply.expect("a close");
+    }
+
+    /// A round of chats: chats a second, and microseconds inside Redis a command.
+    async fn round(
+        &self,
+        store: &RedisStore,
+        raw: &mut redis::aio::MultiplexedConnection,
+        from: u64,
+    ) -> (f64, f64) {
+        reset(raw).await;
+        let began = Instant::now();
+        let mut running = FuturesUnordered::new();
+        for n in from..from + CHATS {
+            if running.len() == CONCURRENT {
+                running.next().await;
+            }
+            running.push(self.chat_through(store, n));
+        }
+        while running.next().await.is_some() {}
+        (CHATS as f64 / began.elapsed().as_secs_f64(), per_call(raw).await)
+    }
 }
 
 fn digest(n: u64) -> DigestHex {
     DigestHex::parse(&format!("{n:016x}")).expect("a digest")
-}
-
-/// One chat's whole life on a store: request with a free responder, accept, close.
-async fn chat_through(store: &RedisStore, helpline: &HelplineId, sessions: &HashMap<ResponderId, u64>, n: u64) {
-    let request = Request {
-        chat: ChatId::parse(&format!("chat-{n}")).expect("a name"),
-        request_key: digest(n),
-        body: digest(0),
-        token: TokenHash([1; 32]),
-        urgency: Urgency::Moderate,
-        steps: vec![Step::new(0, holdfast_domain::Requirement::anyone())],
-        topics: holdfast_domain::Mask::default(),
-        excluded: Vec::new(),
-        revision: 1,
-        attested: true,
-        resources_seen: false,
-        overflow_now: false,
-        handoff: vec![7; 40],
-        trace: String::new(),
-    };
-    let chat = request.chat.clone();
-    let asked = store.execute(helpline, &Command::Request(Box::new(request))).await.expect("an answer");
-    let offered = asked.events.iter().find(|e| e.kind == EventKind::Offered).expect("a free responder");
-    let responder = offered.responder.clone().expect("somebody");
-    let session = sessions[&responder];
-    let offer = OfferId { chat: chat.clone(), number: offered.offer.expect("a number") };
-    let accept = Command::Accept { responder: responder.clone(), session, offer, reply_handoff: Vec::new() };
-    let accepted = store.execute(helpline, &accept).await.expect("an answer");
-    let Ok(Reply::Accepted { fence, .. }) = accepted.reply else { panic!("not accepted: {accepted:?}") };
-    let close = Command::Close { responder, session, chat, fence };
-    store.execute(helpline, &close).await.expect("an answer").reply.expect("a close");
 }
 
 async fn in_the_store() {
@@ -104,46 +202,16 @@ async fn in_the_store() {
         connect_timeout: Duration::from_secs(5),
     };
     let store = RedisStore::connect(&settings).await.expect("a store");
-    let helpline = HelplineId::parse("bench").expect("a name");
-    let policy = policy();
-    store
-        .execute(&helpline, &Command::SetPolicy { policy: Box::new(policy), expected: 0 })
-        .await
-        .expect("a policy");
-    let mut sessions = HashMap::new();
-    for n in 0..CONCURRENT * 2 {
-        let responder = ResponderId::parse(&format!("vol-{n}")).expect("a name");
-        let sign_in = Command::SignIn {
-            responder: responder.clone(),
-            capabilities: holdfast_domain::Mask::default(),
-            scarce: 0,
-            opt_out: holdfast_domain::Mask::default(),
-            shift_ms: 0,
-            capacity: 2,
-            ready: true,
-            revision: 1,
-        };
-        let applied = store.execute(&helpline, &sign_in).await.expect("an answer");
-        let Ok(Reply::Responder { session, .. }) = applied.reply else { panic!("not signed in") };
-        sessions.insert(responder, session);
-    }
+    let bare = Played::open(&store, bare_policy(), false).await;
+    let full = Played::open(&store, full_policy(), true).await;
     let mut raw = server.connection().await;
     let (mut ours, mut theirs, mut inside, mut no_op) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut next = 0u64;
-    for _ in 0..ROUNDS {
-        reset(&mut raw).await;
-        let began = Instant::now();
-        let mut running = FuturesUnordered::new();
-        for n in next..next + CHATS {
-            if running.len() == CONCURRENT {
-                running.next().await;
-            }
-            running.push(chat_through(&store, &helpline, &sessions, n));
-        }
-        while running.next().await.is_some() {}
-        ours.push(CHATS as f64 / began.elapsed().as_secs_f64());
-        inside.push(per_call(&mut raw).await);
-        next += CHATS;
+    let mut inside_full = Vec::new();
+    for round in 0..ROUNDS as u64 {
+        let (chats, cost) = bare.round(&store, &mut raw, round * CHATS).await;
+        ours.push(chats);
+        inside.push(cost);
+        inside_full.push(full.round(&store, &mut raw, round * CHATS).await.1);
 
         reset(&mut raw).await;
         let began = Instant::now();
@@ -171,11 +239,15 @@ async fn in_the_store() {
         "  the same number of raw ZADD + ZPOPMIN scripts      {theirs:>9.0}   ours are {:.2} of it",
         ours / theirs
     );
-    let (inside, no_op) = (median(inside), median(no_op));
+    let (inside, no_op, inside_full) = (median(inside), median(no_op), median(inside_full));
     println!("  µs inside Redis a command, all three kinds         {inside:>9.1}");
     println!(
         "  µs inside Redis a raw script                       {no_op:>9.1}   ours are {:.1} of it",
         inside / no_op
+    );
+    println!(
+        "  µs inside Redis a command with the full policy     {inside_full:>9.1}   {:.2} of the bare core's",
+        inside_full / inside
     );
 }
 
@@ -240,7 +312,8 @@ async fn willing(url: std::net::SocketAddr, name: String, offers: mpsc::Unbounde
 
 async fn end_to_end() {
     let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
-    let toml = policy().to_toml().expect("a policy");
+    let policy = Policy { helpline: "bench".to_owned(), ..bare_policy() };
+    let toml = policy.to_toml().expect("a policy");
     let redis = [("store.kind", "redis".to_owned()), ("store.redis_urls", server.url().to_owned())];
     let services = Services::start_with(&[&toml], &redis).await;
     let (say_offer, mut offers) = mpsc::unbounded_channel();

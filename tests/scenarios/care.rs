@@ -4,15 +4,17 @@ use holdfast_domain::policy::Numbers;
 use holdfast_proto::v1::action::Action as Word;
 use holdfast_proto::v1::command::Command as Ask;
 use holdfast_proto::v1::queue_service_client::QueueServiceClient;
+use holdfast_proto::v1::supervision_service_client::SupervisionServiceClient;
 use holdfast_proto::v1::{
-    Command, Engaged, ExecuteRequest, ExtendCoolDown, RequestCommand, ResponderStatus, Tag, Urgency,
-    VisitorPresence,
+    CandidateStanding, Command, Engaged, ExecuteRequest, ExtendCoolDown, RequestCommand, ResponderStatus,
+    RoutingExplanation, SupervisionServiceExplainRoutingRequest, Tag, Urgency, VisitorPresence,
 };
+use holdfast_tests::collector::Collector;
 use holdfast_tests::events::Events;
 use holdfast_tests::people::{Responder, Visitor};
-use holdfast_tests::processes::{Deployment, HELPLINE, connect, numbers};
+use holdfast_tests::processes::{Deployment, HELPLINE, Setup, connect, numbers};
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// What happens at once happens within this, and no deadline of a scenario is as short.
 const AT_ONCE: Duration = Duration::from_secs(2);
@@ -123,15 +125,22 @@ async fn shortly_before_a_shift_ends_no_hard_chat_is_offered_any_more() {
     assert_eq!(ben.takes().await.chat_id, hard.chat_id());
 }
 
-/// A chat about a topic, as intake's routes would ask for it.
-async fn a_chat_about(house: &Deployment, topic: &str) {
+/// What somebody would rather not talk about.
+const TOPIC: &str = "skill:minors";
+/// What nobody has heard of.
+const NO_TOPIC: &str = "canary-topic-7d3e";
+/// A chat about it.
+const CHAT: &str = "about-it";
+
+/// A chat about the topic, as intake's routes would ask for it.
+async fn a_chat_about_it(house: &Deployment) {
     let request = RequestCommand {
-        chat_id: format!("about-{}", topic.replace(':', "-")),
+        chat_id: CHAT.to_owned(),
         request_key: vec![1; 32],
         body_digest: vec![2; 32],
         token_hash: vec![3; 32],
         presence: VisitorPresence::Attested.into(),
-        topics: vec![Tag { name: topic.to_owned(), level: 1 }],
+        topics: vec![Tag { name: TOPIC.to_owned(), level: 1 }],
         ..RequestCommand::default()
     };
     let command = Command { helpline: HELPLINE.to_owned(), command: Some(Ask::Request(request)) };
@@ -141,19 +150,51 @@ async fn a_chat_about(house: &Deployment, topic: &str) {
 
 #[tokio::test]
 async fn a_chat_about_what_somebody_would_rather_not_talk_about_goes_to_another_and_nobody_learns_why() {
-    let house = Deployment::usual().await;
+    let collector = Collector::start().await;
+    let collected = Some(collector.url().to_owned());
+    let mut house =
+        Deployment::start(Setup { collector: collected, log_filter: "debug", ..Setup::default() }).await;
     let mut ana = house.stranger("ana").await;
-    ana.sign_in.opt_out_topics = vec!["skill:minors".to_owned()];
+    ana.sign_in.opt_out_topics = vec![TOPIC.to_owned()];
     ana.sign_in().await;
 
-    a_chat_about(&house, "skill:minors").await;
+    a_chat_about_it(&house).await;
 
     assert!(!ana.is_offered_within(A_MOMENT).await);
+    let explained = explanation(&house).await;
     let mut ben = house.responder("ben").await;
-    assert_eq!(ben.takes().await.chat_id, "about-skill-minors");
-    assert!(!format!("{:?}", house.floor().await).contains("skill:minors"));
-    for process in house.processes() {
-        assert!(!process.log().contains("skill:minors"), "{} logged it", process.name);
+    assert_eq!(ben.takes().await.chat_id, CHAT);
+    let standing = explained.candidates.iter().find(|c| c.responder_id == "ana").map(|c| c.standing());
+    assert_eq!(standing, Some(CandidateStanding::NotSuitable), "for a reason that is nobody's business");
+    let mut eve = house.stranger("eve").await;
+    eve.sign_in.opt_out_topics = vec![NO_TOPIC.to_owned()];
+    eve.open().await;
+    let refused = eve.inbox().end().await.expect_err("no such topic");
+    let said = format!("{explained:?} {:?} {refused:?}", house.floor().await);
+    is_kept_quiet(&mut house, &collector, &said).await;
+}
+
+async fn explanation(house: &Deployment) -> RoutingExplanation {
+    let mut supervisor = SupervisionServiceClient::new(connect(&house.dispatches[0].url()).await);
+    let (helpline, chat_id) = (HELPLINE.to_owned(), CHAT.to_owned());
+    let asked = supervisor.explain_routing(SupervisionServiceExplainRoutingRequest { helpline, chat_id }).await;
+    asked.expect("an answer").into_inner().explanation.expect("an explanation")
+}
+
+/// Neither what anybody was told, nor what was logged, measured or traced, names a topic.
+async fn is_kept_quiet(house: &mut Deployment, collector: &Collector, said: &str) {
+    let mut all = said.to_owned();
+    for process in house.queues.iter_mut().chain(&mut house.dispatches) {
+        all += &process.get("/metrics").await.body;
+        process.signal("TERM"); // what is left of traces and metrics is sent now
+        process.ended(Duration::from_secs(8)).await;
+        all += &process.log();
+    }
+    all += &collector.everything();
+    assert!(all.contains("DispatchService/Session"), "nothing was collected");
+    for topic in [TOPIC, NO_TOPIC] {
+        let line = all.lines().find(|line| line.contains(topic));
+        assert!(line.is_none(), "{topic}: {}", line.unwrap_or_default().chars().take(300).collect::<String>());
     }
 }
 
@@ -175,7 +216,7 @@ async fn a_chat_whose_volunteer_does_not_write_in_time_goes_to_another() {
 
 #[tokio::test]
 async fn a_chat_whose_volunteer_wrote_stays_with_them() {
-    let house = Deployment::with(Numbers { first_reply_ms: 800, ..numbers() }).await;
+    let house = Deployment::with(Numbers { first_reply_ms: 1_000, ..numbers() }).await;
     let mut ana = house.responder("ana").await;
     asks(&house, Urgency::Moderate).await;
     let chat = ana.takes().await;
@@ -183,7 +224,7 @@ async fn a_chat_whose_volunteer_wrote_stays_with_them() {
     let engaged = Engaged { chat_id: chat.chat_id.clone(), fence: chat.fence };
     assert_eq!(ana.does(Word::Engaged(engaged)).await.code, 0);
 
-    tokio::time::sleep(Duration::from_millis(1_600)).await;
+    sleep(Duration::from_millis(1_800)).await;
     ana.closes(&chat).await;
 }
 

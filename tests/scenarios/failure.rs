@@ -270,7 +270,8 @@ async fn while_no_queue_lives_visitors_are_told_at_once_where_else_to_turn() {
     assert!(began.elapsed() < SHORT, "it took {:?}", began.elapsed());
     assert_eq!((refused.code(), resources(&refused)), (Code::Unavailable, vec!["Anyone".to_owned()]));
     let mut intake = IntakeServiceClient::new(connect(&house.intakes[0].url()).await);
-    let request = GetFallbackRequest { helpline: HELPLINE.to_owned(), locale: "en".to_owned() };
+    let (helpline, locale) = (HELPLINE.to_owned(), "en".to_owned());
+    let request = GetFallbackRequest { helpline, locale, ..GetFallbackRequest::default() };
     let fallback = intake.get_fallback(request).await.expect("resources").into_inner();
     assert_eq!(fallback.resources[0].title, "English service");
 }

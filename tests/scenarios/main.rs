@@ -4,12 +4,18 @@
 //! to disk before it answers. Scenarios share nothing.
 
 mod acknowledgement;
+mod care;
 mod events;
 mod failure;
 mod matching;
 mod offers;
 mod operation;
+mod overflow;
+mod policy;
 mod presence;
 mod privacy;
 mod shutdown;
+mod supervision;
+mod surge;
 mod telemetry;
+mod triage;

@@ -6,9 +6,9 @@ use holdfast_proto::v1::supervision_service_client::SupervisionServiceClient;
 use holdfast_proto::v1::watch_floor_response::Message as Shown;
 use holdfast_proto::v1::{
     Alternative, AssignChatRequest, Assignment, ChatOutcome, ChatState, EndBreakRequest, EndChatRequest,
-    ExtendRestRequest, ForceOfflineRequest, GetFloorResponse, PullChatRequest, RerouteRequest,
-    ResponderStatus, RoutingStep, SetUrgencyRequest, SupervisionReason, Supervisor as By, Tag, TakeOverRequest,
-    Urgency, WatchFloorRequest, WatchFloorResponse,
+    ExtendRestRequest, ForceOfflineRequest, GetFloorResponse, PullChatRequest, RerouteRequest, ResponderStatus,
+    RoutingStep, SetUrgencyRequest, SupervisionReason, Supervisor as By, Tag, TakeOverRequest, Urgency,
+    WatchFloorRequest, WatchFloorResponse,
 };
 use holdfast_tests::events::Events;
 use holdfast_tests::inbox::Inbox;
@@ -447,7 +447,7 @@ async fn every_act_is_an_event_that_names_the_supervisor_and_the_reason() {
 
 #[tokio::test]
 async fn a_board_is_told_to_go_elsewhere_when_its_door_closes() {
-    let mut house = Deployment::usual().await;
+    let house = Deployment::usual().await;
     let mut board = Supervisor::at(&house.dispatches[0]).await.watches().await;
     board.until("the floor", |_| true).await;
 

@@ -55,6 +55,12 @@ pub struct Setup {
     pub dispatches: usize,
     /// The numbers of the policy.
     pub numbers: Numbers,
+    /// What else the policy says.
+    pub rules: fn(&mut Policy),
+    /// Other helplines of the installation.
+    pub also: Vec<Policy>,
+    /// Settings of the queues beside their file, such as `("PAGING__SECRET_FILE", "…")`.
+    pub queue_settings: Vec<(&'static str, String)>,
     /// Where traces and metrics go.
     pub collector: Option<String>,
     /// What is logged.
@@ -69,6 +75,9 @@ impl Default for Setup {
             queues: 2,
             dispatches: 2,
             numbers: numbers(),
+            rules: |_| {},
+            also: Vec::new(),
+            queue_settings: Vec::new(),
             collector: None,
             log_filter: "info",
         }
@@ -95,7 +104,8 @@ pub fn numbers() -> Numbers {
     }
 }
 
-fn policy(numbers: Numbers) -> Policy {
+/// The policy of the deployment's helpline.
+pub fn policy(numbers: Numbers) -> Policy {
     let tag = |name: &str, levels| Tag { name: name.to_owned(), levels, scarce: false };
     let resource = |locale: &str, title: &str| Resource {
         locale: locale.to_owned(),
@@ -196,10 +206,19 @@ impl Deployment {
 
     /// The queue as operators see it, on a replica that lives.
     pub async fn floor(&self) -> GetFloorResponse {
+        self.floor_of(HELPLINE).await
+    }
+
+    /// The floor of another helpline.
+    pub async fn floor_of(&self, helpline: &str) -> GetFloorResponse {
+        let request = GetFloorRequest { helpline: helpline.to_owned(), limit: 1000 };
+        self.queue().await.get_floor(request).await.expect("the floor").into_inner()
+    }
+
+    /// A queue that lives, for operators' calls.
+    pub async fn queue(&self) -> QueueServiceClient<Channel> {
         let alive = self.queues.iter().rev().find(|q| q.is_running()).expect("a queue that lives");
-        let mut queue = QueueServiceClient::new(connect(&alive.url()).await);
-        let request = GetFloorRequest { helpline: HELPLINE.to_owned(), limit: 1000 };
-        queue.get_floor(request).await.expect("the floor").into_inner()
+        QueueServiceClient::new(connect(&alive.url()).await)
     }
 
     /// Every chat that was ever accepted is somewhere, and there were so many.
@@ -241,8 +260,11 @@ impl Site<'_> {
     fn write_files(&self, redis: Option<&RedisServer>) {
         let policies = self.dir.join("policies");
         fs::create_dir(&policies).expect("a folder for policies");
-        let policy = policy(self.setup.numbers.clone()).to_toml().expect("a policy");
-        write(&policies.join("river.toml"), &policy);
+        let mut own = policy(self.setup.numbers.clone());
+        (self.setup.rules)(&mut own);
+        for policy in self.setup.also.iter().chain([&own]) {
+            write(&policies.join(format!("{}.toml", policy.helpline)), &policy.to_toml().expect("a policy"));
+        }
         write(&self.dir.join("token.key"), "a key that is only good for scenarios");
         let store = redis.map_or_else(
             || "kind = \"memory\"".to_owned(),
@@ -265,6 +287,9 @@ impl Site<'_> {
         for replica in 0..replicas {
             let mut process = Process::new(service, &format!("{service}-{replica}"), self.dir);
             process.set("TELEMETRY__SERVICE_INSTANCE", &process.name.clone());
+            for (name, value) in self.setup.queue_settings.iter().filter(|_| service == "queue") {
+                process.set(name, value);
+            }
             if !queues.is_empty() {
                 process.set("QUEUE__ADDRESSES", &queues.join(","));
             }

@@ -728,6 +728,7 @@ mod tests {
 
 /// What is explained is what the line does: whoever is named as the next is who is asked next.
 #[cfg(all(test, feature = "test-util"))]
+#[expect(clippy::unwrap_used, reason = "a test may fail so")]
 mod properties {
     use super::*;
     use crate::command::{Applied, Command};

@@ -205,8 +205,11 @@ impl Stream {
         }
     }
 
+    /// What is about the whole helpline, such as another policy or a surge, is for everybody.
     fn wants(&self, event: &Event) -> bool {
-        if self.hello.intake { event.chat.is_some() } else { event.responder.is_some() }
+        let (about_chat, about_responder) = (event.chat.is_some(), event.responder.is_some());
+        let about_all = !about_chat && !about_responder;
+        about_all || if self.hello.intake { about_chat } else { about_responder }
     }
 
     /// Once the reader has caught up with half of what waited, it is told that it missed the rest.

@@ -154,3 +154,107 @@ pub(crate) fn command_span(asked: &Asked) -> Span {
     }
     span
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{policies::Put, store::memory::MemoryStore};
+    use holdfast_domain::{Policy, ResponderId};
+
+    const HOURS: &str = "
+        helpline = 'demo'
+        name = 'Demo'
+        [hours]
+        time_zone = 'Europe/Vienna'
+        mon = ['09:00-17:00']
+    ";
+    /// A Monday in July: Vienna is two hours ahead.
+    const MONDAY: u64 = 1_783_900_800_000;
+    const MINUTE: u64 = 60_000;
+    const AT_NINE: u64 = MONDAY + 7 * 60 * MINUTE;
+    const AT_FIVE: u64 = MONDAY + 15 * 60 * MINUTE;
+
+    /// A desk in front of this store, at a moment of the wall clock.
+    fn desk(store: &Arc<dyn Store>, wall_ms: fn() -> u64) -> Desk {
+        let metrics = Metrics::new(&opentelemetry::global::meter("test"));
+        Desk { wall_ms, ..Desk::new(Arc::clone(store), metrics) }
+    }
+
+    async fn store(policy: &str) -> Arc<dyn Store> {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Box::new(|| AT_NINE), 1, "g".to_owned()));
+        let put = Put {
+            helpline: helpline(),
+            policy: Policy::from_toml(policy).unwrap(),
+            expected: 0,
+            by: Some(ResponderId::parse("sue").unwrap()),
+            dry_run: false,
+        };
+        crate::policies::put(&desk(&store, clock::wall_ms), &put).await.unwrap();
+        store
+    }
+
+    fn helpline() -> HelplineId {
+        HelplineId::parse("demo").unwrap()
+    }
+
+    fn request(chat: &str, key: u8, urgency: v1::Urgency) -> Asked {
+        let request = v1::RequestCommand {
+            chat_id: chat.to_owned(),
+            request_key: vec![key; 32],
+            body_digest: vec![1; 32],
+            token_hash: vec![2; 32],
+            urgency: urgency.into(),
+            ..v1::RequestCommand::default()
+        };
+        let command = Some(v1::command::Command::Request(request));
+        convert::asked(Some(v1::Command { helpline: "demo".to_owned(), command }), "").unwrap()
+    }
+
+    async fn asked(desk: &Desk, asked: Asked) -> Result<v1::ChatOutcomeView, Failure> {
+        match desk.carry_out(&asked, None).await?.outcome {
+            Some(v1::outcome::Outcome::Chat(view)) => Ok(view),
+            _ => Err(Failure::Mismatched),
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_are_let_in_from_the_minute_of_opening_to_the_minute_of_closing() {
+        let store = store(HOURS).await;
+        let at = |wall_ms: fn() -> u64, n: u8| {
+            let desk = desk(&store, wall_ms);
+            async move { asked(&desk, request(&format!("c{n}"), n, v1::Urgency::High)).await }
+        };
+        let early = at(|| AT_NINE - 1, 1).await;
+        assert!(matches!(early, Err(Failure::Closed(Some(AT_NINE)))), "{early:?}");
+        assert!(at(|| AT_NINE, 2).await.is_ok());
+        assert!(at(|| AT_FIVE - 1, 3).await.is_ok());
+        let next_week = AT_NINE + 7 * 24 * 60 * MINUTE;
+        let late = at(|| AT_FIVE, 4).await;
+        assert!(matches!(late, Err(Failure::Closed(Some(at))) if at == next_week), "{late:?}");
+    }
+
+    #[tokio::test]
+    async fn a_repeat_after_closing_time_is_answered_and_an_imminent_chat_is_let_in() {
+        let store = store(HOURS).await;
+        asked(&desk(&store, || AT_FIVE - 1), request("c1", 1, v1::Urgency::Low)).await.unwrap();
+        let closed = desk(&store, || AT_FIVE + MINUTE);
+
+        let again = asked(&closed, request("c2", 1, v1::Urgency::Low)).await.unwrap();
+        let imminent = asked(&closed, request("c3", 3, v1::Urgency::Imminent)).await.unwrap();
+
+        assert_eq!((again.replayed, again.chat.unwrap().chat_id.as_str()), (true, "c1"));
+        assert_eq!((imminent.replayed, imminent.chat.unwrap().place), (false, 1));
+    }
+
+    #[tokio::test]
+    async fn hours_that_were_changed_meanwhile_count_and_not_those_at_hand() {
+        let store = store(HOURS).await;
+        let (closed, elsewhere) = (desk(&store, || AT_FIVE), desk(&store, || AT_FIVE));
+        assert!(asked(&closed, request("c1", 1, v1::Urgency::Low)).await.is_err());
+        let policy = Policy::from_toml(&HOURS.replace("17:00", "18:00")).unwrap();
+        let put = Put { helpline: helpline(), policy, expected: 1, by: None, dry_run: false };
+        crate::policies::put(&elsewhere, &put).await.unwrap();
+
+        assert!(asked(&closed, request("c1", 1, v1::Urgency::Low)).await.is_ok());
+    }
+}

@@ -19,7 +19,7 @@ const SOON: Duration = Duration::from_millis(250);
 const LATER: Duration = Duration::from_secs(5);
 /// Problems of a policy that a refusal names, how long each may be, and the field that they are in.
 const MOST_PROBLEMS: usize = 20;
-const PROBLEM_CHARS: usize = 200;
+const PROBLEM_BYTES: usize = 200;
 const POLICY_FIELD: &str = "toml";
 
 macro_rules! reasons {
@@ -319,11 +319,17 @@ fn closed(opens_at_ms: Option<u64>) -> Said {
 /// Details travel in a header, which has its limits: the first problems are told, and how many more there are.
 fn policy_refused(problems: &[String]) -> Said {
     let count = problems.len();
-    let message = format!("the policy is not put in force: the lint found {count} errors");
+    let message = format!("the policy is not put in force; errors found by the lint: {count}");
     let told = problems.iter().take(MOST_PROBLEMS);
-    let fields = told.map(|problem| (POLICY_FIELD.to_owned(), problem.chars().take(PROBLEM_CHARS).collect()));
+    let fields = told.map(|problem| (POLICY_FIELD.to_owned(), beginning(problem, PROBLEM_BYTES)));
     let said = Said::new(Code::InvalidArgument, Reason::PolicyRefused, message).with("errors", count.to_string());
     Said { fields: fields.collect(), ..said }
+}
+
+/// As much of a text as fits, in whole characters.
+fn beginning(text: &str, most: usize) -> String {
+    let fits = |(at, character): &(usize, char)| at + character.len_utf8() <= most;
+    text.char_indices().take_while(fits).map(|(_, character)| character).collect()
 }
 
 fn refused(refusal: &Refusal) -> Said {
@@ -419,6 +425,13 @@ mod tests {
         assert_eq!((info.reason.as_str(), info.domain.as_str()), ("CHAT_ENDED", "holdfast"));
         assert_eq!(info.metadata.get("outcome").unwrap(), "left");
         assert_eq!((error.reason, error.metadata), (info.reason, info.metadata));
+    }
+
+    #[test]
+    fn a_long_problem_is_cut_between_characters() {
+        assert_eq!(beginning("line 1: ä", 200), "line 1: ä");
+        assert_eq!(beginning("ääää", 5), "ää");
+        assert_eq!(beginning("", 5), "");
     }
 
     #[test]

@@ -181,7 +181,8 @@ pub(crate) async fn measure(desk: Arc<Desk>, every: Duration, done: Cancellation
     }
 }
 
-async fn look(desk: &Desk, helpline: &HelplineId) -> Result<(), StoreError> {
+/// Measures a helpline, and notices when its policy is lost or another one.
+pub(crate) async fn look(desk: &Desk, helpline: &HelplineId) -> Result<(), StoreError> {
     let floor = desk.store().floor(helpline, LOOK_AT).await?;
     desk.metrics().floor(helpline, &floor);
     if floor.ledger.difference() != 0 {

@@ -362,3 +362,181 @@ impl Calls {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{path::PathBuf, sync::atomic::AtomicUsize};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+    use tokio_rustls::TlsAcceptor;
+
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+    const TOLD: Told<'static> = Told {
+        helpline: "demo",
+        stage: "busy",
+        stage_number: 1,
+        wave: 2,
+        on_shift: 3,
+        wanted: 4,
+        at_ms: 5,
+        id: String::new(),
+    };
+
+    fn fixture(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls").join(name)
+    }
+
+    fn webhooks(ca_file: PathBuf) -> Webhooks {
+        let secret = tempfile::NamedTempFile::new().unwrap();
+        fs::write(secret.path(), SECRET).unwrap();
+        Webhooks::new(&PagingConfig { secret_file: secret.path().to_owned(), ca_file }).unwrap()
+    }
+
+    async fn tell(url: &str) -> Result<(), Failed> {
+        webhooks(PathBuf::new()).tell(url, &TOLD, || 1_800_000_000).await
+    }
+
+    async fn listener() -> (TcpListener, u16) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        (listener, port)
+    }
+
+    /// A webhook that answers each call with the next of these, and counts the calls.
+    async fn answering(answers: &'static [&'static str]) -> (String, Arc<AtomicUsize>) {
+        let (listener, port) = listener().await;
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&calls);
+        tokio::spawn(async move {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                counted.fetch_add(1, Ordering::Relaxed);
+                answer_with(&mut stream, answer).await;
+            }
+        });
+        (format!("http://127.0.0.1:{port}/hook"), calls)
+    }
+
+    /// Reads a request to its end and answers it.
+    async fn answer_with(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), answer: &str) {
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"}") {
+            assert_ne!(stream.read_buf(&mut asked).await.unwrap(), 0);
+        }
+        // Whoever asked may be gone before all of it is read.
+        let _ = stream.write_all(answer.as_bytes()).await;
+    }
+
+    const YES: &str = "HTTP/1.1 204 No Content\r\n\r\n";
+    const BROKEN: &str = "HTTP/1.1 500 Broken\r\ncontent-length: 0\r\n\r\n";
+
+    #[tokio::test]
+    async fn a_webhook_that_is_broken_for_a_moment_is_called_again() {
+        let (url, calls) = answering(&[BROKEN, BROKEN, YES]).await;
+        tell(&url).await.unwrap();
+        assert_eq!(calls.load(Ordering::Relaxed), 3);
+    }
+
+    #[tokio::test]
+    async fn a_webhook_that_stays_broken_is_called_three_times() {
+        let (url, calls) = answering(&[BROKEN, BROKEN, BROKEN, YES]).await;
+        assert!(matches!(tell(&url).await, Err(Failed::NotNow(StatusCode::INTERNAL_SERVER_ERROR))));
+        assert_eq!(calls.load(Ordering::Relaxed), 3);
+    }
+
+    #[tokio::test]
+    async fn nobody_follows_a_redirect_or_asks_again_after_a_no() {
+        for (answer, status) in [
+            ("HTTP/1.1 307 Elsewhere\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n", 307),
+            ("HTTP/1.1 403 No\r\ncontent-length: 0\r\n\r\n", 403),
+        ] {
+            let (url, calls) = answering(Vec::leak(vec![answer, YES])).await;
+            assert!(matches!(tell(&url).await, Err(Failed::No(said)) if said.as_u16() == status));
+            assert_eq!(calls.load(Ordering::Relaxed), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_not_read() {
+        let endless = format!("HTTP/1.1 200 Yes\r\ncontent-length: 100000000\r\n\r\n{}", "a".repeat(1_000_000));
+        let (url, _) = answering(Vec::leak(vec![&*endless.leak()])).await;
+        tell(&url).await.unwrap();
+        let headers = format!("HTTP/1.1 200 Yes\r\nx: {}\r\n\r\n", "a".repeat(1_000_000));
+        let (url, _) = answering(Vec::leak(vec![&*headers.leak()])).await;
+        assert!(tell(&url).await.is_err());
+    }
+
+    /// Time leaps as soon as everybody waits.
+    #[tokio::test(start_paused = true)]
+    async fn a_webhook_that_hangs_is_late_in_the_end() {
+        let (_never_accepts, port) = listener().await;
+        let began = tokio::time::Instant::now();
+
+        let failed = tell(&format!("http://127.0.0.1:{port}/hook")).await;
+
+        assert!(matches!(failed, Err(Failed::Late)), "{failed:?}");
+        let took = began.elapsed();
+        assert!(took >= 3 * PATIENCE && took <= 3 * PATIENCE + 2 * LONGEST_PAUSE, "{took:?}");
+    }
+
+    #[tokio::test]
+    async fn a_webhook_that_is_not_there_is_unreachable() {
+        let (gone, port) = listener().await;
+        drop(gone);
+        assert!(matches!(tell(&format!("http://localhost:{port}")).await, Err(Failed::Unreachable(_))));
+    }
+
+    #[tokio::test]
+    async fn a_webhook_proves_its_name_to_those_who_believe_its_certificate() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let certificates = CertificateDer::pem_file_iter(fixture("localhost.pem")).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::from_pem_file(fixture("localhost.key")).unwrap();
+        let server = rustls::ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(certificates.map(Result::unwrap).collect(), key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(server));
+        let (listener, port) = listener().await;
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                if let Ok(mut stream) = acceptor.accept(stream).await {
+                    answer_with(&mut stream, YES).await;
+                }
+            }
+        });
+        let believing = webhooks(fixture("localhost.pem"));
+        for host in ["localhost", "127.0.0.1"] {
+            let url = format!("https://{host}:{port}/hook");
+            believing.tell(&url, &TOLD, || 1).await.unwrap();
+            assert!(matches!(tell(&url).await, Err(Failed::Unreachable(_))), "somebody else's word is not enough");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_said_at_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            fs::write(folder.path().join(name), text).unwrap();
+            folder.path().join(name)
+        };
+        let refused = |secret_file, ca_file| {
+            Webhooks::new(&PagingConfig { secret_file, ca_file }).err().unwrap().to_string()
+        };
+        let (short, long) = (file("short", "secret"), file("long", SECRET));
+        assert!(refused(short, PathBuf::new()).contains("paging.secret_file: holds less"));
+        assert!(refused(folder.path().join("none"), PathBuf::new()).contains("paging.secret_file: cannot read"));
+        assert!(refused(long.clone(), file("none.pem", "")).contains("holds no certificate"));
+        assert!(refused(long, folder.path().join("nowhere")).contains("paging.ca_file"));
+    }
+
+    /// Reckoned with: printf '1800000000.{}' | openssl dgst -sha256 -hmac 0123456789abcdef0123456789abcdef
+    #[test]
+    fn a_signature_is_what_others_reckon() {
+        let signature = webhooks(PathBuf::new()).signature(1_800_000_000, "{}");
+        assert_eq!(signature, "t=1800000000,v1=a8471f58daa469f8073cbebd823830f85e8942f4bbc0acd2ef47c28edc8c488e");
+    }
+}

@@ -356,3 +356,81 @@ async fn look_at_all(desk: &Desk) {
         let _ = desk.policies().reload(helpline).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{metrics::Metrics, store::memory::MemoryStore};
+    use std::time::Duration;
+
+    fn store() -> Arc<dyn Store> {
+        Arc::new(MemoryStore::new(Box::new(holdfast_runtime::clock::wall_ms), 1, "g".to_owned()))
+    }
+
+    fn desk(store: &Arc<dyn Store>) -> Arc<Desk> {
+        let metrics = Metrics::new(&opentelemetry::global::meter("test"));
+        Arc::new(Desk::new(Arc::clone(store), metrics))
+    }
+
+    fn demo() -> (HelplineId, Policy) {
+        (HelplineId::parse("demo").unwrap(), Policy::from_toml(DEMO).unwrap())
+    }
+
+    async fn put_demo(desk: &Desk, expected: u64) {
+        let (helpline, policy) = demo();
+        put(desk, &Put { helpline, policy, expected, by: None, dry_run: false }).await.unwrap();
+    }
+
+    async fn until(holds: impl Fn() -> bool) {
+        let waiting = async {
+            while !holds() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn every_replica_learns_of_a_policy_from_the_notice_of_it() {
+        let (store, done) = (store(), CancellationToken::new());
+        let (here, there) = (desk(&store), desk(&store));
+        let following = tokio::spawn(follow(Arc::clone(&there), done.clone()));
+        tokio::task::yield_now().await;
+        let helpline = demo().0;
+
+        for revision in [1, 2] {
+            put_demo(&here, revision - 1).await;
+            until(|| there.policies().revision(&helpline) == revision).await;
+        }
+
+        assert!(there.policies().known().borrow().contains(&helpline));
+        done.cancel();
+        following.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_overwrites_what_is_in_force_only_where_that_is_set() {
+        let store = store();
+        put_demo(&desk(&store), 0).await;
+        let (helpline, policy) = demo();
+        let file = Policy { name: "Another".to_owned(), ..policy };
+        let name = async || store.policy(&helpline).await.unwrap().unwrap().name;
+
+        install(&*store, &helpline, &file, Overwrite::IfAbsent).await.unwrap();
+        assert_eq!(name().await, "Example helpline");
+        install(&*store, &helpline, &file, Overwrite::Always).await.unwrap();
+        assert_eq!(name().await, "Another");
+    }
+
+    #[tokio::test]
+    async fn a_store_that_lost_everything_gets_the_policy_that_was_last_in_force() {
+        let (helpline, policy) = demo();
+        let desk = desk(&store());
+        let last = Policy { name: "Put by somebody".to_owned(), ..policy };
+        desk.policies().learn(&helpline, &last);
+
+        crate::metrics::look(&desk, &helpline).await.unwrap();
+
+        assert_eq!(desk.policies().get(&helpline).await.unwrap().name, "Put by somebody");
+    }
+}

@@ -1,6 +1,12 @@
 //! Overflow between two lines of one store: wherever a courier dies, nobody is lost and nobody stands in two lines.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "what tests share fails as tests do")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "what tests share fails as tests do"
+)]
 
 mod dying;
 mod saga;

@@ -5,7 +5,7 @@ use holdfast_domain::{
 };
 use holdfast_queue::overflow::{Courier, Ended, Errand, Passage};
 
-use crate::{
+use super::{
     dying::{Dying, Last},
     world::{Place, World, request, responder},
 };
@@ -28,7 +28,7 @@ async fn is_in_the_south(place: &Place<'_>, id: &ChatId) {
     assert_eq!(after.arrival_ms, before.arrival_ms, "it has lost its place");
 }
 
-pub async fn a_chat_that_overflows_goes_on_at_the_partner_as_old_as_it_was(world: &World) {
+pub(crate) async fn a_chat_that_overflows_goes_on_at_the_partner_as_old_as_it_was(world: &World) {
     let place = world.place().await;
     let chat = place.request("c1").await;
 
@@ -55,7 +55,7 @@ async fn calls_of_whole_errands(world: &World) -> (usize, usize) {
     (proposing, store.calls())
 }
 
-pub async fn wherever_couriers_die_the_chat_ends_up_in_one_line_once(world: &World) {
+pub(crate) async fn wherever_couriers_die_the_chat_ends_up_in_one_line_once(world: &World) {
     let (proposing, asking) = calls_of_whole_errands(world).await;
     assert!(proposing >= 7 && asking >= 2, "{proposing} and {asking}: the errands are shorter than they were");
     for last in [Last::NotMade, Last::AnswerLost] {
@@ -100,7 +100,7 @@ async fn two_couriers_die(world: &World, last: Last, first_lives: usize, second_
     }
 }
 
-pub async fn a_partner_that_does_not_take_it_is_passed_over(world: &World) {
+pub(crate) async fn a_partner_that_does_not_take_it_is_passed_over(world: &World) {
     let place = world.place_with(|_| {}, |south| south.takes_from.clear(), |_| {}).await;
     let chat = place.request("c1").await;
 
@@ -113,7 +113,7 @@ pub async fn a_partner_that_does_not_take_it_is_passed_over(world: &World) {
     place.is_settled().await;
 }
 
-pub async fn a_partner_with_too_many_of_its_own_is_asked_again(world: &World) {
+pub(crate) async fn a_partner_with_too_many_of_its_own_is_asked_again(world: &World) {
     let only_south = |north: &mut Policy| north.partners.truncate(1);
     let place = world.place_with(only_south, |south| south.takes_at_most = 1, |_| {}).await;
     let theirs = request("theirs");
@@ -131,7 +131,7 @@ pub async fn a_partner_with_too_many_of_its_own_is_asked_again(world: &World) {
     place.is_settled().await;
 }
 
-pub async fn a_partner_that_is_not_known_refuses(world: &World) {
+pub(crate) async fn a_partner_that_is_not_known_refuses(world: &World) {
     let nowhere = |north: &mut Policy| north.partners[0].helpline = "nowhere".to_owned();
     let place = world.place_with(nowhere, |_| {}, |_| {}).await;
     let chat = place.request("c1").await;
@@ -143,7 +143,7 @@ pub async fn a_partner_that_is_not_known_refuses(world: &World) {
     place.is_settled().await;
 }
 
-pub async fn a_partner_that_never_answers_costs_time_only(world: &World) {
+pub(crate) async fn a_partner_that_never_answers_costs_time_only(world: &World) {
     let place = world.place().await;
     let chat = place.request("c1").await;
     let courier = Courier::between(Dying::cut_off(place.store(), &place.south));
@@ -174,7 +174,7 @@ async fn held_in_the_south<'a>(world: &'a World) -> (Place<'a>, ChatId) {
     (place, chat)
 }
 
-pub async fn a_chat_that_is_taken_at_home_meanwhile_is_let_go_by_the_partner(world: &World) {
+pub(crate) async fn a_chat_that_is_taken_at_home_meanwhile_is_let_go_by_the_partner(world: &World) {
     let (place, chat) = held_in_the_south(world).await;
     let session = place.sign_in(&place.north, "ana").await;
     place.accept(&place.north, "ana", session, &chat).await.unwrap();
@@ -187,7 +187,7 @@ pub async fn a_chat_that_is_taken_at_home_meanwhile_is_let_go_by_the_partner(wor
     place.is_settled().await;
 }
 
-pub async fn a_visitor_who_leaves_meanwhile_is_let_go_by_the_partner(world: &World) {
+pub(crate) async fn a_visitor_who_leaves_meanwhile_is_let_go_by_the_partner(world: &World) {
     let (place, chat) = held_in_the_south(world).await;
     place.leave(&place.north, &chat).await;
 
@@ -199,7 +199,7 @@ pub async fn a_visitor_who_leaves_meanwhile_is_let_go_by_the_partner(world: &Wor
     place.is_settled().await;
 }
 
-pub async fn the_chat_speaks_the_words_of_the_partners_policy(world: &World) {
+pub(crate) async fn the_chat_speaks_the_words_of_the_partners_policy(world: &World) {
     let place = world.place().await;
     let chat = place.request("c1").await;
     place.live_for(2_000).await;
@@ -224,7 +224,7 @@ pub async fn the_chat_speaks_the_words_of_the_partners_policy(world: &World) {
     assert!(place.accept(&place.south, "eva", session, &chat).await.is_some(), "somebody there can take it");
 }
 
-pub async fn a_policy_that_changes_on_the_way_is_read_again(world: &World) {
+pub(crate) async fn a_policy_that_changes_on_the_way_is_read_again(world: &World) {
     let place = world.place().await;
     let courier = place.courier();
     place.request("c1").await;
@@ -239,7 +239,7 @@ pub async fn a_policy_that_changes_on_the_way_is_read_again(world: &World) {
     assert_eq!((ended, place.state(&place.south, &chat).await), (Ended::Admitted, Some(ChatState::Waiting)));
 }
 
-pub async fn an_errand_that_comes_late_or_twice_changes_nothing(world: &World) {
+pub(crate) async fn an_errand_that_comes_late_or_twice_changes_nothing(world: &World) {
     let place = world.place().await;
     let chat = place.request("c1").await;
     let Errand::Propose(passage) = place.next_errand().await else { panic!("not a proposal") };
@@ -274,7 +274,7 @@ impl Chance {
     }
 }
 
-pub async fn whatever_happens_on_the_way_everybody_is_in_one_line_in_the_end(world: &World) {
+pub(crate) async fn whatever_happens_on_the_way_everybody_is_in_one_line_in_the_end(world: &World) {
     let seed = std::env::var("HOLDFAST_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
     for run in 0..30 {
         let mut chance = Chance((seed * 1000 + run + 1u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));

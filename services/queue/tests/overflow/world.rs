@@ -6,8 +6,8 @@ use std::sync::{
 };
 
 use holdfast_domain::{
-    Applied, Chat, ChatId, ChatState, Command, EndedAs, EventKind, Fence, HelplineId, OfferId, Policy, Refusal,
-    Reply, Request, ResponderId, Snapshot, Step, TokenHash, Urgency, ids::DigestHex, invariants::broken,
+    Applied, Chat, ChatId, ChatState, Command, EndedAs, EventKind, Fence, HelplineId, OfferId, Policy, Reply,
+    Request, ResponderId, Snapshot, Step, TokenHash, Urgency, ids::DigestHex, invariants::broken,
 };
 use holdfast_queue::{
     overflow::{Courier, Ended, Errand},
@@ -19,8 +19,8 @@ const START_MS: u64 = 1_800_000_000_000;
 const STEP_MS: u64 = 100;
 
 /// A store of lines whose time is given.
-pub struct World {
-    pub store: Arc<dyn Store>,
+pub(crate) struct World {
+    pub(crate) store: Arc<dyn Store>,
     set_time: Box<dyn Fn(u64) + Send + Sync>,
     wall_ms: AtomicU64,
     places: AtomicUsize,
@@ -28,12 +28,12 @@ pub struct World {
 
 impl World {
     /// On a store that reads the time which `set_time` sets.
-    pub fn new(store: Arc<dyn Store>, set_time: Box<dyn Fn(u64) + Send + Sync>) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, set_time: Box<dyn Fn(u64) + Send + Sync>) -> Self {
         set_time(START_MS);
         Self { store, set_time, wall_ms: AtomicU64::new(START_MS), places: AtomicUsize::new(0) }
     }
 
-    pub fn on_memory() -> Self {
+    pub(crate) fn on_memory() -> Self {
         let wall_ms = Arc::new(AtomicU64::new(START_MS));
         let clock = Arc::clone(&wall_ms);
         let store = MemoryStore::new(Box::new(move || clock.load(Ordering::Relaxed)), 7, "first".to_owned());
@@ -46,11 +46,11 @@ impl World {
     }
 
     /// A north that overflows to a south and then to a west, which nobody in the store has been before.
-    pub async fn place(&self) -> Place<'_> {
+    pub(crate) async fn place(&self) -> Place<'_> {
         self.place_with(|_| {}, |_| {}, |_| {}).await
     }
 
-    pub async fn place_with(
+    pub(crate) async fn place_with(
         &self,
         north: impl FnOnce(&mut Policy),
         south: impl FnOnce(&mut Policy),
@@ -102,63 +102,59 @@ takes_from = [{ helpline = "north-#" }]
 "#;
 
 /// Three helplines of their own.
-pub struct Place<'a> {
-    pub world: &'a World,
-    pub north: HelplineId,
-    pub south: HelplineId,
-    pub west: HelplineId,
+pub(crate) struct Place<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) north: HelplineId,
+    pub(crate) south: HelplineId,
+    pub(crate) west: HelplineId,
 }
 
 impl Place<'_> {
-    pub fn store(&self) -> &Arc<dyn Store> {
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
         &self.world.store
     }
 
-    pub fn all(&self) -> [&HelplineId; 3] {
+    pub(crate) fn all(&self) -> [&HelplineId; 3] {
         [&self.north, &self.south, &self.west]
     }
 
-    pub fn courier(&self) -> Courier {
+    pub(crate) fn courier(&self) -> Courier {
         Courier::between(Arc::clone(self.store()))
     }
 
-    pub async fn apply(&self, at: &HelplineId, command: &Command) -> Applied {
+    pub(crate) async fn apply(&self, at: &HelplineId, command: &Command) -> Applied {
         self.store().execute(at, command).await.unwrap()
     }
 
-    pub async fn ok(&self, at: &HelplineId, command: &Command) -> Reply {
+    pub(crate) async fn ok(&self, at: &HelplineId, command: &Command) -> Reply {
         self.apply(at, command).await.reply.unwrap_or_else(|r| panic!("{command:?} was refused: {r:?}"))
     }
 
-    pub async fn refused(&self, at: &HelplineId, command: &Command) -> Refusal {
-        self.apply(at, command).await.reply.unwrap_err()
-    }
-
-    pub async fn chat(&self, at: &HelplineId, id: &ChatId) -> Option<Chat> {
+    pub(crate) async fn chat(&self, at: &HelplineId, id: &ChatId) -> Option<Chat> {
         self.store().chat(at, id).await.unwrap()
     }
 
-    pub async fn state(&self, at: &HelplineId, id: &ChatId) -> Option<ChatState> {
+    pub(crate) async fn state(&self, at: &HelplineId, id: &ChatId) -> Option<ChatState> {
         self.chat(at, id).await.map(|chat| chat.state)
     }
 
-    pub async fn outcome(&self, at: &HelplineId, id: &ChatId) -> Option<EndedAs> {
+    pub(crate) async fn outcome(&self, at: &HelplineId, id: &ChatId) -> Option<EndedAs> {
         self.chat(at, id).await.and_then(|chat| chat.ended).map(|(outcome, _)| outcome)
     }
 
-    pub async fn snapshot(&self, at: &HelplineId) -> Snapshot {
+    pub(crate) async fn snapshot(&self, at: &HelplineId) -> Snapshot {
         self.store().snapshot(at).await.unwrap()
     }
 
     /// Somebody comes to the north.
-    pub async fn request(&self, id: &str) -> ChatId {
+    pub(crate) async fn request(&self, id: &str) -> ChatId {
         let request = request(id);
         self.ok(&self.north, &Command::Request(Box::new(request.clone()))).await;
         request.chat
     }
 
     /// Signs somebody in, ready for five chats.
-    pub async fn sign_in(&self, at: &HelplineId, name: &str) -> u64 {
+    pub(crate) async fn sign_in(&self, at: &HelplineId, name: &str) -> u64 {
         let responder = responder(name);
         let policy = self.store().policy(at).await.unwrap().unwrap();
         let every: Vec<(&str, u32)> = policy.tags.iter().map(|t| (t.name.as_str(), u32::from(t.levels))).collect();
@@ -180,7 +176,7 @@ impl Place<'_> {
     }
 
     /// Accepts the chat that is offered to somebody.
-    pub async fn accept(&self, at: &HelplineId, name: &str, session: u64, id: &ChatId) -> Option<Fence> {
+    pub(crate) async fn accept(&self, at: &HelplineId, name: &str, session: u64, id: &ChatId) -> Option<Fence> {
         let responder = responder(name);
         let number = self.chat(at, id).await?.offer_to(&responder)?.number;
         let offer = OfferId { chat: id.clone(), number };
@@ -191,12 +187,12 @@ impl Place<'_> {
         }
     }
 
-    pub async fn leave(&self, at: &HelplineId, id: &ChatId) {
+    pub(crate) async fn leave(&self, at: &HelplineId, id: &ChatId) {
         self.ok(at, &Command::Leave { chat: id.clone(), token: TokenHash([9; 32]), fallback: false }).await;
     }
 
     /// Lets a moment pass everywhere, and returns the errands that the lines ask for.
-    pub async fn moment(&self) -> Vec<Errand> {
+    pub(crate) async fn moment(&self) -> Vec<Errand> {
         self.world.pass();
         let mut errands = Vec::new();
         for at in self.all() {
@@ -207,7 +203,7 @@ impl Place<'_> {
     }
 
     /// Lets time pass until a line asks for an errand.
-    pub async fn next_errand(&self) -> Errand {
+    pub(crate) async fn next_errand(&self) -> Errand {
         for _ in 0..1000 {
             if let Some(errand) = self.moment().await.into_iter().next() {
                 return errand;
@@ -217,7 +213,7 @@ impl Place<'_> {
     }
 
     /// Lets time pass with a courier who lives.
-    pub async fn live_for(&self, ms: u64) -> Vec<Ended> {
+    pub(crate) async fn live_for(&self, ms: u64) -> Vec<Ended> {
         let courier = self.courier();
         let mut ended = Vec::new();
         for _ in 0..ms / STEP_MS {
@@ -229,7 +225,7 @@ impl Place<'_> {
     }
 
     /// In how many lines the chat stands or is talked about, and whether somebody holds it.
-    pub async fn whereabouts(&self, id: &ChatId) -> (usize, bool) {
+    pub(crate) async fn whereabouts(&self, id: &ChatId) -> (usize, bool) {
         let (mut lines, mut held) = (0, false);
         for at in self.all() {
             match self.state(at, id).await {
@@ -242,14 +238,14 @@ impl Place<'_> {
     }
 
     /// Nobody stands in two lines, and nobody who has not gone in none.
-    pub async fn is_somewhere_once(&self, id: &ChatId) {
+    pub(crate) async fn is_somewhere_once(&self, id: &ChatId) {
         let (lines, held) = self.whereabouts(id).await;
         assert!(lines <= 1, "{id} is in {lines} lines");
         assert!(lines == 1 || held, "{id} is lost");
     }
 
     /// What must hold once everybody has heard of everything.
-    pub async fn is_settled(&self) {
+    pub(crate) async fn is_settled(&self) {
         for at in self.all() {
             let line = self.snapshot(at).await;
             assert_eq!(broken(&line), Vec::<String>::new(), "at {at}");
@@ -261,14 +257,14 @@ impl Place<'_> {
     }
 
     /// The kinds of the last events there.
-    pub async fn kinds(&self, at: &HelplineId) -> Vec<EventKind> {
+    pub(crate) async fn kinds(&self, at: &HelplineId) -> Vec<EventKind> {
         let events = self.store().events(at, &Default::default(), 1000).await.unwrap();
         events.into_iter().map(|placed| placed.event.kind).collect()
     }
 }
 
 /// A request at the north, for somebody of its centre who speaks Spanish, then for anyone who does.
-pub fn request(id: &str) -> Request {
+pub(crate) fn request(id: &str) -> Request {
     let north = Policy::from_toml(NORTH.replace('#', "0").as_str()).unwrap();
     let need = |any_of: &[&[(&str, u32)]]| {
         let any_of: Vec<Vec<(&str, u32)>> = any_of.iter().map(|all_of| all_of.to_vec()).collect();
@@ -298,14 +294,14 @@ pub fn request(id: &str) -> Request {
     }
 }
 
-pub fn helpline(name: &str) -> HelplineId {
+pub(crate) fn helpline(name: &str) -> HelplineId {
     HelplineId::parse(name).unwrap()
 }
 
-pub fn responder(name: &str) -> ResponderId {
+pub(crate) fn responder(name: &str) -> ResponderId {
     ResponderId::parse(name).unwrap()
 }
 
-pub fn digest(hex: &str) -> DigestHex {
+pub(crate) fn digest(hex: &str) -> DigestHex {
     DigestHex::parse(hex).unwrap()
 }

@@ -104,6 +104,16 @@ async fn intake_hears_of_chats_and_dispatch_of_responders() {
 }
 
 #[tokio::test]
+async fn what_is_about_the_whole_helpline_is_told_to_everybody() {
+    let bench = Bench::start().await;
+    let (mut intake, mut dispatch) = (bench.intake().await, bench.dispatch().await);
+    bench.set_policy(holdfast_queue::DEMO).await;
+    for attached in [&mut intake, &mut dispatch] {
+        assert_eq!(attached.notice("policy_set").await.policy_revision, 2);
+    }
+}
+
+#[tokio::test]
 async fn a_slow_reader_is_told_to_look_again_instead_of_everything() {
     let bench = Bench::with(&[("attach.notice_buffer", "8")]).await;
     let mut intake = bench.intake().await;
