@@ -114,7 +114,7 @@ impl Played {
             played.topics = mask(&[("topic:loss", 1)]);
             played.excluded = vec![ResponderId::parse("somebody-else").expect("a name")];
         }
-        let set = Command::SetPolicy { policy: Box::new(policy.clone()), expected: 0 };
+        let set = Command::SetPolicy { policy: Box::new(policy.clone()), expected: 0, by: None };
         store.execute(&played.helpline, &set).await.expect("a policy");
         for n in 0..CONCURRENT * 2 {
             let responder = ResponderId::parse(&format!("vol-{n}")).expect("a name");

@@ -65,7 +65,7 @@ impl Fixture {
     /// With its policy in force.
     pub async fn ready(self) -> Self {
         let policy = Box::new(self.policy.clone());
-        self.ok(&Command::SetPolicy { policy, expected: 0 }).await;
+        self.ok(&Command::SetPolicy { policy, expected: 0, by: None }).await;
         self
     }
 

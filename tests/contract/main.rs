@@ -5,6 +5,7 @@
 mod care;
 mod differential;
 mod fixture;
+mod overflow;
 mod routing;
 mod suite;
 mod supervision;

@@ -64,7 +64,7 @@ pub async fn everybody_in_line_stands_where_a_new_policy_puts_them_from_its_firs
     assert_eq!(in_order(&f).await, ["chat-1", "chat-2", "chat-3"]);
     let mut policy = f.policy.clone();
     policy.numbers.head_start_ms = [0, 1_000, 2_000];
-    let set = Command::SetPolicy { policy: Box::new(policy), expected: 1 };
+    let set = Command::SetPolicy { policy: Box::new(policy), expected: 1, by: None };
     assert_eq!(f.ok(&set).await, Reply::Policy { revision: 2 });
     assert_eq!(in_order(&f).await, ["chat-3", "chat-2", "chat-1"]);
     let signed = f.apply(&f.sign_in_command("ann", &[], 1, 2)).await;

@@ -233,9 +233,9 @@ pub async fn a_policy_is_replaced_only_at_the_revision_that_it_was_made_for(f: F
     let f = f.ready().await;
     let mut policy = f.policy.clone();
     policy.numbers.offer_deadline_ms = 1_000;
-    let stale = Command::SetPolicy { policy: Box::new(policy.clone()), expected: 0 };
+    let stale = Command::SetPolicy { policy: Box::new(policy.clone()), expected: 0, by: None };
     assert_eq!(f.refused(&stale).await, Refusal::PolicyChanged { revision: 1 });
-    f.ok(&Command::SetPolicy { policy: Box::new(policy.clone()), expected: 1 }).await;
+    f.ok(&Command::SetPolicy { policy: Box::new(policy.clone()), expected: 1, by: None }).await;
     let stored = f.store.policy(&f.helpline).await.unwrap().unwrap();
     assert_eq!((stored.revision, stored.numbers), (2, policy.numbers));
     let old = Command::Request(Box::new(f.request(1, Urgency::Low, &[])));

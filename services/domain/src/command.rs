@@ -388,6 +388,8 @@ pub enum Command {
         policy: Box<Policy>,
         /// The revision that it replaces; 0 when there is none yet.
         expected: u64,
+        /// Who puts it in force; nobody when it comes from a file.
+        by: Option<ResponderId>,
     },
 }
 

@@ -457,7 +457,7 @@ mod tests {
     fn line(policy: &Policy, urgency: Urgency, people: &[&str]) -> Snapshot {
         let mut line = Line::new(1);
         let mut apply = |command: &Command| line.apply(NOW, command).reply.unwrap();
-        apply(&Command::SetPolicy { policy: Box::new(policy.clone()), expected: 0 });
+        apply(&Command::SetPolicy { policy: Box::new(policy.clone()), expected: 0, by: None });
         let es = policy.requirement("", &[vec![("lang:es", 1)]]).unwrap();
         let steps = policy.ladder("", vec![Step::new(0, es), Step::new(60_000, Requirement::anyone())]).unwrap();
         apply(&Command::Request(Box::new(request(urgency, steps))));

@@ -429,7 +429,7 @@ impl Player {
     /// The command that gives a line its policy.
     #[must_use]
     pub fn first_command(which: u8) -> Command {
-        Command::SetPolicy { policy: Box::new(policy(which)), expected: 0 }
+        Command::SetPolicy { policy: Box::new(policy(which)), expected: 0, by: None }
     }
 
     /// Moves time and turns an intention into a command.
@@ -456,7 +456,7 @@ impl Player {
             Op::SetPolicy(right, which) => {
                 let revision = self.state().policy.as_ref().map_or(0, |p| p.revision);
                 let expected = if *right { revision } else { revision + 1 };
-                Command::SetPolicy { policy: Box::new(policy(*which)), expected }
+                Command::SetPolicy { policy: Box::new(policy(*which)), expected, by: right.then(|| named("lead")) }
             }
         }
     }

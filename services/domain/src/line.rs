@@ -319,11 +319,11 @@ impl Line {
             Command::SettleProposal { chat, to, number, taken } => self.settle_proposal(chat, to, *number, *taken),
             Command::ReportPage { wave, delivered } => self.report_page(*wave, *delivered),
             Command::Tick { by, limit } => Ok(self.tick(by, *limit)),
-            Command::SetPolicy { policy, expected } => self.set_policy(policy, *expected),
+            Command::SetPolicy { policy, expected, by } => self.set_policy(policy, *expected, by.as_ref()),
         }
     }
 
-    fn set_policy(&mut self, policy: &Policy, expected: u64) -> Result<Reply, Refusal> {
+    fn set_policy(&mut self, policy: &Policy, expected: u64, by: Option<&ResponderId>) -> Result<Reply, Refusal> {
         let revision = self.state.policy.as_ref().map_or(0, |p| p.revision);
         if revision != expected {
             return Err(Refusal::PolicyChanged { revision });
@@ -335,6 +335,7 @@ impl Line {
             self.state.policies.pop_first();
         }
         self.state.policy = Some(policy);
+        self.by = by.cloned();
         self.tell(EventKind::PolicySet, About::default());
         self.settle_everybody();
         self.everyone = true;

@@ -57,7 +57,7 @@ use crate::{
 const MOST_WAITING: usize = 64;
 /// Webhooks that are called at once.
 const AT_ONCE: usize = 8;
-/// A webhook answers within this, connecting included.
+/// A webhook answers within this, connecting included, and so does the line.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often one wave is tried.
 const TRIES: u32 = 3;
@@ -198,17 +198,19 @@ impl Pager {
     /// Calls up a wave and tells the line what became of it.
     async fn call_up(&self, call: &Call) -> Result<(), StoreError> {
         let Call { helpline, wave, .. } = call;
-        let floor = self.desk.store().floor(helpline, 0).await?;
-        let Ok(policy) = self.desk.policies().at(helpline, floor.policy_revision).await else {
-            return Ok(());
+        let floor = in_time(self.desk.store().floor(helpline, 0)).await?;
+        let policy = async {
+            let policy = self.desk.policies().at(helpline, floor.policy_revision).await;
+            policy.map_err(|failure| StoreError::Unreachable(failure.reason().word().to_lowercase()))
         };
+        let policy = in_time(policy).await?;
         let Some(told) = Told::new(call, &floor, &policy) else {
             return Ok(());
         };
         let delivered = self.deliver(call, &told, &policy).await;
         self.desk.metrics().page(if delivered { "paged" } else { "failed" });
-        self.desk.execute(helpline, &Command::ReportPage { wave: *wave, delivered }).await?;
-        Ok(())
+        let report = Command::ReportPage { wave: *wave, delivered };
+        in_time(self.desk.execute(helpline, &report)).await.map(|_| ())
     }
 
     async fn deliver(&self, call: &Call, told: &Told<'_>, policy: &Policy) -> bool {
@@ -232,6 +234,12 @@ impl Pager {
             }
         }
     }
+}
+
+/// What the line answers, if it does so in time.
+async fn in_time<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let late = |_| StoreError::Unreachable("it took too long".to_owned());
+    timeout(PATIENCE, answer).await.map_err(late)?
 }
 
 /// Posts what is to be told, signed.

@@ -157,7 +157,7 @@ pub(crate) async fn install(
                 return Err(PolicyFault::TagsMoved { helpline: helpline.clone(), at });
             }
         }
-        let command = Command::SetPolicy { policy: Box::new(wanted.clone()), expected };
+        let command = Command::SetPolicy { policy: Box::new(wanted.clone()), expected, by: None };
         match store.execute(helpline, &command).await.map_err(failed)?.reply {
             Ok(Reply::Policy { revision }) => {
                 info!(%helpline, revision, "the policy is in force");
@@ -227,7 +227,8 @@ pub(crate) async fn put(desk: &Desk, put: &Put) -> Result<u64, Failure> {
     if put.dry_run {
         return Ok(revision);
     }
-    let command = Command::SetPolicy { policy: Box::new(put.policy.clone()), expected: put.expected };
+    let command =
+        Command::SetPolicy { policy: Box::new(put.policy.clone()), expected: put.expected, by: put.by.clone() };
     let revision = match desk.execute(helpline, &command).await?.reply {
         Ok(Reply::Policy { revision }) => revision,
         Ok(_) => return Err(Failure::Mismatched),
@@ -325,6 +326,7 @@ impl Policies {
 /// Keeps the policies at hand as they are in force, whichever replica puts them, and learns of new helplines.
 pub(crate) async fn follow(desk: Arc<Desk>, done: CancellationToken) {
     let mut notices = desk.store().notices();
+    look_at_all(&desk).await;
     loop {
         let notice = tokio::select! {
             () = done.cancelled() => return,
@@ -349,8 +351,11 @@ async fn look_at(desk: &Desk, notice: &Notice) {
     }
 }
 
-async fn look_at_all(desk: &Desk) {
-    let known = desk.policies().known().borrow().clone();
+/// Learns of the helplines that the store has, those that no file names included.
+pub(crate) async fn look_at_all(desk: &Desk) {
+    let mut known = desk.policies().known().borrow().clone();
+    // A store that does not answer now is asked again at the next occasion; those known are looked at all the same.
+    known.extend(desk.store().helplines().await.unwrap_or_default());
     for helpline in &known {
         // What is not read now is read when the line says that another revision is in force.
         let _ = desk.policies().reload(helpline).await;
@@ -404,6 +409,19 @@ mod tests {
         }
 
         assert!(there.policies().known().borrow().contains(&helpline));
+        done.cancel();
+        following.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_starts_learns_of_helplines_that_no_file_names() {
+        let (store, done) = (store(), CancellationToken::new());
+        put_demo(&desk(&store), 0).await;
+        let started = desk(&store);
+
+        let following = tokio::spawn(follow(Arc::clone(&started), done.clone()));
+
+        until(|| started.policies().known().borrow().contains(&demo().0)).await;
         done.cancel();
         following.await.unwrap();
     }

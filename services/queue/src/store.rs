@@ -146,6 +146,9 @@ pub trait Store: Send + Sync + 'static {
     /// The policy in force; `None` before the first.
     fn policy<'a>(&'a self, helpline: &'a HelplineId) -> BoxFuture<'a, Result<Option<Policy>, StoreError>>;
 
+    /// The helplines that ever had a policy, by name.
+    fn helplines(&self) -> BoxFuture<'_, Result<Vec<HelplineId>, StoreError>>;
+
     /// An earlier policy, if that revision is still kept.
     fn earlier_policy<'a>(
         &'a self,

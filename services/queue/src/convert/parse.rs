@@ -165,7 +165,12 @@ impl Asked {
 
 fn request_under(policy: &Policy, draft: &RequestDraft, door: Door) -> Result<Command, Invalid> {
     let ladder = ladder(policy, &draft.steps)?;
-    let steps = policy.prefer(ladder, &borrowed(&draft.preferences), draft.preferred.clone());
+    // A wish is waited for; whoever is in danger does not wait for one.
+    let steps = if draft.request.urgency == Urgency::Imminent {
+        ladder
+    } else {
+        policy.prefer(ladder, &borrowed(&draft.preferences), draft.preferred.clone())
+    };
     let request = Request {
         steps,
         topics: topics(policy, &draft.topics)?,

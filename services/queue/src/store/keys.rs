@@ -3,6 +3,7 @@
 //!
 //! | key | type | what |
 //! | --- | --- | --- |
+//! | `hf:helplines` | set | the helplines that ever had a policy; the one key that belongs to none of them |
 //! | `hf:{h}:line` | hash | clock, term, ledger, pace, counters, the policy's numbers |
 //! | `hf:{h}:policy` | string | the policy as TOML |
 //! | `hf:{h}:policies` | hash | the last policies by revision, as TOML |
@@ -22,6 +23,9 @@
 
 use holdfast_domain::policy::{Partner, SurgeStage};
 use holdfast_domain::{HelplineId, Policy};
+
+/// The helplines that ever had a policy.
+pub const HELPLINES: &str = "hf:helplines";
 
 /// What every key of a helpline begins with.
 #[must_use]

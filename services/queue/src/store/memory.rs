@@ -164,6 +164,10 @@ impl Store for MemoryStore {
         Box::pin(ready(Ok(self.read(helpline, |line| line.policy.clone()).flatten())))
     }
 
+    fn helplines(&self) -> BoxFuture<'_, Result<Vec<HelplineId>, StoreError>> {
+        Box::pin(ready(Ok(self.lines().keys().cloned().collect())))
+    }
+
     fn earlier_policy<'a>(
         &'a self,
         helpline: &'a HelplineId,

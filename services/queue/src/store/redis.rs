@@ -176,6 +176,11 @@ impl RedisStore {
         for argument in self.arguments(command)? {
             invocation.arg(argument);
         }
+        if matches!(command, Command::SetPolicy { .. }) {
+            // Before, not after: a helpline that is in force and not listed would not be ticked after a restart.
+            let listed = redis::cmd("SADD").arg(keys::HELPLINES).arg(helpline.as_str()).to_owned();
+            let () = self.query(&listed).await?;
+        }
         let mut connection = self.connection.clone();
         let answer: Vec<Value> = invocation.invoke_async(&mut connection).await.map_err(store_error)?;
         decode::applied(command, answer)
@@ -245,10 +250,14 @@ impl RedisStore {
             Command::Tick { by, limit } => {
                 args.text(by.as_str()).number(u64::from((*limit).min(holdfast_domain::limits::MAX_TICK)))
             }
-            Command::SetPolicy { policy, expected } => {
+            Command::SetPolicy { policy, expected, by } => {
                 let document = Policy { revision: 0, ..(**policy).clone() };
                 let document = document.to_toml().map_err(|e| StoreError::Garbled(e.to_string()))?;
-                args.number(*expected).text(&keys::decisive(policy)).text(&document).text(&self.generation)
+                args.number(*expected)
+                    .text(&keys::decisive(policy))
+                    .text(&document)
+                    .text(&self.generation)
+                    .text(by.as_ref().map_or("", ResponderId::as_str))
             }
         };
         Ok(args.0)
@@ -372,6 +381,12 @@ impl RedisStore {
         let key = format!("{}policies", keys::base(helpline));
         let document: Option<String> = self.query(redis::cmd("HGET").arg(key).arg(revision)).await?;
         document.map(|document| read_document(&document, revision)).transpose()
+    }
+
+    async fn read_helplines(&self) -> Result<Vec<HelplineId>, StoreError> {
+        let mut found: Vec<String> = self.query(redis::cmd("SMEMBERS").arg(keys::HELPLINES)).await?;
+        found.sort_unstable();
+        found.iter().map(|name| HelplineId::parse(name).map_err(decode::garbled)).collect()
     }
 
     async fn read_policy(&self, helpline: &HelplineId) -> Result<Option<Policy>, StoreError> {
@@ -666,6 +681,10 @@ impl Store for RedisStore {
 
     fn policy<'a>(&'a self, helpline: &'a HelplineId) -> BoxFuture<'a, Result<Option<Policy>, StoreError>> {
         Box::pin(self.read_policy(helpline))
+    }
+
+    fn helplines(&self) -> BoxFuture<'_, Result<Vec<HelplineId>, StoreError>> {
+        Box::pin(self.read_helplines())
     }
 
     fn earlier_policy<'a>(

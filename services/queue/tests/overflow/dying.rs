@@ -105,6 +105,10 @@ impl Store for Dying {
         Box::pin(self.through(helpline, self.inner.policy(helpline)))
     }
 
+    fn helplines(&self) -> BoxFuture<'_, Result<Vec<HelplineId>, StoreError>> {
+        self.inner.helplines()
+    }
+
     fn earlier_policy<'a>(
         &'a self,
         helpline: &'a HelplineId,

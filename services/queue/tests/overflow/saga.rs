@@ -230,7 +230,7 @@ pub(crate) async fn a_policy_that_changes_on_the_way_is_read_again(world: &World
     place.request("c1").await;
     courier.go(&place.next_errand().await).await.unwrap();
     let newer = Box::new(place.store().policy(&place.south).await.unwrap().unwrap());
-    let set = Command::SetPolicy { policy: newer, expected: 1 };
+    let set = Command::SetPolicy { policy: newer, expected: 1, by: None };
     place.ok(&place.south, &set).await;
     let chat = place.request("c2").await;
 

@@ -68,7 +68,7 @@ impl World {
         west(c);
         for policy in policies {
             let at = helpline(&policy.helpline);
-            place.ok(&at, &Command::SetPolicy { policy: Box::new(policy), expected: 0 }).await;
+            place.ok(&at, &Command::SetPolicy { policy: Box::new(policy), expected: 0, by: None }).await;
         }
         place
     }

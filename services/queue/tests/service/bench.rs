@@ -109,7 +109,8 @@ impl Bench {
     pub(crate) async fn set_policy(&self, toml: &str) -> u64 {
         let expected = self.store.policy(&helpline()).await.unwrap().map_or(0, |policy| policy.revision);
         let policy = Box::new(Policy::from_toml(toml).unwrap());
-        let applied = self.store.execute(&helpline(), &Command::SetPolicy { policy, expected }).await.unwrap();
+        let applied =
+            self.store.execute(&helpline(), &Command::SetPolicy { policy, expected, by: None }).await.unwrap();
         applied.reply.unwrap();
         expected + 1
     }
@@ -421,6 +422,10 @@ impl Store for TestStore {
 
     fn policy<'a>(&'a self, h: &'a HelplineId) -> BoxFuture<'a, Result<Option<Policy>, StoreError>> {
         self.inner.policy(h)
+    }
+
+    fn helplines(&self) -> BoxFuture<'_, Result<Vec<HelplineId>, StoreError>> {
+        self.inner.helplines()
     }
 
     fn earlier_policy<'a>(

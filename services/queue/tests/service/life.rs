@@ -128,7 +128,7 @@ async fn a_request_with_a_tag_of_a_newer_policy_is_understood() {
     use holdfast_queue::store::Store;
     let bench = Bench::start().await;
     let policy = Policy::from_toml(&format!("{}\n[[tags]]\nname = \"new\"\n", holdfast_queue::DEMO)).unwrap();
-    let set = Asked::SetPolicy { policy: Box::new(policy), expected: 1 };
+    let set = Asked::SetPolicy { policy: Box::new(policy), expected: 1, by: None };
     bench.store.execute(&crate::bench::helpline(), &set).await.unwrap().reply.unwrap();
 
     let mut request = chat_request("c1");

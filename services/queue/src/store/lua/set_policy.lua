@@ -5,6 +5,7 @@ local expected = num(ARGV[2]) -- the revision that is replaced; 0 for none
 local decisive = ARGV[3] -- what scripts need of it, as JSON, with the names of store/keys.rs
 local document = ARGV[4] -- the whole policy, without its revision
 local generation = ARGV[5] -- names this store, if nothing does yet
+local by = ARGV[6] -- who puts it in force, or ''
 
 if L.revision ~= expected then return H.refuse('policy_changed', str(L.revision)) end
 
@@ -22,6 +23,7 @@ if L.generation == '' then L.generation = generation end
 redis.call('SET', base .. 'policy', document)
 redis.call('HSET', base .. 'policies', str(L.revision), document)
 redis.call('HDEL', base .. 'policies', str(L.revision - H.MAX_POLICIES))
+H.by = by ~= '' and by
 H.tell('policy_set', {})
 if before ~= '' and before ~= order(P) then
   for _, member in ipairs(redis.call('ZRANGE', H.LANES.all, 0, -1)) do H.settle_chat(H.chat(string.sub(member, 18))) end
