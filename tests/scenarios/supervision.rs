@@ -1,14 +1,16 @@
 //! What supervisors do, and what those concerned see of it.
 
 use holdfast_domain::policy::Numbers;
+use holdfast_proto::v1::command::Command as Ask;
 use holdfast_proto::v1::durability::Persistence;
+use holdfast_proto::v1::queue_service_client::QueueServiceClient;
 use holdfast_proto::v1::supervision_service_client::SupervisionServiceClient;
 use holdfast_proto::v1::watch_floor_response::Message as Shown;
 use holdfast_proto::v1::{
-    Alternative, AssignChatRequest, Assignment, ChatOutcome, ChatState, EndBreakRequest, EndChatRequest,
-    ExtendRestRequest, ForceOfflineRequest, GetFloorResponse, PullChatRequest, RerouteRequest, ResponderStatus,
-    RoutingStep, SetUrgencyRequest, SupervisionReason, Supervisor as By, Tag, TakeOverRequest, Urgency,
-    WatchFloorRequest, WatchFloorResponse,
+    Alternative, AssignChatRequest, Assignment, ChatOutcome, ChatState, Command, EndBreakRequest, EndChatRequest,
+    ExecuteRequest, ExtendRestRequest, ForceOfflineRequest, GetFloorResponse, PullChatRequest, RequestCommand,
+    RerouteRequest, ResponderStatus, RoutingStep, SetUrgencyRequest, SupervisionReason, Supervisor as By, Tag,
+    TakeOverRequest, Urgency, VisitorPresence, WatchFloorRequest, WatchFloorResponse,
 };
 use holdfast_tests::events::Events;
 use holdfast_tests::inbox::Inbox;
@@ -151,6 +153,30 @@ async fn a_chat_is_offered_to_whom_the_supervisor_chose_past_their_limits_only_w
     let floor = house.floor().await;
     assert_eq!((floor.responders[0].active, floor.responders[0].capacity), (2, 1));
     house.nobody_is_lost(2).await;
+}
+
+#[tokio::test]
+async fn whom_a_visitor_asked_not_to_meet_does_not_get_the_chat_by_any_glass() {
+    let house = Deployment::usual().await;
+    let mut sue = Supervisor::at(&house.dispatches[0]).await;
+    let mut ana = house.responder("ana").await;
+    let request = RequestCommand {
+        chat_id: "not-with-ana".to_owned(),
+        request_key: vec![1; 32],
+        body_digest: vec![2; 32],
+        token_hash: vec![3; 32],
+        presence: VisitorPresence::Attested.into(),
+        excluded_responder_ids: vec!["ana".to_owned()],
+        ..RequestCommand::default()
+    };
+    let command = Command { helpline: HELPLINE.to_owned(), command: Some(Ask::Request(request)) };
+    let mut queue = QueueServiceClient::new(connect(&house.queues[0].url()).await);
+    queue.execute(ExecuteRequest { command: Some(command) }).await.expect("a chat");
+
+    let refused = sue.assigns("not-with-ana", "ana", true).await.expect_err("the visitor's own wish");
+
+    assert_eq!(reason(&refused), "NOT_AVAILABLE", "it reads like any other");
+    assert!(!ana.is_offered_within(Duration::from_millis(200)).await);
 }
 
 #[tokio::test]

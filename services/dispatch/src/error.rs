@@ -133,7 +133,7 @@ impl Failure {
             }
             Self::Draining => Said::new(Code::Unavailable, "DRAINING", "this replica is going").soon(),
             Self::SignedOut { reason } => {
-                let problem = "a supervisor has signed you out; sign in again when you have talked";
+                let problem = "a supervisor has signed this responder out";
                 let metadata = HashMap::from([("supervision_reason".to_owned(), reason.clone())]);
                 Said { metadata, ..Said::new(Code::FailedPrecondition, "SIGNED_OUT_BY_SUPERVISOR", problem) }
             }

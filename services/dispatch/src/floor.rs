@@ -6,8 +6,8 @@
 //!   clock ────────────┴─► one reader for each helpline ─► the newest floor ─► everybody who watches it
 //! ```
 //!
-//! The queue tells this service of responders only, so what happens to chats in nobody's hands is found by looking,
-//! while somebody watches. Nothing depends on a notice: one that is lost costs a moment.
+//! The queue tells this service of responders and of whole helplines only, so what happens to chats in nobody's hands is
+//! found by looking, while somebody watches. Nothing depends on a notice: one that is lost costs a moment.
 
 use std::{
     collections::{BTreeMap, HashMap},

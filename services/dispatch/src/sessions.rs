@@ -35,7 +35,7 @@ use crate::{
     error::{Failure, Invalid},
     policies::{Policies, Presence},
 };
-use known::Known;
+use known::{Doubts, Known};
 use registry::Seat;
 pub use registry::{Nudge, Sessions};
 
@@ -47,6 +47,9 @@ const SPREAD: Duration = Duration::from_millis(500);
 
 /// In the drain, actions on their way may take this long.
 const LAST_ACTIONS: Duration = Duration::from_secs(1);
+
+/// What a sign-in is called among doubts; no chat is.
+const SIGNED_OUT: &str = "";
 
 /// A look that was overtaken by news is repeated so often before it waits.
 const MAX_REREADS: u8 = 3;
@@ -232,7 +235,11 @@ struct Session {
     version: u64,
     /// Something was said since the last look; the next heartbeat looks again.
     unsure: bool,
-    /// Why a supervisor has signed them out, until a look shows otherwise.
+    /// What was seen to be gone and not told yet.
+    doubts: Doubts,
+    /// They were signed out, until a look shows otherwise.
+    heard_out: bool,
+    /// Why a supervisor did that.
     signed_out: Option<String>,
     reading: bool,
     read_again: bool,
@@ -267,6 +274,8 @@ impl Session {
             news: 0,
             version: 0,
             unsure: true,
+            doubts: Doubts::default(),
+            heard_out: false,
             signed_out: None,
             reading: false,
             read_again: false,
@@ -423,7 +432,7 @@ impl Session {
             return self.replaced();
         }
         if failure.is_not_signed_in() {
-            return self.gone();
+            self.read();
         }
         Ok(())
     }
@@ -482,8 +491,8 @@ impl Session {
                 if fits { self.unassign(&event.chat_id, event.outcome(), &event.reason) } else { Ok(()) }
             }
             "signed_out" => {
-                let by_supervisor = !event.supervisor_id.is_empty();
-                self.signed_out = by_supervisor.then(|| event.reason.clone());
+                self.heard_out = true;
+                self.signed_out = convert::acts::is_reason(&event.reason).then(|| event.reason.clone());
                 self.news += 1;
                 self.read();
                 Ok(())
@@ -542,27 +551,14 @@ impl Session {
 
     /// Tells what was not told, and takes back what is no longer so.
     fn reconcile(&mut self, seen: GetResponderResponse) -> Result<(), End> {
-        let view = seen.responder.unwrap_or_default();
+        let view = seen.responder.clone().unwrap_or_default();
         if view.session > self.number {
             return self.replaced();
         }
         self.version = view.version;
-        let wrapping_up: HashSet<&str> = seen.wrap_ups.iter().map(|w| w.chat_id.as_str()).collect();
-        let ended = self.known.no_longer_assigned(&seen.assignments);
-        for chat_id in ended {
-            let completed = wrapping_up.contains(chat_id.as_str());
-            let outcome = if completed { ChatOutcome::Completed } else { ChatOutcome::Unspecified };
-            self.unassign(&chat_id, outcome, "missed_notice")?;
-        }
-        for (chat_id, number) in self.known.no_longer_offered(&seen.offers) {
-            let answered =
-                self.accepting.contains(&chat_id) || seen.assignments.iter().any(|a| a.chat_id == chat_id);
-            if answered {
-                self.known.forget_offer(&chat_id, number);
-            } else {
-                self.rescind(&chat_id, number, "taken")?;
-            }
-        }
+        let offline = view.status() == ResponderStatus::Offline;
+        let gone = offline && (self.heard_out || self.is_believed(SIGNED_OUT));
+        self.take_back(&seen, gone)?;
         for offer in seen.offers {
             self.known.reopen(&offer.chat_id, offer.offer_number);
             self.offer(convert::held(offer))?;
@@ -572,11 +568,57 @@ impl Session {
                 self.fetch(&held.chat_id, held.offer_number);
             }
         }
-        if view.status() == ResponderStatus::Offline {
+        if gone {
             return self.gone();
         }
-        self.signed_out = None; // it was an earlier session
+        if offline {
+            return Ok(());
+        }
+        self.doubts.dispel(SIGNED_OUT);
+        (self.heard_out, self.signed_out) = (false, None); // it was an earlier session
         self.tell_status(&view)
+    }
+
+    /// Takes back what is no longer theirs, each once its notice has had its time; at the end all of it.
+    fn take_back(&mut self, seen: &GetResponderResponse, at_the_end: bool) -> Result<(), End> {
+        let ended = self.known.no_longer_assigned(&seen.assignments);
+        let mut rescinded = self.known.no_longer_offered(&seen.offers);
+        rescinded.retain(|(chat, number)| {
+            let answered = self.accepting.contains(chat) || seen.assignments.iter().any(|a| a.chat_id == *chat);
+            if answered {
+                self.known.forget_offer(chat, *number);
+            }
+            !answered
+        });
+        let lost =
+            |what: &str| ended.iter().chain(rescinded.iter().map(|(chat, _)| chat)).any(|chat| chat == what);
+        self.doubts.keep(|what| what == SIGNED_OUT || lost(what));
+        for chat in &ended {
+            if at_the_end || self.is_believed(chat) {
+                let wraps_up = seen.wrap_ups.iter().any(|w| w.chat_id == *chat);
+                let outcome = if wraps_up { ChatOutcome::Completed } else { ChatOutcome::Unspecified };
+                self.unassign(chat, outcome, "missed_notice")?;
+            }
+        }
+        for (chat, number) in &rescinded {
+            if at_the_end || self.is_believed(chat) {
+                self.rescind(chat, *number, "taken")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether something that was seen to be gone is told without its notice, which would say why; else there is a look
+    /// once the notice is overdue.
+    fn is_believed(&mut self, what: &str) -> bool {
+        let at = self.doubts.believed_at(what);
+        let is_due = at <= Instant::now();
+        if is_due {
+            self.doubts.dispel(what);
+        } else {
+            self.read_at = self.read_at.min(at);
+        }
+        is_due
     }
 
     fn offer(&mut self, offer: holdfast_proto::v1::Offer) -> Result<(), End> {

@@ -9,6 +9,8 @@ use prost_types::Any;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt, pb};
 
+use crate::triage::Unfit;
+
 /// Who gives the reasons.
 pub const DOMAIN: &str = "holdfast";
 
@@ -50,6 +52,12 @@ pub enum Failure {
 impl From<Invalid> for Failure {
     fn from(invalid: Invalid) -> Self {
         Self::Invalid(invalid)
+    }
+}
+
+impl From<Unfit> for Failure {
+    fn from(unfit: Unfit) -> Self {
+        Self::Invalid(unfit.invalid)
     }
 }
 

@@ -34,7 +34,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// What does not fit is judged once more by a newer policy only if the one at hand is older than this: whoever sends
 /// nonsense must not keep the queue busy.
-const RECENT: Duration = Duration::from_secs(1);
+const RECENT: Duration = Duration::from_millis(250);
 
 /// A survey that was replaced is understood for so long: somebody may be filling it in.
 const OVERLAP: Duration = Duration::from_secs(15 * 60);
@@ -139,10 +139,9 @@ impl Policies {
         self.at_hand(helpline)
     }
 
-    /// The policy to judge requests by, when the one at hand is said to be out of date.
-    pub async fn replaced(&self, helpline: &HelplineId, patience: Duration) -> Option<Arc<Policy>> {
+    /// Asks for the policy at once: the one at hand is said to be out of date.
+    pub async fn replaced(&self, helpline: &HelplineId, patience: Duration) {
         let _ = timeout(patience, self.ask(helpline.as_str())).await;
-        self.at_hand(helpline)
     }
 
     /// Other policies by which a request may be judged that does not fit the one at hand: a newer one, then the one

@@ -222,7 +222,7 @@ mod tests {
         let token = of_ana(1);
         let met = wishes(&token, &[token.clone(), of_ana(30)], NOW + 400 * DAY_MS).unwrap();
         assert_eq!(met, Wishes { preferred: None, excluded: vec![ana()] });
-        assert_eq!(wishes(&token, &[token.clone()], NOW).unwrap().preferred, None);
+        assert_eq!(wishes(&token, std::slice::from_ref(&token), NOW).unwrap().preferred, None);
     }
 
     #[test]

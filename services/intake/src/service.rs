@@ -22,11 +22,11 @@ use uuid::Uuid;
 use crate::{
     classifier::{Case, Classifier},
     convert::{self, Hold, Wanted},
-    error::{Failure, Invalid},
+    error::Failure,
     fallback::Policies,
     returning::{ReturnKey, Wishes},
     token::{self, TokenKey},
-    triage::{self, Decision, Verdict},
+    triage::{self, Decision, Unfit, Verdict},
     watch::{self, Means, Watches},
 };
 
@@ -38,6 +38,9 @@ const ATTEMPTS: usize = 3;
 
 /// A revision that no policy has, below 2^53: by it nothing is accepted, but what was accepted before is answered.
 const NO_REVISION: u64 = (1 << 53) - 1;
+
+/// The line's reason when a request names another revision than the one in force.
+const POLICY_CHANGED: &str = "POLICY_CHANGED";
 
 /// What is kept of a caller's time for the way back.
 const WAY_BACK: Duration = Duration::from_millis(150);
@@ -108,8 +111,31 @@ impl Ready {
         };
         let of_route = error.field.starts_with("request.topics")
             || error.field.starts_with("request.routing_steps") && self.wanted.routing_steps.is_empty();
-        error.reason == "POLICY_CHANGED" || of_route
+        error.reason == POLICY_CHANGED || of_route
     }
+}
+
+/// The revision that is in force, as a refusal says.
+fn in_force(failure: &Failure) -> Option<u64> {
+    let Failure::Link(error) = failure else {
+        return None;
+    };
+    error.metadata.get("revision").and_then(|revision| revision.parse().ok())
+}
+
+/// What did not fit the survey is refused for that, unless there is another reason.
+fn refused(failure: Failure, unfit: Option<Unfit>) -> Failure {
+    match unfit {
+        Some(unfit) if failure.reason() == POLICY_CHANGED => unfit.into(),
+        Some(_) | None => failure,
+    }
+}
+
+/// What the line answered, and what had been decided.
+struct Accepted {
+    view: ChatOutcomeView,
+    durability: Option<Durability>,
+    decision: Decision,
 }
 
 impl Intake {
@@ -120,7 +146,7 @@ impl Intake {
         let helpline = &ready.wanted.helpline;
         let accepting = self.lined_up(&ready, until);
         let (accepted, resources) = tokio::join!(accepting, self.resources(helpline, &locale, &region));
-        let (view, durability, decision) = accepted?;
+        let Accepted { view, durability, decision } = accepted?;
         // A repeat is answered with the chat that was made first, and its token.
         let first = view.chat.as_ref().and_then(|c| ChatId::parse(&c.chat_id).ok());
         let visitor_token = self.key.token(helpline, first.as_ref().unwrap_or(&ready.chat));
@@ -148,56 +174,55 @@ impl Intake {
     }
 
     /// Decides by the policy and asks the line; again while the policy changes under it.
-    async fn lined_up(
-        &self,
-        ready: &Ready,
-        until: Instant,
-    ) -> Result<(ChatOutcomeView, Option<Durability>, Decision), Failure> {
-        let helpline = &ready.wanted.helpline;
-        let mut decision = match self.decide(&ready.wanted, until).await {
-            Ok(decision) => decision,
-            Err(invalid) => return self.repeated(ready, invalid, until).await,
-        };
-        let mut attempt = 1;
-        loop {
-            match self.command(helpline, ready.command(&decision), left(until)).await {
-                Ok((view, durability)) => {
-                    self.consider(ready, &view, &decision);
-                    return Ok((view, durability, decision));
-                }
-                Err(failure) if attempt >= ATTEMPTS || !ready.refused_decision(&failure) => return Err(failure),
-                Err(_) => attempt += 1,
+    async fn lined_up(&self, ready: &Ready, until: Instant) -> Result<Accepted, Failure> {
+        let wanted = &ready.wanted;
+        let mut decided = self.decide(wanted, until).await;
+        for _ in 1..ATTEMPTS {
+            let failure = match self.attempt(ready, &decided, until).await {
+                Ok(accepted) => return Ok(accepted),
+                Err(failure) => failure,
+            };
+            let in_force = in_force(&failure);
+            let is_outdated = match &decided {
+                Ok(_) => true,
+                Err(unfit) => in_force.is_some_and(|revision| revision != unfit.revision),
+            };
+            if !ready.refused_decision(&failure) || !is_outdated {
+                return Err(refused(failure, decided.err()));
             }
-            self.policies.replaced(helpline, triage::patience(until)).await;
-            decision = match self.decide(&ready.wanted, until).await {
-                Ok(newer) if attempt < ATTEMPTS => newer,
-                Ok(_) | Err(_) => decision.whatever_is_in_force(&ready.wanted),
+            self.policies.replaced(&wanted.helpline, triage::patience(until)).await;
+            decided = match (self.decide(wanted, until).await, decided) {
+                // What fitted a moment ago is good enough.
+                (Err(_), Ok(before)) => Ok(before.whatever_is_in_force(wanted)),
+                (newer, _) => newer,
             };
         }
+        let last = decided.map(|decision| decision.whatever_is_in_force(wanted));
+        self.attempt(ready, &last, until).await.map_err(|failure| refused(failure, last.err()))
     }
 
-    async fn decide(&self, wanted: &Wanted, until: Instant) -> Result<Decision, Invalid> {
+    async fn decide(&self, wanted: &Wanted, until: Instant) -> Result<Decision, Unfit> {
         let decided =
             triage::judged(&self.policies, &wanted.helpline, until, |policy| Decision::of(policy, wanted));
         Ok(decided.await?.unwrap_or_else(|| Decision::without_policy(wanted)))
     }
 
-    /// What does not fit the survey that is in force may have fitted an earlier one: a repeat of a request that was
-    /// accepted then is answered with its chat, and anything else is refused.
-    async fn repeated(
+    /// Asks the line once. What does not fit the survey is asked as well, in a way that creates nothing: the survey may
+    /// be another one by now, and a repeat of what was accepted before is answered with its chat.
+    async fn attempt(
         &self,
         ready: &Ready,
-        invalid: Invalid,
+        decided: &Result<Decision, Unfit>,
         until: Instant,
-    ) -> Result<(ChatOutcomeView, Option<Durability>, Decision), Failure> {
-        let mut decision = Decision { revision: NO_REVISION, ..Decision::without_policy(&ready.wanted) };
-        decision.verdict.reasons.clear();
-        let answer = self.command(&ready.wanted.helpline, ready.command(&decision), left(until)).await;
-        match answer {
-            Ok((view, durability)) => Ok((view, durability, decision)),
-            Err(Failure::Link(error)) if error.reason == "REQUEST_CONFLICT" => Err(Failure::Link(error)),
-            Err(_) => Err(invalid.into()),
-        }
+    ) -> Result<Accepted, Failure> {
+        let decision = match decided {
+            Ok(decision) => decision.clone(),
+            Err(_) => Decision { revision: NO_REVISION, ..Decision::unexplained(&ready.wanted) },
+        };
+        let asking = self.command(&ready.wanted.helpline, ready.command(&decision), left(until));
+        let (view, durability) = asking.await?;
+        self.consider(ready, &view, &decision);
+        Ok(Accepted { view, durability, decision })
     }
 
     /// Asks for a second opinion on a new chat, where the policy wants one.

@@ -3,7 +3,7 @@
 //! Nobody is lost for a survey: where no policy can be had, the request goes on with what was stated, or as MODERATE,
 //! for anyone. Answers that nobody can have given are refused by the name of their field, never by what they say.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use holdfast_domain::{
     HelplineId, Policy, Urgency,
@@ -106,6 +106,13 @@ impl Decision {
         }
     }
 
+    /// For what was decided earlier: why is not kept.
+    #[must_use]
+    pub fn unexplained(wanted: &Wanted) -> Self {
+        let verdict = Verdict { urgency: wanted.stated.unwrap_or_default(), reasons: Vec::new() };
+        Self { verdict, ..Self::without_policy(wanted) }
+    }
+
     /// By this policy.
     ///
     /// # Errors
@@ -142,30 +149,47 @@ impl Decision {
     }
 }
 
+/// What does not fit a helpline's survey.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfit {
+    /// What is wrong with it.
+    pub invalid: Invalid,
+    /// By the newest policy that was looked at.
+    pub revision: u64,
+}
+
+impl Unfit {
+    fn by(policy: &Policy, problem: PolicyError) -> Self {
+        Self { invalid: Invalid::new(problem.field, problem.problem), revision: policy.revision }
+    }
+}
+
 /// What `judge` makes of a request under the policy in force, or else under one that was in force a moment ago.
 /// `None` when no policy can be had in time.
 ///
 /// # Errors
-/// What the policy at hand has against it, when no other fits either.
+/// What the newest policy has against it, when no other fits either.
 pub async fn judged<T>(
     policies: &Policies,
     helpline: &HelplineId,
     until: Instant,
     judge: impl Fn(&Policy) -> Result<T, PolicyError>,
-) -> Result<Option<T>, Invalid> {
+) -> Result<Option<T>, Unfit> {
     let Some(policy) = policies.in_force(helpline, patience(until)).await else {
         return Ok(None);
     };
-    let problem = match judge(&policy) {
+    let mut unfit = match judge(&policy) {
         Ok(judged) => return Ok(Some(judged)),
-        Err(problem) => problem,
+        Err(problem) => Unfit::by(&policy, problem),
     };
-    let others = policies.others(helpline, patience(until)).await;
-    let fits = others.iter().filter(|other| !Arc::ptr_eq(other, &policy)).find_map(|other| judge(other).ok());
-    match fits {
-        Some(judged) => Ok(Some(judged)),
-        None => Err(Invalid::new(problem.field, problem.problem)),
+    for other in policies.others(helpline, patience(until)).await {
+        match judge(&other) {
+            Ok(judged) => return Ok(Some(judged)),
+            Err(problem) if other.revision > unfit.revision => unfit = Unfit::by(&other, problem),
+            Err(_) => {}
+        }
     }
+    Err(unfit)
 }
 
 /// For one look at a policy: at most half of the time that is left, so that the request can still be made.

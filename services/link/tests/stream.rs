@@ -10,6 +10,7 @@ use holdfast_proto::v1::{
     self, AttachDrain, AttachRequest, AttachResponse, Command, CommandError, Event, Notice, Outcome, Welcome,
     attach_request, attach_response, command,
     queue_service_server::{QueueService, QueueServiceServer},
+    supervise_command::Act,
 };
 use holdfast_runtime::{
     Stop, TaskSet,
@@ -141,6 +142,24 @@ impl QueueService for Script {
     ) -> Result<Response<v1::GetPolicyResponse>, Status> {
         Ok(Response::new(v1::GetPolicyResponse { toml: "x".to_owned(), revision: 3 }))
     }
+
+    async fn put_policy(
+        &self,
+        _: Request<v1::PutPolicyRequest>,
+    ) -> Result<Response<v1::PutPolicyResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn explain_routing(
+        &self,
+        _: Request<v1::ExplainRoutingRequest>,
+    ) -> Result<Response<v1::ExplainRoutingResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn get_kpis(&self, _: Request<v1::GetKpisRequest>) -> Result<Response<v1::GetKpisResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
 }
 
 fn link(addresses: &[&str]) -> (Link, Stop) {
@@ -183,6 +202,11 @@ fn transfer() -> Command {
         helpline: "demo".to_owned(),
         command: Some(command::Command::Transfer(v1::TransferCommand::default())),
     }
+}
+
+fn supervise(act: Act) -> Command {
+    let supervise = v1::SuperviseCommand { act: Some(act), ..v1::SuperviseCommand::default() };
+    Command { helpline: "demo".to_owned(), command: Some(command::Command::Supervise(supervise)) }
 }
 
 /// Asks in the background.
@@ -259,6 +283,27 @@ async fn a_safe_command_waits_for_the_only_replica_to_come_back() {
     again.answer(request.correlation).await;
 
     assert!(soon("an answer", asked).await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn of_what_supervisors_do_only_a_rest_is_asked_for_again() {
+    let mut replica = Replica::start().await;
+    let (link, _stop) = link(&[&replica.address]);
+    let mut stage = replica.attached(8).await;
+    all_attached(&link, 1).await;
+    let acts = [Act::Rest(v1::RestAct::default()), Act::TakeOver(v1::TakeOverAct::default())];
+    let [rest, take_over] = acts.map(|act| ask(&link, supervise(act)));
+    stage.request().await;
+    stage.request().await;
+    drop(stage);
+
+    let mut again = replica.attached(8).await;
+    let request = again.request().await;
+    again.answer(request.correlation).await;
+
+    assert!(soon("an answer", rest).await.unwrap().is_ok());
+    let error = soon("an answer", take_over).await.unwrap().unwrap_err();
+    assert_eq!(error.reason, "OUTCOME_UNKNOWN", "somebody else may have acted meanwhile");
 }
 
 #[tokio::test]

@@ -70,6 +70,14 @@ impl By {
     }
 }
 
+/// Whether events give this reason for what a supervisor asked for. What merely follows from it, as when somebody who was
+/// leaving goes, has another.
+#[must_use]
+pub fn is_reason(word: &str) -> bool {
+    let name = format!("SUPERVISION_REASON_{}", word.to_ascii_uppercase());
+    SupervisionReason::from_str_name(&name).is_some_and(|reason| reason != SupervisionReason::Unspecified)
+}
+
 /// Offers a chat to somebody.
 ///
 /// # Errors
@@ -276,6 +284,16 @@ mod tests {
         let asked = pulled(|_| ()).unwrap();
         let Some(command::Command::Supervise(asked)) = asked.command.command else { panic!("{asked:?}") };
         assert_eq!((asked.supervisor_id.as_str(), asked.reason()), ("sue", SupervisionReason::Safety));
+    }
+
+    #[test]
+    fn the_reasons_of_supervisors_are_known_among_others() {
+        for word in ["safety", "workload", "quality", "misuse", "staffing", "other"] {
+            assert!(is_reason(word), "{word}");
+        }
+        for word in ["", "asked", "deadline", "responder_lost", "unspecified"] {
+            assert!(!is_reason(word), "{word}");
+        }
     }
 
     #[test]

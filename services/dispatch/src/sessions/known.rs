@@ -106,6 +106,30 @@ impl Known {
     }
 }
 
+/// A notice may come so much later than what it is about is seen.
+const NOTICE_WITHIN: Duration = Duration::from_millis(250);
+
+/// What was seen to be gone before its notice came, and since when: the notice says why, a look does not.
+#[derive(Debug, Default)]
+pub(super) struct Doubts(HashMap<String, Instant>);
+
+impl Doubts {
+    /// When it is told that this is gone, notice or not.
+    pub(super) fn believed_at(&mut self, what: &str) -> Instant {
+        *self.0.entry(what.to_owned()).or_insert_with(Instant::now) + NOTICE_WITHIN
+    }
+
+    /// It is told, or not gone.
+    pub(super) fn dispel(&mut self, what: &str) {
+        self.0.remove(what);
+    }
+
+    /// The others were told meanwhile.
+    pub(super) fn keep(&mut self, stays: impl Fn(&str) -> bool) {
+        self.0.retain(|what, _| stays(what));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,5 +185,18 @@ mod tests {
         tokio::time::advance(Duration::from_secs(20)).await;
         assert!(!known.status(&view(40)));
         assert!(known.status(&view(100)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_doubt_lasts_as_long_as_a_notice_may_take_whatever_else_is_doubted() {
+        let mut doubts = Doubts::default();
+        let first = doubts.believed_at("a");
+        tokio::time::advance(NOTICE_WITHIN / 2).await;
+        let second = doubts.believed_at("b");
+        assert_eq!((doubts.believed_at("a"), second - first), (first, NOTICE_WITHIN / 2));
+        doubts.keep(|what| what == "b");
+        assert_eq!(doubts.believed_at("a"), second, "doubted anew");
+        doubts.dispel("b");
+        assert_eq!(doubts.0.len(), 1);
     }
 }

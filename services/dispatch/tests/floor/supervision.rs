@@ -46,7 +46,7 @@ fn reason(status: &Status) -> String {
 
 fn field(status: &Status) -> String {
     assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
-    status.get_details_bad_request().unwrap().field_violations[0].field.clone()
+    status.get_details_bad_request().unwrap().field_violations.remove(0).field
 }
 
 #[track_caller]
@@ -134,6 +134,25 @@ async fn a_pulled_chat_ends_for_its_owner_with_the_reason_and_goes_to_another() 
     assert_eq!(ben.offer().await.chat_id, chat_id(&chat));
     let again = supervisors.pull_chat(pull).await.unwrap_err();
     assert_eq!(reason(&again), "WRONG_STATE", "nobody has it");
+}
+
+#[tokio::test]
+async fn who_sees_that_a_chat_is_gone_before_the_notice_comes_is_told_the_reason_all_the_same() {
+    let queue = queue(empty_line().await, policy(QUIET)).await;
+    let proxy = Proxy::to(&queue.address).await;
+    let (_slow, mut door) = dispatch(&proxy.address, &[]).await;
+    let (fast, _) = dispatch(&queue.address, &[]).await;
+    let (_intake, mut visitors) = intake(&queue.address).await;
+    let (mut ana, _) = Responder::ready(&mut door, "ana").await;
+    let chat = ask(&mut visitors, "r-1").await;
+    ana.takes().await;
+    proxy.delay_notices(100);
+    let pull = PullChatRequest { supervisor: sue(SupervisionReason::Quality), chat_id: chat_id(&chat) };
+
+    supervisors(&fast).await.pull_chat(pull).await.unwrap();
+    ana.send(heartbeat()).await; // its answer says that something has changed
+
+    assert_eq!(ana.assignment_ended().await.reason, "quality");
 }
 
 fn take_over(chat: &RequestChatResponse, session: u64) -> TakeOverRequest {
@@ -318,6 +337,26 @@ async fn whoever_is_forced_offline_is_told_what_ended_and_why_and_their_stream_e
     assert_eq!(ana.offer().await.chat_id, chat_id(&chat), "nobody is shut out");
 }
 
+#[tokio::test]
+async fn who_was_leaving_and_whose_last_chat_a_supervisor_ends_goes_as_they_wished() {
+    let (mut floor, mut supervisors) = quiet_floor().await;
+    let (mut ana, _) = Responder::ready(&mut floor.door, "ana").await;
+    let chat = ask(&mut floor.visitors, "r-1").await;
+    ana.takes().await;
+    let leaving = SetStatus { status: ResponderStatus::Leaving.into() };
+    assert_eq!(ana.act(action::Action::SetStatus(leaving)).await.code, 0);
+    let end = EndChatRequest {
+        supervisor: sue(SupervisionReason::Safety),
+        chat_id: chat_id(&chat),
+        outcome: ChatOutcome::Completed.into(),
+    };
+
+    supervisors.end_chat(end).await.unwrap();
+
+    ana.assignment_ended().await;
+    ana.ends().await; // and not as if she had been signed out
+}
+
 fn speaks_spanish() -> Vec<Alternative> {
     vec![Alternative { all_of: vec![Tag { name: "lang:es".to_owned(), level: 1 }] }]
 }
@@ -477,7 +516,7 @@ async fn a_board_shows_the_floor_at_once_and_each_change_within_a_second() {
 
 #[tokio::test]
 async fn a_board_where_nothing_changes_is_silent_and_one_where_much_changes_comes_twice_a_second() {
-    let (mut floor, mut supervisors) = quiet_floor().await;
+    let (floor, mut supervisors) = quiet_floor().await;
     let mut board = Watcher::open(&mut supervisors, 0).await;
     board.floor().await;
     assert!(timeout(Duration::from_secs(2), board.0.message()).await.is_err(), "nothing has changed");
@@ -600,6 +639,12 @@ async fn a_board_outlives_a_short_loss_of_the_queue() {
     proxy.cut();
     sleep(Duration::from_millis(1500)).await;
     proxy.refuse(false);
+    let attached = async {
+        while !dispatch.context.readiness.is_ready() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon("the queue again", attached).await;
     let (_ana, _) = Responder::ready(&mut door, "ana").await;
 
     board.until(|floor| floor.responders.len() == 1).await;

@@ -195,7 +195,9 @@ impl Kept {
         let revision = self.policies.get(helpline).map_or(0, Vec::len) as u64;
         let named = request.policy_revision;
         if named != 0 && (self.policy_always_changed || named != revision) {
-            return Err(refusal(Code::Aborted, "POLICY_CHANGED", ""));
+            let mut changed = refusal(Code::Aborted, "POLICY_CHANGED", "");
+            changed.metadata.insert("revision".to_owned(), revision.to_string());
+            return Err(changed);
         }
         if let Some(refusal) = self.refusals.pop_front() {
             return Err(refusal);

@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -25,7 +25,12 @@ use holdfast_runtime::{
     config::{LogFormat, TelemetryConfig},
     telemetry,
 };
-use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::mpsc,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -141,6 +146,7 @@ pub(crate) struct Proxy {
 struct Faults {
     loses_notices: AtomicBool,
     refuses: AtomicBool,
+    notices_late_ms: AtomicU64,
     floors: AtomicUsize,
     cut: std::sync::Mutex<CancellationToken>,
 }
@@ -167,6 +173,11 @@ impl Proxy {
         self.faults.refuses.store(refuses, Ordering::SeqCst);
     }
 
+    /// Notices come so much later than what they are about.
+    pub(crate) fn delay_notices(&self, ms: u64) {
+        self.faults.notices_late_ms.store(ms, Ordering::SeqCst);
+    }
+
     /// How often the floor was asked for.
     pub(crate) fn floors(&self) -> usize {
         self.faults.floors.load(Ordering::SeqCst)
@@ -185,10 +196,18 @@ struct Relay {
 
 type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
+fn is_notice(response: &AttachResponse) -> bool {
+    matches!(response.message, Some(attach_response::Message::Notice(_)))
+}
+
 impl Faults {
     fn passes(&self, response: &AttachResponse) -> bool {
-        let is_notice = matches!(response.message, Some(attach_response::Message::Notice(_)));
-        !(is_notice && self.loses_notices.load(Ordering::SeqCst))
+        !(is_notice(response) && self.loses_notices.load(Ordering::SeqCst))
+    }
+
+    fn late(&self, response: &AttachResponse) -> Option<Duration> {
+        let late = Duration::from_millis(self.notices_late_ms.load(Ordering::SeqCst));
+        (is_notice(response) && !late.is_zero()).then_some(late)
     }
 }
 
@@ -219,6 +238,14 @@ impl QueueService for Relay {
         let down = async move {
             let mut answers = queue.attach(ReceiverStream::new(requests)).await?.into_inner();
             while let Some(answer) = answers.message().await? {
+                if let Some(late) = faults.late(&answer) {
+                    let to_client = to_client.clone();
+                    tokio::spawn(async move {
+                        sleep(late).await;
+                        let _ = to_client.send(Ok(answer)).await;
+                    });
+                    continue;
+                }
                 if faults.passes(&answer) && to_client.send(Ok(answer)).await.is_err() {
                     return Ok(());
                 }
