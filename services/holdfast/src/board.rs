@@ -1,12 +1,13 @@
 //! The floor on a terminal: who waits, who is there, the ledger, and what just happened.
 //!
 //! Events are the hint, the floor is the truth: each event asks for the floor again, at most five times a second, and
-//! once a second it is asked for anyway.
+//! once a second it is asked for anyway. How the line has served is asked for less often: it moves slowly.
 
 use std::{collections::VecDeque, time::Duration};
 
 use holdfast_proto::v1::{
-    Event, GetFloorRequest, GetFloorResponse, WatchEventsRequest, queue_service_client::QueueServiceClient,
+    Event, GetFloorRequest, GetFloorResponse, GetKpisRequest, Kpis, WatchEventsRequest,
+    queue_service_client::QueueServiceClient,
 };
 use holdfast_runtime::Stop;
 use tokio::{
@@ -22,6 +23,7 @@ use crate::{
     terminal,
 };
 
+mod figures;
 mod frame;
 
 /// The floor is asked for at most so often.
@@ -29,6 +31,9 @@ const REFRESH: Duration = Duration::from_millis(200);
 
 /// And at least so often.
 const POLL: Duration = Duration::from_secs(1);
+
+/// How often it is asked how the line has served.
+const FIGURES: Duration = Duration::from_secs(5);
 
 /// Chats, and responders, that are shown.
 const ROWS: u32 = 15;
@@ -66,9 +71,10 @@ pub async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
     let watching = watch(board.queue.clone(), args.helpline.clone(), send);
     let showing = async {
         let floor = board.first_floor().await?;
+        board.look_at_figures().await;
         if args.once || !terminal::is_screen() {
             board.gather(&mut events).await;
-            return Ok(terminal::say(&frame::frame(&floor, &board.seen, &args.helpline))?);
+            return Ok(terminal::say(&frame::frame(&floor, &board.kpis, &board.seen, &args.helpline))?);
         }
         board.live(floor, &mut events).await
     };
@@ -84,6 +90,8 @@ struct Board {
     queue: QueueServiceClient<Channel>,
     helpline: String,
     seen: VecDeque<Event>,
+    kpis: Result<Kpis, String>,
+    looked: Instant,
 }
 
 impl Board {
@@ -94,6 +102,8 @@ impl Board {
             remote,
             helpline: args.helpline.clone(),
             seen: VecDeque::with_capacity(EVENTS),
+            kpis: Err("not asked for yet".to_owned()),
+            looked: Instant::now(),
         })
     }
 
@@ -116,6 +126,16 @@ impl Board {
         }
     }
 
+    /// How the line has served in the last hour.
+    async fn look_at_figures(&mut self) {
+        self.looked = Instant::now();
+        let request = GetKpisRequest { helpline: self.helpline.clone(), window: None };
+        self.kpis = match self.queue.get_kpis(request).await {
+            Ok(answer) => Ok(answer.into_inner().kpis.unwrap_or_default()),
+            Err(status) => Err(self.remote.failure(&status).to_string()),
+        };
+    }
+
     async fn gather(&mut self, events: &mut mpsc::Receiver<Event>) {
         let until = Instant::now() + POLL;
         while Instant::now() < until {
@@ -134,7 +154,7 @@ impl Board {
         let mut trouble = None;
         loop {
             let shown = Instant::now();
-            let mut text = frame::frame(&floor, &self.seen, &self.helpline);
+            let mut text = frame::frame(&floor, &self.kpis, &self.seen, &self.helpline);
             if let Some(trouble) = &trouble {
                 text = format!("{text}\n{trouble}; showing what was last known\n");
             }
@@ -143,6 +163,9 @@ impl Board {
             match self.floor().await {
                 Ok(now) => (floor, trouble) = (now, None),
                 Err(status) => trouble = Some(self.remote.failure(&status)),
+            }
+            if self.looked.elapsed() >= FIGURES {
+                self.look_at_figures().await;
             }
         }
     }

@@ -1,45 +1,54 @@
-//! A busy evening at a helpline, played by real processes, and three witnesses who say afterwards what became of
-//! everybody.
+//! A busy evening at a helpline and its partner, played by real processes, and three witnesses who say afterwards what
+//! became of everybody.
 //!
-//! - `evening`: the figures, each with its source, and the helpline's policy
+//! - `evening`: the figures, each with its source
+//! - `rules`, `needs`: the helplines' policies, and who may serve whom by them
 //! - `plan`: who comes when and does what, all of it from one seed
 //! - `stage`, `store`: Redis and the services as processes of their own
-//! - `visitor`, `responder`: the people, who know the services by their contract alone
+//! - `visitor`, `responder`, `supervisor`, `hook`: the people, and the webhook that calls some of them up, who know the
+//!   services by their contract alone
 //! - `fold`: the first witness, who reads the events and nothing else
-//! - `journal`: the second witness, what the clients were told
-//! - `verdict`: compares them with each other and with the line's own ledger
+//! - `journal`, `waits`: the second witness, what the clients were told
+//! - `verdict`: compares them with each other and with what the lines say of themselves
 //! - `report`: what is printed
 
 mod evening;
 mod fold;
+mod hook;
 mod journal;
+mod needs;
 mod plan;
 mod report;
 mod responder;
+mod rules;
 mod stage;
 mod store;
+mod supervisor;
 mod verdict;
 mod visitor;
+mod waits;
 
 use std::{
     collections::HashMap,
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
 use holdfast_proto::v1::{
-    GetFloorRequest, GetFloorResponse, Ledger, ResponderStatus, WatchEventsRequest,
-    dispatch_service_client::DispatchServiceClient, intake_service_client::IntakeServiceClient,
-    queue_service_client::QueueServiceClient,
+    ChatKey, GetFloorRequest, GetFloorResponse, Kpis, Ledger, ResponderStatus, SupervisionServiceGetKpisRequest,
+    WatchEventsRequest, dispatch_service_client::DispatchServiceClient,
+    intake_service_client::IntakeServiceClient, queue_service_client::QueueServiceClient,
+    supervision_service_client::SupervisionServiceClient,
 };
 use holdfast_runtime::{
     Stop,
     client::{self, ClientError},
+    clock::wall_ms,
     config::ClientConfig,
 };
 use tokio::{
-    sync::watch,
+    sync::{mpsc, watch},
     task::JoinSet,
     time::{Instant, sleep, sleep_until, timeout},
 };
@@ -47,12 +56,16 @@ use tonic::{Status, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use self::{
-    evening::{Evening, HELPLINE, Numbers},
-    fold::Fold,
+    evening::Evening,
+    fold::{Fold, Known, Skills},
+    hook::Hook,
     journal::Journal,
-    plan::{Plan, Visitor},
+    needs::Needs,
+    plan::{Plan, Responder, Visitor},
     report::Figures,
+    rules::{House, Rules, Texts},
     stage::{Programs, Stage},
+    verdict::{Side, Witnesses, clock_lag_ms},
 };
 use crate::terminal::say;
 
@@ -70,8 +83,12 @@ const WARM_UP: usize = 10;
 const CAUGHT_UP: Duration = Duration::from_secs(10);
 /// Nothing happens any more when there was no event for so long.
 const QUIET: Duration = Duration::from_millis(800);
+/// More than all responders of a helpline.
+const WHOLE_FLOOR: u32 = 200;
 /// Visitors who look again at once.
 const LOOKING_AGAIN: usize = 32;
+/// Between the quiet phase and the evening, so that the one is not counted with the other.
+const HUSH: Duration = Duration::from_millis(400);
 
 const CLIENT: ClientConfig = ClientConfig {
     connect_timeout_ms: 3_000,
@@ -144,15 +161,25 @@ fn call_failed(what: &'static str) -> impl FnOnce(Status) -> DemoError {
     move |status| DemoError::Call { what, reason: format!("{:?}: {}", status.code(), status.message()) }
 }
 
+/// A chat and its responder, who calls for a supervisor.
+type Call = (String, String);
+
 /// What all the people share.
 struct World {
     evening: Evening,
-    numbers: Numbers,
+    rules: Arc<Rules>,
     journal: Journal,
     intakes: Vec<Channel>,
     dispatches: Vec<Channel>,
     begins: watch::Sender<bool>,
     over: watch::Sender<bool>,
+    /// When the evening began.
+    began: OnceLock<Instant>,
+    /// Waves in which off-shift volunteers were called up.
+    called: watch::Sender<usize>,
+    /// The number of the supervisor's session.
+    supervisor: watch::Sender<u64>,
+    calls: mpsc::UnboundedSender<Call>,
     /// The first of the visitors' connections.
     intake: Channel,
     /// The first of the responders' connections.
@@ -160,7 +187,12 @@ struct World {
 }
 
 impl World {
-    fn new(evening: Evening, numbers: Numbers, stage: &Stage) -> Result<Self, DemoError> {
+    fn new(
+        evening: Evening,
+        rules: Arc<Rules>,
+        calls: mpsc::UnboundedSender<Call>,
+        stage: &Stage,
+    ) -> Result<Self, DemoError> {
         let (mut intakes, mut dispatches) = (Vec::new(), Vec::new());
         for _ in 0..VISITOR_CHANNELS {
             intakes.push(client::channel(&stage.intake, &CLIENT)?);
@@ -173,12 +205,16 @@ impl World {
         };
         Ok(Self {
             evening,
-            numbers,
+            rules,
             journal: Journal::default(),
             intakes,
             dispatches,
             begins: watch::Sender::new(false),
             over: watch::Sender::new(false),
+            began: OnceLock::new(),
+            called: watch::Sender::new(0),
+            supervisor: watch::Sender::new(0),
+            calls,
             intake,
             dispatch,
         })
@@ -192,6 +228,22 @@ impl World {
     fn dispatch(&self, nth: usize) -> DispatchServiceClient<Channel> {
         let channel = self.dispatches.get(nth % self.dispatches.len().max(1));
         DispatchServiceClient::new(channel.unwrap_or(&self.dispatch).clone())
+    }
+
+    fn supervision(&self) -> SupervisionServiceClient<Channel> {
+        SupervisionServiceClient::new(self.dispatch.clone())
+    }
+
+    /// So long after the beginning of the evening.
+    fn after(&self, ms: u64) -> Instant {
+        *self.began.get_or_init(Instant::now) + Duration::from_millis(ms)
+    }
+
+    /// A visitor goes on at another helpline, where less of what they need may be known.
+    fn goes_on(&self, visit: usize, house: House) -> Option<(usize, ChatKey)> {
+        let mut notes = self.journal.notes();
+        let needs = notes.visits.get(visit)?.needs.at_partner(self.rules.of(house));
+        notes.goes_on(visit, house, Arc::new(needs))
     }
 
     fn evening_begins(&self) -> watch::Receiver<bool> {
@@ -229,14 +281,15 @@ fn read_script(handoff: &[u8]) -> Option<Duration> {
 /// When it cannot be played; when anything was lost, doubled or does not agree; when it was stopped.
 pub async fn run(args: Args, stop: &Stop) -> Result<(), DemoError> {
     let evening = Evening::load()?;
-    let numbers = Numbers::load()?;
     let programs = Programs::find(args.embedded)?;
     let plan = Plan::new(&evening, args.seed);
+    let hook = Hook::open().await?;
+    let texts = Texts::new(hook.address, &evening.change)?;
     say(&report::opening(&evening, &args))?;
-    let mut stage = Stage::new()?;
+    let mut stage = Stage::new(&texts, &hook.secret)?;
     let longest = LONGEST + Duration::from_millis(evening.arrivals_ms() + evening.close.drain_ms);
     let played = tokio::select! {
-        played = play(&mut stage, &programs, evening, numbers, plan) => played,
+        played = play(&mut stage, &programs, evening, texts, plan, hook) => played,
         () = sleep(longest) => Err(DemoError::TooLong(longest.as_secs())),
         () = stop.draining() => Err(DemoError::Stopped),
     };
@@ -265,50 +318,119 @@ async fn play(
     stage: &mut Stage,
     programs: &Programs,
     evening: Evening,
-    numbers: Numbers,
+    texts: Texts,
     plan: Plan,
+    hook: Hook,
 ) -> Result<Vec<String>, DemoError> {
     stage.set(programs).await?;
-    let world = Arc::new(World::new(evening, numbers, stage)?);
+    let (calls, called) = mpsc::unbounded_channel();
+    let rules = Arc::new(Rules::read(&texts)?);
+    let world = Arc::new(World::new(evening, Arc::clone(&rules), calls, stage)?);
     let queue = stage.queues.first().map_or("", String::as_str);
     let queue = QueueServiceClient::new(client::channel(queue, &CLIENT)?);
-    let fold = Arc::new(Mutex::new(Fold::new(numbers, world.evening.responders.slots)));
+    let folds = House::ALL.map(|house| Arc::new(Mutex::new(fold_of(&world, house))));
     let mut tasks = JoinSet::new();
-    tasks.spawn(read_events(queue.clone(), Arc::clone(&fold)));
-    let responders = plan.responders.clone();
-    for (nth, responder) in responders.into_iter().enumerate() {
+    for fold in &folds {
+        tasks.spawn(read_events(queue.clone(), Arc::clone(fold)));
+    }
+    tasks.spawn(hook.answer(Arc::clone(&world)));
+    for (nth, responder) in plan.responders.iter().cloned().enumerate() {
         tasks.spawn(responder::serve(Arc::clone(&world), responder, nth));
     }
-    everybody_is_there(&queue, plan.responders.len()).await?;
+    for house in House::ALL {
+        let wanted = plan.responders.iter().filter(|r| r.house == house && r.is_on_shift()).count();
+        everybody_is_there(&queue, house, wanted).await?;
+    }
 
     let raw = calibrate(&world, &plan.calibration).await?;
     until_empty(&queue, Duration::from_secs(10)).await;
+    sleep(HUSH).await;
     let before = statistics(stage).await?;
-    let first_event = lock(&fold).events();
+    let first_event = all_events(&folds);
+    let began_ms = service_now_ms(&queue).await?;
+    sleep(HUSH).await;
+    world.after(0);
     world.begins.send_replace(true);
-    let lasted = arrive(&world, &queue, plan.visitors).await?;
+    tasks.spawn(supervisor::come_when_called(Arc::clone(&world), world.supervision(), called));
+    tasks.spawn(supervisor::act_on_the_board(Arc::clone(&world), world.supervision()));
+    let changing = supervisor::change_policy(Arc::clone(&world), queue.clone(), texts.changed);
+    let (lasted, changed) = tokio::join!(arrive(&world, &queue, plan.visitors), changing);
+    let (lasted, _) = (lasted?, changed?);
     let after = statistics(stage).await?;
     world.over.send_replace(true);
 
-    caught_up(&fold).await;
+    caught_up(&folds).await;
     look_again(&world).await;
-    let ledger = ledger(&queue).await?;
-    let mut problems = read_again(stage, &fold, numbers, &world.evening).await?;
+    let known = skills(&plan.responders);
+    let (read_again, mut problems) = read_again(stage, &world, &folds, &known).await?;
+    let sides = [
+        side(&world, &queue, &read_again[0], began_ms).await?,
+        side(&world, &queue, &read_again[1], began_ms).await?,
+    ];
     // Responders who were on their way back have had their time; readers of events would go on for ever.
     tasks.shutdown().await;
 
-    let fold = lock(&fold);
     let notes = world.journal.notes();
-    let verdict = verdict::judge(&fold, &notes, &ledger, stage.redis.is_some());
+    let must_be_synced = stage.redis.is_some();
+    let witnesses = Witnesses { sides, notes: &notes, began_ms, must_be_synced };
+    let verdict = verdict::judge(&witnesses);
     let figures = Figures {
+        rules: &rules,
+        hour_ms: world.evening.arrivals.hour_ms,
         raw,
         lasted,
-        events: fold.events() - first_event,
+        events: all_events(&folds) - first_event,
         redis: stage.redis.map(|_| after.since(before)),
     };
-    say(&report::whole(&fold, &notes, &verdict, &figures))?;
+    say(&report::whole(&witnesses, &verdict, &figures))?;
     problems.extend(verdict.problems);
     Ok(problems)
+}
+
+fn fold_of(world: &World, house: House) -> Fold {
+    let capacity = match house {
+        House::Evening => world.evening.responders.slots,
+        House::Partner => world.evening.partner.slots,
+    };
+    Fold::new(house, Arc::clone(&world.rules), capacity)
+}
+
+fn all_events(folds: &[Arc<Mutex<Fold>>]) -> u64 {
+    folds.iter().map(|fold| lock(fold).events()).sum()
+}
+
+/// What a line says of itself at the end: where everybody is, and how it served in the evening.
+async fn side<'a>(
+    world: &World,
+    queue: &QueueServiceClient<Channel>,
+    fold: &'a Fold,
+    began_ms: u64,
+) -> Result<Side<'a>, DemoError> {
+    let floor = floor(queue, fold.house(), 1).await.map_err(call_failed("the floor"))?;
+    if floor.ledger.is_none() {
+        return Err(DemoError::Call { what: "the floor", reason: "without a ledger".to_owned() });
+    }
+    let since = service_now_ms(queue).await?.saturating_sub(began_ms);
+    let window = Duration::from_millis(since).try_into().ok();
+    let request = SupervisionServiceGetKpisRequest { helpline: fold.house().name().to_owned(), window };
+    let answer = world.supervision().get_kpis(request).await.map_err(call_failed("the figures"))?;
+    let kpis: Kpis = answer.into_inner().kpis.unwrap_or_default();
+    Ok(Side { fold, floor, kpis })
+}
+
+/// The service clock of the evening's line, nearly.
+async fn service_now_ms(queue: &QueueServiceClient<Channel>) -> Result<u64, DemoError> {
+    let floor = floor(queue, House::Evening, 1).await.map_err(call_failed("the floor"))?;
+    Ok(wall_ms().saturating_add_signed(-clock_lag_ms(&floor)))
+}
+
+/// What everybody who was on a shift can do and would rather not.
+fn skills(responders: &[Responder]) -> HashMap<String, Skills> {
+    let skills = |responder: &Responder| Skills {
+        tags: needs::tags(&responder.capabilities),
+        opt_out: responder.opt_out.clone(),
+    };
+    responders.iter().map(|responder| (responder.id.clone(), skills(responder))).collect()
 }
 
 fn lock(fold: &Mutex<Fold>) -> std::sync::MutexGuard<'_, Fold> {
@@ -325,9 +447,11 @@ async fn statistics(stage: &Stage) -> Result<store::Statistics, DemoError> {
 /// The first witness reads from the beginning, and goes on where a broken stream left off.
 async fn read_events(mut queue: QueueServiceClient<Channel>, fold: Arc<Mutex<Fold>>) {
     loop {
-        let from_cursor = lock(&fold).cursor().to_owned();
-        let request = WatchEventsRequest { helpline: HELPLINE.to_owned(), from_cursor };
-        if let Ok(response) = queue.watch_events(request).await {
+        let (helpline, from_cursor) = {
+            let fold = lock(&fold);
+            (fold.house().name().to_owned(), fold.cursor().to_owned())
+        };
+        if let Ok(response) = queue.watch_events(WatchEventsRequest { helpline, from_cursor }).await {
             let mut events = response.into_inner();
             while let Ok(Some(response)) = events.message().await {
                 if let Some(event) = response.event {
@@ -339,28 +463,73 @@ async fn read_events(mut queue: QueueServiceClient<Channel>, fold: Arc<Mutex<Fol
     }
 }
 
-/// The same from the beginning to the end, on the last replica: another reader sees the same evening.
+/// Both lines once more from the beginning to the end, on the last replica: another reader sees the same evening, and
+/// who knows by now what everybody needed says who should have been asked.
 async fn read_again(
     stage: &Stage,
-    fold: &Mutex<Fold>,
-    numbers: Numbers,
-    evening: &Evening,
-) -> Result<Vec<String>, DemoError> {
+    world: &World,
+    folds: &[Arc<Mutex<Fold>>; 2],
+    skills: &HashMap<String, Skills>,
+) -> Result<([Fold; 2], Vec<String>), DemoError> {
     let address = stage.queues.last().map_or("", String::as_str);
-    let mut queue = QueueServiceClient::new(client::channel(address, &CLIENT)?);
-    let last = lock(fold).events();
-    let mut second = Fold::new(numbers, evening.responders.slots);
-    let request = WatchEventsRequest { helpline: HELPLINE.to_owned(), from_cursor: String::new() };
+    let queue = QueueServiceClient::new(client::channel(address, &CLIENT)?);
+    let mut problems = Vec::new();
+    let [evening, partner] = folds;
+    let arrivals = HashMap::new();
+    let here = read_one_again(&queue, world, evening, skills, arrivals, &mut problems).await?;
+    let arrivals = here.chats().iter().map(|(chat, story)| (chat.clone(), story.came.0)).collect();
+    let there = read_one_again(&queue, world, partner, skills, arrivals, &mut problems).await?;
+    Ok(([here, there], problems))
+}
+
+async fn read_one_again(
+    queue: &QueueServiceClient<Channel>,
+    world: &World,
+    first: &Mutex<Fold>,
+    skills: &HashMap<String, Skills>,
+    arrivals: HashMap<String, u64>,
+    problems: &mut Vec<String>,
+) -> Result<Fold, DemoError> {
+    let (house, last) = {
+        let first = lock(first);
+        (first.house(), first.events())
+    };
+    let known = Known { chats: needs_at(world, house), responders: skills.clone(), arrivals };
+    let mut second = fold_of(world, house).knowing(known);
+    let request = WatchEventsRequest { helpline: house.name().to_owned(), from_cursor: String::new() };
     let reading = async {
-        let mut events = queue.watch_events(request).await?.into_inner();
+        let mut events = queue.clone().watch_events(request).await?.into_inner();
         while second.events() < last {
-            match events.message().await? {
-                Some(response) => {
-                    if let Some(event) = response.event {
-                        second.take(&event);
+            let Some(response) = events.message().await? else {
+                break;
+            };
+            if let Some(event) = response.event {
+                {
+                    use std::io::Write;
+                    if let Ok(mut f) = std::fs::OpenOptions::new()
+                        .append(true)
+                        .create(true)
+                        .open(format!("/tmp/hd/ev-{}.tsv", house.name()))
+                    {
+                        let _ = writeln!(
+                            f,
+                            "{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}",
+                            event.sequence,
+                            event.at_ms,
+                            event.kind,
+                            event.chat_id,
+                            event.responder_id,
+                            event.urgency,
+                            event.offer_number,
+                            event.outcome,
+                            event.reason,
+                            event.number,
+                            event.policy_revision,
+                            event.supervisor_id
+                        );
                     }
                 }
-                None => break,
+                second.take(&event);
             }
         }
         Ok(())
@@ -368,31 +537,39 @@ async fn read_again(
     match timeout(CAUGHT_UP, reading).await {
         Ok(Ok(())) => {}
         Ok(Err(status)) => return Err(call_failed("reading the events again")(status)),
-        Err(_) => return Ok(vec!["a second reader did not get to the end of the events".to_owned()]),
+        Err(_) => problems.push("a second reader did not get to the end of the events".to_owned()),
     }
-    let first = lock(fold);
-    let same = first.account() == second.account() && first.double_owners() == second.double_owners();
-    let differs = "a second reader on another replica has another account".to_owned();
-    Ok(if same { Vec::new() } else { vec![differs] })
+    let first = lock(first);
+    if first.account() != second.account() || first.double_owners() != second.double_owners() {
+        problems.push("a second reader on another replica has another account".to_owned());
+    }
+    drop(first);
+    Ok(second)
 }
 
-async fn floor(queue: &QueueServiceClient<Channel>, limit: u32) -> Result<GetFloorResponse, Status> {
-    let request = GetFloorRequest { helpline: HELPLINE.to_owned(), limit };
+/// What each chat of a helpline needs, as its visitor asked.
+fn needs_at(world: &World, house: House) -> HashMap<String, Needs> {
+    let notes = world.journal.notes();
+    let visits = notes.visits.iter().filter(|visit| visit.house == house);
+    visits.filter_map(|visit| Some((visit.chat_id.clone()?, Needs::clone(&visit.needs)))).collect()
+}
+
+async fn floor(queue: &QueueServiceClient<Channel>, house: House, limit: u32) -> Result<GetFloorResponse, Status> {
+    let request = GetFloorRequest { helpline: house.name().to_owned(), limit };
     let answer = timeout(Duration::from_secs(5), queue.clone().get_floor(request)).await;
     let answer = answer.map_err(|_| Status::deadline_exceeded("no answer"))?;
     Ok(answer?.into_inner())
 }
 
-async fn ledger(queue: &QueueServiceClient<Channel>) -> Result<Ledger, DemoError> {
-    let floor = floor(queue, 1).await.map_err(call_failed("the floor"))?;
-    floor.ledger.ok_or(DemoError::Call { what: "the floor", reason: "without a ledger".to_owned() })
-}
-
-async fn everybody_is_there(queue: &QueueServiceClient<Channel>, wanted: usize) -> Result<(), DemoError> {
+async fn everybody_is_there(
+    queue: &QueueServiceClient<Channel>,
+    house: House,
+    wanted: usize,
+) -> Result<(), DemoError> {
     let deadline = Instant::now() + SIGNED_IN;
     let mut last = String::new();
     while Instant::now() < deadline {
-        match floor(queue, 1000).await {
+        match floor(queue, house, 1000).await {
             Ok(floor) => {
                 let ready = floor.responders.iter().filter(|r| r.status() == ResponderStatus::Ready).count();
                 if ready >= wanted {
@@ -411,12 +588,28 @@ fn open(ledger: &Ledger) -> u64 {
     ledger.waiting + ledger.offered + ledger.active
 }
 
+/// Whether no chat is open anywhere.
+async fn is_empty(queue: &QueueServiceClient<Channel>) -> bool {
+    for house in House::ALL {
+        let floor = floor(queue, house, 1).await;
+        if !floor.is_ok_and(|floor| floor.ledger.is_some_and(|ledger| open(&ledger) == 0)) {
+            return false;
+        }
+    }
+    true
+}
+
 /// Waits until no chat is open, or for so long.
 async fn until_empty(queue: &QueueServiceClient<Channel>, limit: Duration) {
     let deadline = Instant::now() + limit;
-    while !ledger(queue).await.is_ok_and(|ledger| open(&ledger) == 0) && Instant::now() < deadline {
+    while !is_empty(queue).await && Instant::now() < deadline {
         sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// Whether the surge is over.
+async fn is_calm(queue: &QueueServiceClient<Channel>) -> bool {
+    floor(queue, House::Evening, 1).await.is_ok_and(|floor| floor.surge_stage_number == 0)
 }
 
 /// The quiet phase: paced chats beside free responders, and between each two a raw gRPC call to the same process.
@@ -460,10 +653,9 @@ async fn arrive(
     queue: &QueueServiceClient<Channel>,
     visitors: Vec<Visitor>,
 ) -> Result<Duration, DemoError> {
-    let start = Instant::now();
+    let start = world.after(0);
     let hour = Duration::from_millis(world.evening.arrivals.hour_ms);
     let drained_by = start + Duration::from_millis(world.evening.arrivals_ms() + world.evening.close.drain_ms);
-    let planned = visitors.len();
     let mut people = JoinSet::new();
     let mut visitors = visitors.into_iter().enumerate().peekable();
     let mut progress = tokio::time::interval_at(start + PROGRESS, PROGRESS);
@@ -479,11 +671,13 @@ async fn arrive(
             Some(_) = people.join_next() => {}
             _ = progress.tick() => {
                 let hours = start.elapsed().as_secs_f64() / hour.as_secs_f64();
-                let floor = floor(queue, 1).await;
-                say(&report::progress(hours, planned, &world.journal, floor.ok().and_then(|f| f.ledger)))?;
+                if let Ok(floor) = floor(queue, House::Evening, WHOLE_FLOOR).await {
+                    world.journal.notes().fairness.push(floor.load_fairness);
+                    say(&report::progress(hours, &world.journal, &floor))?;
+                }
             }
             () = sleep(Duration::from_millis(200)), if gone => {
-                if ledger(queue).await.is_ok_and(|ledger| open(&ledger) == 0) {
+                if is_empty(queue).await && is_calm(queue).await {
                     return Ok(start.elapsed());
                 }
             }
@@ -499,12 +693,12 @@ async fn arrival(at: Option<Instant>) {
     }
 }
 
-/// Waits until the reader has seen everything: nothing new for a while.
-async fn caught_up(fold: &Mutex<Fold>) {
+/// Waits until the readers have seen everything: nothing new for a while.
+async fn caught_up(folds: &[Arc<Mutex<Fold>>]) {
     let deadline = Instant::now() + CAUGHT_UP;
     let mut seen = (0, Instant::now());
     while Instant::now() < deadline {
-        let events = lock(fold).events();
+        let events = all_events(folds);
         if events != seen.0 {
             seen = (events, Instant::now());
         } else if seen.1.elapsed() > QUIET {

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use holdfast_runtime::{BoxError, client::ClientError, config::ConfigError, server::ServeError};
 
-use crate::demo::DemoError;
+use crate::{demo::DemoError, policy::PolicyFault};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +92,9 @@ pub enum Failure {
         /// Of so many.
         all: usize,
     },
+    /// A policy was not fit, not taken, or could not be played.
+    #[error(transparent)]
+    Rules(#[from] PolicyFault),
     /// The demo could not be played, or shows something that must not be.
     #[error(transparent)]
     Demo(#[from] DemoError),

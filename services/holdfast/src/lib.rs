@@ -2,6 +2,7 @@
 //!
 //! - [`up`]: the three services in one process, joined by real gRPC, with a first chat to show that it works
 //! - [`visitor`], [`responder`], [`board`]: terminal clients of a running deployment, near or far
+//! - [`policy`]: a helpline's policy, read, shown, put in force, and played on a recorded day
 //! - [`doctor`]: checks a running deployment
 //! - [`demo`]: a busy evening, played by processes of its own, with a report
 //!
@@ -11,6 +12,7 @@ pub mod board;
 pub mod demo;
 pub mod doctor;
 mod failure;
+pub mod policy;
 mod remote;
 pub mod responder;
 mod terminal;

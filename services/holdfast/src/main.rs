@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use holdfast::{board, demo, doctor, responder, up, visitor};
+use holdfast::{board, demo, doctor, policy, responder, up, visitor};
 use holdfast_runtime::config::{LogFormat, TelemetryConfig};
 
 /// The door of a crisis line: run it, come to it, watch over it.
@@ -27,6 +27,8 @@ enum Command {
     Responder(responder::Args),
     /// See who waits and who is there, as it happens.
     Board(board::Args),
+    /// Read, show, change and compare what a helpline decides.
+    Policy(policy::Args),
     /// Check a running deployment.
     Doctor(doctor::Args),
     /// Play a busy evening on processes of its own, and report what became of everybody.
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
             Command::Visitor(args) => visitor::run(args, &context.stop).await,
             Command::Responder(args) => responder::run(args, &context.stop).await,
             Command::Board(args) => board::run(args, &context.stop).await,
+            Command::Policy(args) => policy::run(args, &context.stop).await,
             Command::Doctor(args) => doctor::run(args).await,
             Command::Demo(args) => demo::run(args, &context.stop).await.map_err(Into::into),
         }

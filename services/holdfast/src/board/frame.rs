@@ -2,19 +2,28 @@
 
 use std::{collections::VecDeque, fmt::Write};
 
-use holdfast_proto::v1::{Event, FloorResponder, GetFloorResponse, Ledger, WaitingChat};
+use holdfast_proto::v1::{Event, FloorResponder, GetFloorResponse, Kpis, Ledger, WaitingChat};
 
+use super::figures;
 use crate::words::{self, short, span};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
-pub(super) fn frame(floor: &GetFloorResponse, events: &VecDeque<Event>, helpline: &str) -> String {
+pub(super) fn frame(
+    floor: &GetFloorResponse,
+    kpis: &Result<Kpis, String>,
+    events: &VecDeque<Event>,
+    helpline: &str,
+) -> String {
     let ledger = floor.ledger.clone().unwrap_or_default();
     let mut text = format!(
-        "{helpline}   {}   policy {}   clock lag {}\n{}\n",
+        "{helpline}   {}   policy {}   clock lag {}\n{}\n{}\n{}\n{}\n",
         in_line(floor),
         floor.policy_revision,
         span(words::duration(floor.clock_lag.as_ref())),
+        figures::standing(floor),
+        figures::quality(floor),
+        figures::served(kpis),
         balance(&ledger),
     );
     section(&mut text, "WAITING", "place  urgency   state    waited        chat", &floor.waiting, waiting);
@@ -80,7 +89,11 @@ fn waiting(chat: &WaitingChat) -> String {
 fn responder(one: &FloorResponder) -> String {
     let load = format!("{}/{}", one.load, one.capacity);
     let status = words::status(one.status);
-    format!("{load:<5}  {:>6}  {status:<14}  {}", one.active, one.responder_id)
+    let line = format!("{load:<5}  {:>6}  {status:<14}  {}", one.active, one.responder_id);
+    match words::duration(one.cooling_down_for.as_ref()) {
+        rest if rest.is_zero() => line,
+        rest => format!("{line}, back in {}", span(rest)),
+    }
 }
 
 fn event(event: &Event) -> String {
@@ -130,15 +143,18 @@ mod tests {
             }],
             responders: vec![FloorResponder {
                 responder_id: "ana".to_owned(),
-                status: ResponderStatus::Ready.into(),
+                status: ResponderStatus::CoolingDown.into(),
                 capacity: 2,
+                cooling_down_for: Some(prost_types::Duration { seconds: 65, nanos: 0 }),
                 ..FloorResponder::default()
             }],
             in_line: 1,
             ..GetFloorResponse::default()
         };
-        let text = frame(&floor, &VecDeque::new(), "demo");
-        for part in ["ended (2 completed)   difference 0", "HIGH", "4f2a91", "0/2", "ana", "none yet"] {
+        let text = frame(&floor, &Ok(Kpis::default()), &VecDeque::new(), "demo");
+        for part in
+            ["ended (2 completed)   difference 0", "HIGH", "4f2a91", "0/2", "ana, back in 1 min 5 s", "none yet"]
+        {
             assert!(text.contains(part), "{part} is missing in:\n{text}");
         }
     }

@@ -1,17 +1,17 @@
-//! The figures of the evening and the helpline's numbers, read from the two data files beside this one.
+//! The figures of the evening, read from the data file beside this one.
 
 use serde::Deserialize;
 
 /// The figures, each with its source.
 const EVENING: &str = include_str!("evening.toml");
-/// The policy that is put in force.
-pub(super) const POLICY: &str = include_str!("policy.toml");
 
 /// Why a data file is refused.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DataError {
     #[error("{file}: {source}")]
     Toml { file: &'static str, source: Box<toml::de::Error> },
+    #[error("{file}: {source}")]
+    Text { file: &'static str, source: Box<toml::ser::Error> },
     #[error("evening.toml: {0}")]
     Figure(&'static str),
 }
@@ -29,6 +29,14 @@ pub(super) struct Evening {
     pub(super) visitors: Visitors,
     pub(super) responders: Responders,
     pub(super) vanishing: Vanishing,
+    pub(super) survey: Survey,
+    pub(super) wishes: Wishes,
+    pub(super) shown_first: ShownFirst,
+    pub(super) care: Care,
+    pub(super) partner: Partner,
+    pub(super) called_up: CalledUp,
+    pub(super) supervisor: Supervisor,
+    pub(super) change: Change,
     pub(super) close: Close,
     pub(super) calibration: Calibration,
 }
@@ -123,6 +131,70 @@ pub(super) struct Vanishing {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct Survey {
+    pub(super) share: f64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wishes {
+    pub(super) prefers: f64,
+    pub(super) comes_again: f64,
+    pub(super) again_after_ms: [u64; 2],
+    pub(super) never_again: f64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ShownFirst {
+    pub(super) content: f64,
+    pub(super) asks_again_after_ms: [u64; 2],
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Care {
+    pub(super) opts_out: f64,
+    pub(super) topic: String,
+    pub(super) mute: f64,
+    pub(super) asks_rest: f64,
+    pub(super) rest_ms: [u64; 2],
+    pub(super) calls_supervisor: f64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Partner {
+    pub(super) visitors: usize,
+    pub(super) responders: usize,
+    pub(super) slots: u32,
+    pub(super) shift_change_at_ms: u64,
+    pub(super) shift_change_ms: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CalledUp {
+    pub(super) volunteers: usize,
+    pub(super) each_wave: usize,
+    pub(super) come_after_ms: [u64; 2],
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Supervisor {
+    pub(super) acts_at_ms: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Change {
+    pub(super) at_ms: u64,
+    pub(super) head_start_ms: [u64; 3],
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Close {
     pub(super) drain_ms: u64,
 }
@@ -157,6 +229,10 @@ impl Evening {
             ((1..=20_000).contains(&self.arrivals.chats), "arrivals.chats must be 1 to 20000"),
             ((1..=500).contains(&self.responders.count), "responders.count must be 1 to 500"),
             (
+                (3..=100).contains(&self.partner.responders) && self.partner.visitors <= 2_000,
+                "partner: 3 to 100 responders, at most 2000 visitors",
+            ),
+            (
                 (100..=60_000).contains(&self.arrivals.hour_ms) && self.arrivals.hour_factors.len() <= 24,
                 "arrivals: at most 24 hours of at most a minute",
             ),
@@ -174,50 +250,15 @@ impl Evening {
     }
 }
 
-/// What the checker must know of the policy: what a chat weighs, and whether a wrap-up follows. Arrays are by urgency.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub(super) struct Numbers {
-    pub(super) weight: [u32; 4],
-    pub(super) wrap_up_ms: [u64; 4],
-    pub(super) presence_lease_ms: u64,
-}
-
-impl Numbers {
-    pub(super) fn load() -> Result<Self, DataError> {
-        #[derive(Deserialize)]
-        struct Policy {
-            numbers: Numbers,
-        }
-        let policy: Policy = toml::from_str(POLICY)
-            .map_err(|source| DataError::Toml { file: "policy.toml", source: Box::new(source) })?;
-        Ok(policy.numbers)
-    }
-}
-
-/// The helpline of `policy.toml`.
-pub(super) const HELPLINE: &str = "evening";
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn both_data_files_are_whole() {
+    fn the_figures_are_whole() {
         let evening = Evening::load().unwrap();
         assert!(evening.arrivals.chats >= 1_500);
         assert_eq!(evening.responders.count, 60);
-        assert_eq!(Numbers::load().unwrap().weight, [1, 1, 1, 2]);
-        let policy: toml::Table = toml::from_str(POLICY).unwrap();
-        assert_eq!(policy["helpline"].as_str(), Some(HELPLINE));
-    }
-
-    #[test]
-    fn every_language_of_the_evening_is_a_tag_of_the_policy() {
-        let policy: toml::Table = toml::from_str(POLICY).unwrap();
-        let tags = policy["tags"].as_array().unwrap();
-        for language in Evening::load().unwrap().languages.names {
-            let known = tags.iter().any(|tag| tag["name"].as_str() == Some(&language));
-            assert!(known, "{language}");
-        }
+        assert!(evening.change.at_ms < evening.arrivals_ms());
     }
 }

@@ -1,4 +1,5 @@
-//! What is printed: the opening, lines of progress, the table, the ledger, the figures, the end.
+//! What is printed: the opening, lines of progress, the table, what people and lines did, the turns of the evening, the
+//! ledgers, the waits, the figures, what had to hold, the end.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -6,23 +7,32 @@ use std::{
     time::Duration,
 };
 
-use holdfast_proto::v1::{ChatOutcome, ChatState, Ledger, Urgency};
+use holdfast_proto::v1::{
+    ChatOutcome, ChatState, Event, GetFloorResponse, Kpis, Percentiles, Urgency, UrgencyKpis,
+};
 use tokio::time::Instant;
 
 use super::{
     Args,
     evening::Evening,
-    fold::{Account, Fold},
+    fold::{Account, Fold, Law},
     journal::{Behaviour, Journal, Notes, Visit, percentile},
+    rules::{House, Rules},
     store::Statistics,
-    verdict::{Verdict, by_the_events},
+    verdict::{Accounts, Side, Verdict, Witnesses, by_the_events, clock_lag_ms},
+    waits::{Coverage, coverage},
 };
 
 /// Warnings of the services that are shown.
 const MAX_WARNINGS: usize = 5;
+/// Of the shown waits, so many shall hold.
+const AIM: f64 = 0.8;
 
 /// What was measured beside the notes.
-pub(super) struct Figures {
+pub(super) struct Figures<'a> {
+    pub(super) rules: &'a Rules,
+    /// Milliseconds that stand for an hour.
+    pub(super) hour_ms: u64,
     /// Raw calls of the quiet phase.
     pub(super) raw: Vec<Duration>,
     /// From the first arrival to the end of the last chat.
@@ -39,42 +49,74 @@ pub(super) fn opening(evening: &Evening, args: &Args) -> String {
     let store = if args.embedded { "1 queue with the line in memory" } else { "2 queues on Redis" };
     format!(
         "A busy evening at a helpline: {} chats in {hours} hours of {:.1} s, one of them at {most} times the usual \
-         demand; {} responders with {} slots each.\n\
+         demand; {} responders with {} slots each, {} more to be called up, a supervisor, and a partner helpline with \
+         {} of its own.\n\
          1 intake, {store} and 2 dispatches as processes of their own, loopback only. Seed {}.\n\
          The figures behind it, with their sources: services/holdfast/src/demo/evening.toml",
         evening.arrivals.chats,
         evening.arrivals.hour_ms as f64 / 1000.0,
         evening.responders.count,
         evening.responders.slots,
+        evening.called_up.volunteers,
+        evening.partner.responders,
         args.seed
     )
 }
 
-pub(super) fn progress(hours: f64, planned: usize, journal: &Journal, ledger: Option<Ledger>) -> String {
+pub(super) fn progress(hours: f64, journal: &Journal, floor: &GetFloorResponse) -> String {
     let notes = journal.notes();
-    let ledger = ledger.unwrap_or_default();
-    let completed = ledger.ended.iter().filter(|count| count.outcome() == ChatOutcome::Completed);
-    let answered: u64 = completed.map(|c| c.count).sum::<u64>() + ledger.active;
-    let quiet = notes.visits.len() as u64 - notes.asked;
+    let ledger = floor.ledger.clone().unwrap_or_default();
+    let ended = |outcome: ChatOutcome| -> u64 {
+        ledger.ended.iter().filter(|count| count.outcome() == outcome).map(|count| count.count).sum()
+    };
+    let quiet = notes.visits.iter().filter(|visit| visit.calibration).count() as u64;
+    let answered = (ended(ChatOutcome::Completed) + ledger.active).saturating_sub(quiet);
+    let stage = if floor.surge_stage.is_empty() { "calm" } else { floor.surge_stage.as_str() };
     format!(
-        "  hour {hours:>4.1}   asked {:>4} of {planned}   waiting {:>3}   offered {:>3}   active {:>3}   answered {:>4}",
+        "  hour {hours:>4.1}   asked {:>4}   waiting {:>3}   offered {:>3}   active {:>3}   answered {answered:>4}   \
+         went over {:>3}   {stage}",
         notes.asked,
         ledger.waiting,
         ledger.offered,
         ledger.active,
-        answered.saturating_sub(quiet)
+        ended(ChatOutcome::Overflowed)
     )
 }
 
-/// The table, the ledger and the figures.
-pub(super) fn whole(fold: &Fold, notes: &Notes, verdict: &Verdict, figures: &Figures) -> String {
+/// Everything that there is to say.
+pub(super) fn whole(witnesses: &Witnesses<'_>, verdict: &Verdict, figures: &Figures<'_>) -> String {
     let mut text = String::new();
+    let notes = witnesses.notes;
+    let [evening, partner] = &witnesses.sides;
     // Writing to a string does not fail.
     let _ = table(&mut text, notes)
-        .and_then(|()| behaviours(&mut text, fold, notes))
-        .and_then(|()| ledger(&mut text, fold, verdict))
-        .and_then(|()| measures(&mut text, fold, notes, figures));
+        .and_then(|()| behaviours(&mut text, evening.fold, partner.fold, notes))
+        .and_then(|()| turns(&mut text, witnesses, figures))
+        .and_then(|()| ledger(&mut text, witnesses, verdict))
+        .and_then(|()| waits(&mut text, evening, notes))
+        .and_then(|()| kpis(&mut text, witnesses, verdict))
+        .and_then(|()| fairness(&mut text, evening, notes))
+        .and_then(|()| laws(&mut text, evening.fold, partner.fold))
+        .and_then(|()| measures(&mut text, evening.fold, notes, figures));
     text
+}
+
+pub(super) fn urgency_name(urgency: Urgency) -> &'static str {
+    match urgency {
+        Urgency::Imminent => "IMMINENT",
+        Urgency::High => "HIGH",
+        Urgency::Moderate => "MODERATE",
+        Urgency::Low => "LOW",
+        Urgency::Unspecified => "all",
+    }
+}
+
+/// Rows of a table: the most urgent first, all last.
+const ROWS: [Option<Urgency>; 5] =
+    [Some(Urgency::Imminent), Some(Urgency::High), Some(Urgency::Moderate), Some(Urgency::Low), None];
+
+fn row_name(urgency: Option<Urgency>) -> &'static str {
+    urgency_name(urgency.unwrap_or(Urgency::Unspecified))
 }
 
 /// When each chat was first in somebody's hands.
@@ -91,48 +133,37 @@ fn table(text: &mut String, notes: &Notes) -> std::fmt::Result {
     let hands = first_hands(notes);
     writeln!(
         text,
-        "\n{:<10}{:>6}{:>10}{:>7}{:>11}{:>11}{:>6}   {:>22}   {:>14}   {:>8}\n{:<10}{:>6}{:>10}{:>7}{:>11}{:>11}{:>6}   \
-         {:>8}{:>7}{:>7}   {:>7}{:>7}   {:>8}",
+        "\n{:<10}{:>6}{:>10}{:>7}{:>11}{:>11}{:>9}{:>9}{:>6}   {:>22}   {:>14}   {:>8}",
         "by urgency",
         "asked",
         "answered",
         "left",
         "resources",
         "abandoned",
+        "partner",
+        "blocked",
         "open",
         "wait to answer, s",
         "to offer, s",
         "offers",
-        "",
-        "",
-        "",
-        "",
-        "",
-        "",
-        "",
-        "p50",
-        "p95",
-        "max",
-        "p50",
-        "p95",
-        "/answer"
     )?;
-    let rows = [
-        ("IMMINENT", Some(Urgency::Imminent)),
-        ("HIGH", Some(Urgency::High)),
-        ("MODERATE", Some(Urgency::Moderate)),
-        ("LOW", Some(Urgency::Low)),
-        ("all", None),
-    ];
-    for (name, urgency) in rows {
-        let of_row = |v: &&Visit| !v.calibration && urgency.is_none_or(|urgency| v.urgency == urgency);
+    writeln!(
+        text,
+        "{:79}   {:>8}{:>7}{:>7}   {:>7}{:>7}   {:>8}",
+        "", "p50", "p95", "max", "p50", "p95", "/answer"
+    )?;
+    for urgency in ROWS {
+        let of_row = |v: &&Visit| {
+            let own = !v.calibration && v.house == House::Evening && v.came_from.is_none();
+            own && urgency.is_none_or(|urgency| v.needs.urgency == urgency)
+        };
         let visits: Vec<&Visit> = notes.visits.iter().filter(of_row).collect();
-        row(text, name, &visits, notes, &hands)?;
+        row(text, row_name(urgency), &visits, notes, &hands)?;
     }
     writeln!(
         text,
-        "(answered: somebody came at least once; left, resources, abandoned: how the others, and those who waited \
-         again, ended)"
+        "(people, each counted once, wherever it ended. answered: somebody came at least once, the partner's too; left, \
+         resources, abandoned:\n how the others, and those who waited again, ended; partner: went on there)"
     )
 }
 
@@ -143,11 +174,10 @@ fn row(
     notes: &Notes,
     hands: &HashMap<&str, Instant>,
 ) -> std::fmt::Result {
-    let ended = |outcome: ChatOutcome| {
-        let so = |v: &&&Visit| v.ended_as() == Some(outcome);
-        visits.iter().filter(so).count()
-    };
-    let open = visits.iter().filter(|v| v.state != ChatState::Ended).count();
+    let last: Vec<&Visit> = visits.iter().map(|visit| notes.last_of(visit)).collect();
+    let ended = |outcome: ChatOutcome| last.iter().filter(|v| v.ended_as() == Some(outcome)).count();
+    let content = visits.iter().filter(|v| v.content).count();
+    let open = last.iter().filter(|v| v.state != ChatState::Ended && !v.content).count();
     let since = |moments: &dyn Fn(&str) -> Option<Instant>| {
         let waits = visits.iter().filter_map(|visit| {
             let at = moments(visit.chat_id.as_deref()?)?;
@@ -164,12 +194,14 @@ fn row(
     let per_answer = made as f64 / (accepts.max(1)) as f64;
     writeln!(
         text,
-        "{name:<10}{:>6}{:>10}{:>7}{:>11}{:>11}{open:>6}   {:>8}{:>7}{:>7}   {:>7}{:>7}   {per_answer:>8.2}",
+        "{name:<10}{:>6}{:>10}{:>7}{:>11}{:>11}{:>9}{:>9}{open:>6}   {:>8}{:>7}{:>7}   {:>7}{:>7}   {per_answer:>8.2}",
         visits.len(),
         answers.len(),
         ended(ChatOutcome::Left),
-        ended(ChatOutcome::Fallback),
+        ended(ChatOutcome::Fallback) + content,
         ended(ChatOutcome::Abandoned),
+        visits.iter().filter(|v| v.went_on.is_some()).count(),
+        ended(ChatOutcome::Blocked),
         seconds(percentile(&answers, 50)),
         seconds(percentile(&answers, 95)),
         seconds(percentile(&answers, 100)),
@@ -189,14 +221,15 @@ fn seconds(time: Option<Duration>) -> String {
     time.map_or_else(|| "-".to_owned(), |time| format!("{:.2}", time.as_secs_f64()))
 }
 
-fn behaviours(text: &mut String, fold: &Fold, notes: &Notes) -> std::fmt::Result {
+fn behaviours(text: &mut String, evening: &Fold, partner: &Fold, notes: &Notes) -> std::fmt::Result {
     writeln!(text, "\nwhat people did, by their own records")?;
     for behaviour in Behaviour::ALL {
         writeln!(text, "  {:>5}  {}", notes.seen(*behaviour), behaviour.words())?;
     }
-    writeln!(text, "what the line did, by its events")?;
-    for (words, count) in by_the_events(fold) {
-        writeln!(text, "  {count:>5}  {words}")?;
+    writeln!(text, "what the lines did, by their events\n  {:>7} {:>7}", "evening", "partner")?;
+    for row in by_the_events(evening, partner) {
+        let [here, there] = row.counts;
+        writeln!(text, "  {here:>7} {there:>7}  {}", row.words)?;
     }
     if !notes.refusals.is_empty() {
         let told: Vec<String> = notes.refusals.iter().map(|(what, count)| format!("{what} ×{count}")).collect();
@@ -205,27 +238,109 @@ fn behaviours(text: &mut String, fold: &Fold, notes: &Notes) -> std::fmt::Result
     Ok(())
 }
 
-fn ledger(text: &mut String, fold: &Fold, verdict: &Verdict) -> std::fmt::Result {
-    writeln!(text, "\nthe ledger: where every chat is, the quiet phase included")?;
+/// What the whole evening will remember, in its own time.
+fn turns(text: &mut String, witnesses: &Witnesses<'_>, figures: &Figures<'_>) -> std::fmt::Result {
+    writeln!(text, "\nthe turns of the evening")?;
+    let notes = witnesses.notes;
+    let mut told: Vec<(u64, String)> = Vec::new();
+    for side in &witnesses.sides {
+        let house = side.fold.house();
+        let words = |event: &Event| turn(figures.rules, house, event).map(|words| (event.at_ms, words));
+        told.extend(side.fold.memorable().iter().filter_map(words));
+    }
+    let [evening, _] = &witnesses.sides;
+    for act in notes.acts.iter().filter(|act| act.done) {
+        let fits = |event: &&Event| {
+            event.kind == act.kind
+                && event.reason == act.reason
+                && (act.chat_id.is_empty() || event.chat_id == act.chat_id)
+                && (act.responder.is_empty() || event.responder_id == act.responder)
+        };
+        let at = evening.fold.supervised().iter().find(fits).map(|event| event.at_ms);
+        let reason = act.reason;
+        told.push((at.unwrap_or_default(), format!("the supervisor {} (reason: {reason})", act.what)));
+    }
+    told.sort();
+    for (at_ms, words) in told.iter().filter(|(at_ms, _)| *at_ms >= witnesses.began_ms) {
+        let hour = (at_ms - witnesses.began_ms) as f64 / figures.hour_ms.max(1) as f64;
+        writeln!(text, "  hour {hour:>5.2}  {words}")?;
+    }
+    let offers: Vec<String> = evening
+        .fold
+        .offers_by_revision()
+        .iter()
+        .map(|(revision, offers)| format!("{offers} under revision {revision}"))
+        .collect();
+    let on_shift: Vec<String> = notes.waves.iter().map(|w| format!("{} of {}", w.on_shift, w.wanted)).collect();
+    let again = notes.waves_again;
     writeln!(
         text,
-        "  {:<26}{:>9} = {:>9} + {:>7} + {:>7} + {:>6}",
+        "  offers of the evening: {}\n  calls to the webhook, signed: {} waves ({} on shift when called), {again} \
+         repeated; {} volunteers came",
+        offers.join(", "),
+        notes.waves.len(),
+        on_shift.join(", "),
+        notes.seen(Behaviour::CalledUp)
+    )
+}
+
+fn turn(rules: &Rules, house: House, event: &Event) -> Option<String> {
+    let at = match house {
+        House::Evening => "",
+        House::Partner => "the partner: ",
+    };
+    let stage = |number: u64| {
+        let nth = usize::try_from(number).ok()?.checked_sub(1)?;
+        rules.of(house).surge.get(nth).map(|stage| stage.name.clone())
+    };
+    let words = match event.kind.as_str() {
+        "surge" => match stage(event.number) {
+            Some(name) => format!("surge: stage {} ({name})", event.number),
+            None => "surge: over".to_owned(),
+        },
+        "paging" => format!("off-shift volunteers are called up, wave {}", event.number),
+        "page_failed" => format!("nobody could be called up, wave {}", event.number),
+        "gate_closed" => "too few on shift: nothing is offered".to_owned(),
+        "gate_opened" => "enough on shift again".to_owned(),
+        "policy_set" => format!("another policy is in force: revision {}", event.policy_revision),
+        _ => return None,
+    };
+    Some(format!("{at}{words}"))
+}
+
+fn ledger(text: &mut String, witnesses: &Witnesses<'_>, verdict: &Verdict) -> std::fmt::Result {
+    writeln!(text, "\nthe ledgers: where every chat is, the quiet phase included")?;
+    writeln!(
+        text,
+        "  {:<34}{:>9} = {:>9} + {:>7} + {:>7} + {:>6}",
         "", "accepted", "ended", "waiting", "offered", "active"
     )?;
-    for (name, account) in [
-        ("by the events", &verdict.by_events),
-        ("by the clients' records", &verdict.by_clients),
-        ("by the line itself", &verdict.by_ledger),
-    ] {
-        line(text, name, account)?;
+    for Accounts { house, by_events, by_clients, by_ledger } in &verdict.accounts {
+        for (by, account) in [
+            ("by the events", by_events),
+            ("by the clients' records", by_clients),
+            ("by the line itself", by_ledger),
+        ] {
+            line(text, &format!("{:<9}{by}", house.name()), account)?;
+        }
     }
+    let notes = witnesses.notes;
+    let people = notes.visits.iter().filter(|v| v.came_from.is_none() && v.chat_id.is_some()).count();
+    let [here, there] = &verdict.accounts;
+    let (here, there) = (here.by_ledger.accepted, there.by_ledger.accepted);
     writeln!(
         text,
-        "  chats lost {}; double owners {} by {} events, {} by the responders' records",
-        verdict.lost,
-        verdict.doubled_by_events,
-        fold.events(),
-        verdict.doubled_by_clients
+        "  {people} people let in = {here} at the evening + {there} at the partner − {} who came from the one to the \
+         other ({} overflowed; the longest passage {})",
+        verdict.let_in,
+        verdict.overflowed,
+        ms(Some(notes.longest_passage))
+    )?;
+    let events: u64 = witnesses.sides.iter().map(|side| side.fold.events()).sum();
+    writeln!(
+        text,
+        "  chats lost {}; double owners {} by {events} events, {} by the responders' records",
+        verdict.lost, verdict.doubled_by_events, verdict.doubled_by_clients
     )
 }
 
@@ -240,7 +355,7 @@ fn line(text: &mut String, name: &str, account: &Account) -> std::fmt::Result {
         .collect();
     writeln!(
         text,
-        "  {name:<26}{:>9} = {:>9} + {:>7} + {:>7} + {:>6}   ({})",
+        "  {name:<34}{:>9} = {:>9} + {:>7} + {:>7} + {:>6}   ({})",
         account.accepted,
         account.all_ended(),
         account.waiting,
@@ -250,7 +365,158 @@ fn line(text: &mut String, name: &str, account: &Account) -> std::fmt::Result {
     )
 }
 
-fn measures(text: &mut String, fold: &Fold, notes: &Notes, figures: &Figures) -> std::fmt::Result {
+/// How honest the shown ranges were.
+fn waits(text: &mut String, evening: &Side<'_>, notes: &Notes) -> std::fmt::Result {
+    writeln!(text, "\nthe waits that were shown with the answer to the request, and the real ones")?;
+    writeln!(
+        text,
+        "  {:<10}{:>7}{:>10}{:>8}{:>10}{:>8}{:>7}   {:>14}{:>13}",
+        "visitors", "shown", "answered", "inside", "coverage", "sooner", "later", "gone, longer", "gone before"
+    )?;
+    for urgency in ROWS {
+        let Coverage { shown, inside, sooner, later, longer_in_vain, left_before } = coverage(notes, urgency);
+        let told = coverage(notes, urgency);
+        writeln!(
+            text,
+            "  {:<10}{shown:>7}{:>10}{inside:>8}{:>10}{sooner:>8}{later:>7}   {longer_in_vain:>14}{left_before:>13}",
+            row_name(urgency),
+            told.answered(),
+            percent(told.share()),
+        )?;
+    }
+    let floor = &evening.floor;
+    let by_line = (floor.waits_shown > 0).then_some(floor.wait_coverage);
+    let by_visitors = coverage(notes, None).share();
+    let held = [by_line, by_visitors].iter().all(|share| share.is_some_and(|share| share >= AIM));
+    writeln!(
+        text,
+        "  coverage by the visitors {}, by the line itself {} of {} shown; the aim is {}: {}",
+        percent(by_visitors),
+        percent(by_line),
+        floor.waits_shown,
+        percent(Some(AIM)),
+        if held { "met" } else { "MISSED" }
+    )
+}
+
+fn percent(share: Option<f64>) -> String {
+    share.map_or_else(|| "-".to_owned(), |share| format!("{:.1} %", share * 100.0))
+}
+
+/// The lines' own figures of the evening.
+fn kpis(text: &mut String, witnesses: &Witnesses<'_>, verdict: &Verdict) -> std::fmt::Result {
+    writeln!(
+        text,
+        "\nhow the lines served, by their own figures (GetKpis; a cell of fewer than 5 visitors is not told)"
+    )?;
+    writeln!(
+        text,
+        "  {:<17}{:>6}{:>9}{:>7}{:>9}{:>9}{:>7}{:>7}{:>7}{:>9}{:>9}{:>9}{:>7}{:>10}{:>9}",
+        "",
+        "asked",
+        "answered",
+        "rate",
+        "abandon",
+        "in time",
+        "ASA",
+        "p50",
+        "p95",
+        "longest",
+        "handling",
+        "wrap-up",
+        "over",
+        "fallback",
+        "taken in"
+    )?;
+    for side in &witnesses.sides {
+        let Kpis { all, by_urgency, .. } = &side.kpis;
+        for row in by_urgency.iter().rev().chain(all) {
+            let name = format!("{:<9}{}", side.fold.house().name(), urgency_name(row.urgency()));
+            figures_of(text, &name, row)?;
+        }
+    }
+    let [evening, partner] = &witnesses.sides;
+    writeln!(
+        text,
+        "  occupancy {} and {}; {} rows compared with the demo's own count of asked and answered",
+        percent(Some(evening.kpis.occupancy)),
+        percent(Some(partner.kpis.occupancy)),
+        verdict.figures_compared
+    )
+}
+
+fn figures_of(text: &mut String, name: &str, row: &UrgencyKpis) -> std::fmt::Result {
+    if row.suppressed {
+        return writeln!(text, "  {name:<17}{:>6}", "few");
+    }
+    let half = |spread: &Option<Percentiles>| spread.as_ref().and_then(|spread| read(spread.p50));
+    let wait = row.wait.as_ref();
+    writeln!(
+        text,
+        "  {name:<17}{:>6}{:>9}{:>7}{:>9}{:>9}{:>7}{:>7}{:>7}{:>9}{:>9}{:>9}{:>7}{:>10}{:>9}",
+        row.requested,
+        row.answered,
+        percent(Some(row.answer_rate)).replace(' ', ""),
+        percent(Some(row.abandonment_rate)).replace(' ', ""),
+        percent(Some(row.service_level)).replace(' ', ""),
+        seconds(read(row.average_speed_to_answer)),
+        seconds(half(&row.wait)),
+        seconds(wait.and_then(|wait| read(wait.p95))),
+        seconds(read(row.longest_delay)),
+        seconds(half(&row.handling_time)),
+        seconds(half(&row.wrap_up)),
+        row.overflowed,
+        row.fallback,
+        row.taken_in
+    )
+}
+
+fn read(time: Option<prost_types::Duration>) -> Option<Duration> {
+    Duration::try_from(time?).ok()
+}
+
+/// Jain's index: 1 when all carry the same, 1/n when one of n carries all.
+fn jain(carried: &[f64]) -> f64 {
+    let sum: f64 = carried.iter().sum();
+    let squares: f64 = carried.iter().map(|c| c * c).sum();
+    if squares == 0.0 { 1.0 } else { sum * sum / (carried.len() as f64 * squares) }
+}
+
+fn fairness(text: &mut String, evening: &Side<'_>, notes: &Notes) -> std::fmt::Result {
+    let mut by_responder: BTreeMap<&str, f64> = BTreeMap::new();
+    let regular = |responder: &str| responder.starts_with('r');
+    for hand in notes.hands.iter().filter(|hand| hand.house == House::Evening && regular(&hand.responder)) {
+        *by_responder.entry(&hand.responder).or_default() += 1.0;
+    }
+    let chats: Vec<f64> = by_responder.into_values().collect();
+    let samples = &notes.fairness;
+    let mean = samples.iter().sum::<f64>() / samples.len().max(1) as f64;
+    let least = samples.iter().copied().fold(f64::INFINITY, f64::min);
+    writeln!(
+        text,
+        "\nhow evenly the load lay (Jain's index): recent emotional load, by the line, mean {mean:.2}, least {least:.2} of \
+         {} looks; chats taken by each of {} responders {:.2}",
+        samples.len(),
+        chats.len(),
+        jain(&chats)
+    )?;
+    let lag = clock_lag_ms(&evening.floor);
+    writeln!(text, "service clock and wall: {lag} ms apart at the end of the evening")
+}
+
+/// What had to hold, how often it was looked at, and how often it did not.
+fn laws(text: &mut String, evening: &Fold, partner: &Fold) -> std::fmt::Result {
+    writeln!(text, "\nwhat had to hold, by the events of both lines\n  {:>9} {:>7}", "looked at", "broken")?;
+    for law in Law::ALL {
+        let tallies = [evening, partner].map(|fold| fold.tallies().get(law).copied().unwrap_or_default());
+        let looked: u64 = tallies.iter().map(|tally| tally.looked).sum();
+        let broken: u64 = tallies.iter().map(|tally| tally.broken).sum();
+        writeln!(text, "  {looked:>9} {broken:>7}  {:<7} {}", law.id(), law.words())?;
+    }
+    Ok(())
+}
+
+fn measures(text: &mut String, fold: &Fold, notes: &Notes, figures: &Figures<'_>) -> std::fmt::Result {
     writeln!(text, "\nfigures")?;
     let mut raw = figures.raw.clone();
     raw.sort_unstable();

@@ -1,11 +1,13 @@
-//! A responder of the evening: takes chats, declines, misses, hands on, rests, vanishes and comes back elsewhere.
+//! A responder of the evening: takes chats, declines, misses, accepts and writes nothing, hands on, rests, calls a
+//! supervisor, vanishes and comes back elsewhere. A supervisor is one who is offered nothing.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use holdfast_proto::v1::{
-    Accept, Action, ActionResult, Assignment, ChatOutcome, Close, Decline, DeclineReason, Durability, Engaged,
-    Fence, FinishWrapUp, Heartbeat, Offer, ResponderStatus, SessionRequest, SessionResponse, SetStatus, SignIn,
-    SignOut, Transfer, action, durability::Persistence, session_request, session_response::Message,
+    Accept, Action, ActionResult, Assignment, AssignmentEnded, CallSupervisor, ChatOutcome, Close, Decline,
+    DeclineReason, Durability, Engaged, ExtendCoolDown, Fence, FinishWrapUp, Heartbeat, Offer, Rescinded,
+    ResponderStatus, SessionRequest, SessionResponse, SetStatus, SignIn, SignOut, Transfer, action,
+    durability::Persistence, session_request, session_response::Message,
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tokio::{
@@ -17,9 +19,9 @@ use tonic::Streaming;
 
 use super::{
     World,
-    evening::HELPLINE,
     journal::{Behaviour, HandEnd},
-    plan::{self, between, exponential},
+    plan::{self, Role, between, exponential},
+    rules::is_hard,
     until,
 };
 
@@ -42,6 +44,7 @@ enum Todo {
     Finish(String),
     HandOn(String),
     FinishWrapUp(String),
+    Call(String),
     Ready,
     /// Chats that were in hand and were not told of again are gone.
     Settle,
@@ -57,8 +60,11 @@ enum Sent {
     Close(usize),
     Transfer(usize),
     FinishWrapUp,
+    Call(String),
+    Rest,
     Break,
     Ready,
+    SignOut,
 }
 
 /// A chat in hand.
@@ -66,6 +72,7 @@ enum Sent {
 struct InHand {
     note: usize,
     fence: Fence,
+    hard: bool,
     /// Told of in this session.
     confirmed: bool,
 }
@@ -79,6 +86,8 @@ enum End {
     Cut,
     /// Time to vanish.
     Vanish,
+    /// The shift is over, until the next one.
+    Gone(Duration),
 }
 
 struct Hands {
@@ -88,6 +97,8 @@ struct Hands {
     chats: HashMap<String, InHand>,
     todo: Vec<(Instant, Todo)>,
     vanish_at: Option<Instant>,
+    /// When they were last gone at a change of shifts, or came.
+    gone_at: Instant,
     /// Whether the next vanishing is by silence.
     silent: bool,
 }
@@ -104,12 +115,26 @@ struct Session {
 
 /// The responder's whole evening.
 pub(super) async fn serve(world: Arc<World>, plan: plan::Responder, nth: usize) {
+    if let Role::OffShift { wave, after } = plan.role {
+        let (mut called, mut over) = (world.called.subscribe(), world.over());
+        let is_called = async {
+            // Whoever calls up may be gone, which is as good.
+            let _ = called.wait_for(|waves| *waves >= wave).await;
+        };
+        tokio::select! {
+            () = is_called => {}
+            () = until(&mut over) => return,
+        }
+        sleep(after).await;
+        world.journal.count(Behaviour::CalledUp);
+    }
     let mut hands = Hands {
         dice: SmallRng::seed_from_u64(plan.seed),
         plan,
         chats: HashMap::new(),
         todo: Vec::new(),
         vanish_at: None,
+        gone_at: Instant::now(),
         silent: false,
         world,
     };
@@ -127,10 +152,11 @@ pub(super) async fn serve(world: Arc<World>, plan: plan::Responder, nth: usize) 
         hands.note_unknown(&session);
         match end {
             End::Over => {
-                session.send(Sent::Ready, action::Action::SignOut(SignOut {})).await;
+                session.send(Sent::SignOut, action::Action::SignOut(SignOut {})).await;
                 sleep(PAUSE).await;
                 return;
             }
+            End::Gone(away) => hands.go(session, away).await,
             End::Cut => door += 1,
             End::Vanish => {
                 old = hands.vanish(session).await;
@@ -156,11 +182,12 @@ impl Hands {
     async fn sign_in(&mut self, door: usize) -> Option<Session> {
         let (out, outgoing) = mpsc::channel(OUTGOING);
         let sign_in = SignIn {
-            helpline: HELPLINE.to_owned(),
+            helpline: self.plan.house.name().to_owned(),
             responder_id: self.plan.id.clone(),
             capabilities: self.plan.capabilities.clone(),
-            capacity: self.world.evening.responders.slots,
-            ready: true,
+            capacity: self.plan.slots,
+            ready: self.is_offered(),
+            opt_out_topics: self.plan.opt_out.clone(),
             ..SignIn::default()
         };
         let first = SessionRequest { request_number: 1, message: Some(session_request::Message::SignIn(sign_in)) };
@@ -191,12 +218,15 @@ impl Hands {
         }
         self.todo.retain(|(_, todo)| matches!(todo, Todo::Finish(_) | Todo::HandOn(_) | Todo::FinishWrapUp(_)));
         self.todo.push((Instant::now() + SETTLES, Todo::Settle));
+        if !self.is_offered() {
+            self.world.supervisor.send_replace(signed_in.session);
+        }
         let every = signed_in.heartbeat_every.and_then(|every| Duration::try_from(every).ok());
         Some(Session {
             out,
             inbound,
             heartbeat_every: every.unwrap_or(Duration::from_millis(400)),
-            ready: true,
+            ready: self.is_offered(),
             next_number: 1,
             sent: HashMap::new(),
         })
@@ -204,6 +234,20 @@ impl Hands {
 
     fn complain(&self, what: &str) {
         self.world.journal.complain(format!("responder {}: {what}", self.plan.id));
+    }
+
+    /// Whether they are offered chats.
+    fn is_offered(&self) -> bool {
+        self.plan.role != Role::Supervisor
+    }
+
+    /// When the shift ends for a while, and for how long.
+    fn shift_change(&self) -> Option<(Instant, Duration)> {
+        let Role::Volunteer { gone: Some((after, away)) } = self.plan.role else {
+            return None;
+        };
+        let at = *self.world.began.get()? + after;
+        (at > self.gone_at).then_some((at, away))
     }
 
     fn next_due(&self) -> Option<Instant> {
@@ -221,7 +265,7 @@ impl Hands {
         let mut evening = self.world.evening_begins();
         loop {
             let due = self.next_due();
-            let vanish_at = self.vanish_at;
+            let (vanish_at, shift_change) = (self.vanish_at, self.shift_change());
             let began = *evening.borrow();
             tokio::select! {
                 message = session.inbound.message() => match message {
@@ -243,6 +287,9 @@ impl Hands {
                     }
                 }
                 () = at(vanish_at) => return End::Vanish,
+                () = at(shift_change.map(|(at, _)| at)) => {
+                    return End::Gone(shift_change.map_or(PAUSE, |(_, away)| away));
+                }
                 () = until(&mut evening), if !began => self.plan_to_vanish(),
                 () = until(&mut over) => return End::Over,
             }
@@ -253,10 +300,30 @@ impl Hands {
     }
 
     fn plan_to_vanish(&mut self) {
+        if !self.is_offered() {
+            self.vanish_at = Some(Instant::now() + Duration::from_secs(3600));
+            return;
+        }
         let vanishing = &self.world.evening.vanishing;
         let after = exponential(&mut self.dice, vanishing.mean_ms);
         self.silent = self.dice.random_bool(vanishing.silent);
         self.vanish_at = Some(Instant::now() + after);
+    }
+
+    /// Signs out, with whatever is in hand, and is away until the next shift.
+    async fn go(&mut self, mut session: Session, away: Duration) {
+        self.gone_at = Instant::now();
+        session.send(Sent::SignOut, action::Action::SignOut(SignOut {})).await;
+        // What the line says to it comes within a moment, or the stream ends.
+        let told = async { while let Ok(Some(_)) = session.inbound.message().await {} };
+        let _ = timeout(SETTLES, told).await;
+        for (_, chat) in self.chats.drain() {
+            self.world.journal.notes().out_of_hand(chat.note, HandEnd::Lost);
+        }
+        self.todo.clear();
+        self.note_unknown(&session);
+        drop(session);
+        sleep((self.gone_at + away).saturating_duration_since(Instant::now())).await;
     }
 
     /// Gone without goodbye; returns the stream that is still open, if it is.
@@ -285,15 +352,19 @@ impl Hands {
             | Sent::Close(_)
             | Sent::Transfer(_)
             | Sent::FinishWrapUp
+            | Sent::Call(_)
+            | Sent::Rest
             | Sent::Break
-            | Sent::Ready => None,
+            | Sent::Ready
+            | Sent::SignOut => None,
         });
         self.world.journal.notes().unknown_accepts.extend(unknown);
     }
 
     /// After the silence one word with the old fence, on the old stream: after the lease it must change nothing.
     async fn speak_stale(&mut self, session: &mut Session, away: Duration) {
-        let lease = Duration::from_millis(self.world.numbers.presence_lease_ms);
+        let numbers = &self.world.rules.of(self.plan.house).numbers;
+        let lease = Duration::from_millis(numbers.presence_lease_ms);
         let Some((chat_id, in_hand)) = self.chats.iter().next() else {
             return;
         };
@@ -333,18 +404,8 @@ impl Hands {
             Message::Assignment(assignment) => {
                 self.take(session, &assignment).await;
             }
-            Message::AssignmentEnded(ended) => {
-                if let Some(in_hand) = self.chats.remove(&ended.chat_id) {
-                    let end = HandEnd::Told(ended.outcome());
-                    self.world.journal.notes().out_of_hand(in_hand.note, end);
-                }
-            }
-            Message::Rescinded(rescinded) => {
-                self.todo.retain(|(_, todo)| {
-                    !matches!(todo, Todo::Accept(chat, n) | Todo::Decline(chat, n)
-                        if *chat == rescinded.chat_id && *n == rescinded.offer_number)
-                });
-            }
+            Message::AssignmentEnded(ended) => self.lose(&ended),
+            Message::Rescinded(rescinded) => self.forget(&rescinded),
             Message::StatusChanged(changed) => self.stand(session, changed.status()),
             Message::SignedIn(_) => self.complain("was signed in twice by one sign-in"),
             Message::Replaced(_) => {
@@ -356,10 +417,29 @@ impl Hands {
         None
     }
 
+    fn lose(&mut self, ended: &AssignmentEnded) {
+        if ended.reason == "no_reply" {
+            self.world.journal.count(Behaviour::Mute);
+        }
+        if let Some(in_hand) = self.chats.remove(&ended.chat_id) {
+            let end = HandEnd::Told(ended.outcome());
+            self.world.journal.notes().out_of_hand(in_hand.note, end);
+        }
+    }
+
+    fn forget(&mut self, rescinded: &Rescinded) {
+        if rescinded.reason == "deadline" {
+            self.world.journal.count(Behaviour::Missed);
+        }
+        self.todo.retain(|(_, todo)| {
+            !matches!(todo, Todo::Accept(chat, n) | Todo::Decline(chat, n)
+                if *chat == rescinded.chat_id && *n == rescinded.offer_number)
+        });
+    }
+
     fn stand(&mut self, session: &mut Session, status: ResponderStatus) {
         if status == ResponderStatus::NotResponding && session.ready {
             session.ready = false;
-            self.world.journal.count(Behaviour::Missed);
             let again = self.world.evening.responders.attentive_again_ms;
             let after = between(&mut self.dice, again);
             self.later(after, Todo::Ready);
@@ -415,6 +495,7 @@ impl Hands {
                 let action = action::Action::FinishWrapUp(finish);
                 session.send(Sent::FinishWrapUp, action).await
             }
+            Todo::Call(chat_id) => self.call(session, chat_id).await,
             Todo::Ready => {
                 session.ready = true;
                 let status = ResponderStatus::Ready.into();
@@ -454,10 +535,19 @@ impl Hands {
         }
     }
 
+    /// Asks a supervisor to come.
+    async fn call(&mut self, session: &mut Session, chat_id: String) -> bool {
+        let Some(in_hand) = self.chats.get(&chat_id) else {
+            return true;
+        };
+        let call = CallSupervisor { chat_id: chat_id.clone(), fence: Some(in_hand.fence) };
+        session.send(Sent::Call(chat_id), action::Action::CallSupervisor(call)).await
+    }
+
     /// A chat is ours: talk as long as the visitor's script says.
     async fn take(&mut self, session: &mut Session, assignment: &Assignment) {
         let fence = assignment.fence.unwrap_or_default();
-        let note = self.world.journal.notes().in_hand(&assignment.chat_id, &self.plan.id, fence);
+        let note = self.world.journal.notes().in_hand(self.plan.house, assignment, &self.plan.id);
         if let Some(known) = self.chats.get_mut(&assignment.chat_id)
             && known.fence == fence
         {
@@ -471,11 +561,20 @@ impl Hands {
             self.complain(&format!("got chat {} without its handoff", assignment.chat_id));
             return;
         };
-        let in_hand = InHand { note, fence, confirmed: true };
-        self.chats.insert(assignment.chat_id.clone(), in_hand);
-        let hands_on = self.dice.random_bool(self.world.evening.responders.transfers);
+        let hard = is_hard(assignment.urgency());
         let chat_id = assignment.chat_id.clone();
-        if hands_on {
+        self.chats.insert(chat_id.clone(), InHand { note, fence, hard, confirmed: true });
+        let figures = &self.world.evening;
+        let (hands_on, mute) = (figures.responders.transfers, figures.care.mute);
+        let calls = if hard { figures.care.calls_supervisor } else { 0.0 };
+        let at_work = self.is_offered() && self.evening_began();
+        if at_work && self.dice.random_bool(mute) {
+            return; // the first-reply deadline must bring it back
+        }
+        if at_work && self.dice.random_bool(calls) {
+            self.later(talk / 3, Todo::Call(chat_id.clone()));
+        }
+        if self.is_offered() && self.dice.random_bool(hands_on) {
             self.later(talk / 2, Todo::HandOn(chat_id));
         } else {
             self.later(talk, Todo::Finish(chat_id));
@@ -483,6 +582,10 @@ impl Hands {
         let engaged = Engaged { chat_id: assignment.chat_id.clone(), fence: Some(fence) };
         // A broken stream is noticed by the next read.
         session.send(Sent::Engaged, action::Action::Engaged(engaged)).await;
+    }
+
+    fn evening_began(&self) -> bool {
+        self.world.began.get().is_some()
     }
 
     async fn learn(&mut self, session: &mut Session, result: ActionResult) {
@@ -511,8 +614,9 @@ impl Hands {
             Sent::Decline => self.world.journal.count(Behaviour::Declined),
             Sent::Close(note) => {
                 self.weigh(result.durability.as_ref());
+                let hard = self.chats.values().any(|chat| chat.note == note && chat.hard);
                 self.done(note, at, HandEnd::Closed);
-                self.rest(session).await;
+                self.rest(session, hard).await;
             }
             Sent::Transfer(note) => {
                 self.weigh(result.durability.as_ref());
@@ -525,7 +629,13 @@ impl Hands {
                 let after = between(&mut self.dice, self.world.evening.responders.break_ms);
                 self.later(after, Todo::Ready);
             }
-            Sent::Engaged | Sent::Ready => {}
+            Sent::Call(chat) => {
+                self.world.journal.count(Behaviour::Called);
+                // A supervisor who has gone hears no more calls.
+                let _ = self.world.calls.send((chat, self.plan.id.clone()));
+            }
+            Sent::Rest => self.world.journal.count(Behaviour::AskedRest),
+            Sent::Engaged | Sent::Ready | Sent::SignOut => {}
         }
     }
 
@@ -559,11 +669,18 @@ impl Hands {
         }
     }
 
-    /// After a chat perhaps a break.
-    async fn rest(&mut self, session: &mut Session) {
-        let began = *self.world.evening_begins().borrow();
-        let figures = &self.world.evening.responders;
-        if began && session.ready && self.dice.random_bool(figures.takes_break) {
+    /// After a chat perhaps a break, after a hard one perhaps a longer rest.
+    async fn rest(&mut self, session: &mut Session, hard: bool) {
+        if !self.evening_began() || !session.ready {
+            return;
+        }
+        let world = Arc::clone(&self.world);
+        let (care, figures) = (&world.evening.care, &world.evening.responders);
+        if hard && self.dice.random_bool(care.asks_rest) {
+            let r#for = between(&mut self.dice, care.rest_ms).try_into().ok();
+            let action = action::Action::ExtendCoolDown(ExtendCoolDown { r#for });
+            session.send(Sent::Rest, action).await;
+        } else if self.dice.random_bool(figures.takes_break) {
             session.ready = false;
             let status = ResponderStatus::OnBreak.into();
             let action = action::Action::SetStatus(SetStatus { status });
@@ -581,8 +698,11 @@ impl Hands {
             Sent::Close(_) => "close",
             Sent::Transfer(_) => "transfer",
             Sent::FinishWrapUp => "finish wrap-up",
+            Sent::Call(_) => "call for a supervisor",
+            Sent::Rest => "longer rest",
             Sent::Break => "break",
             Sent::Ready => "ready",
+            Sent::SignOut => "sign out",
         };
         self.world.journal.refused(&format!("{what}: {}", result.reason));
         match sent {
@@ -610,7 +730,14 @@ impl Hands {
                 self.world.journal.notes().out_of_hand(*note, HandEnd::Told(ChatOutcome::Unspecified));
             }
             Sent::Break | Sent::Ready => self.later(PAUSE, Todo::Ready),
-            Sent::Heartbeat | Sent::Accept(..) | Sent::Decline | Sent::Engaged | Sent::FinishWrapUp => {}
+            Sent::Heartbeat
+            | Sent::Accept(..)
+            | Sent::Decline
+            | Sent::Engaged
+            | Sent::FinishWrapUp
+            | Sent::Call(_)
+            | Sent::Rest
+            | Sent::SignOut => {}
         }
     }
 }

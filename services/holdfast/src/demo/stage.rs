@@ -18,13 +18,18 @@ use tokio::{
 use tonic::transport::Channel;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
-use super::{evening::POLICY, store};
+use super::{
+    rules::{House, Texts},
+    store,
+};
 
 /// Names the Redis server where it is not on PATH.
 const REDIS_SERVER: &str = "HOLDFAST_REDIS_SERVER";
-/// The helpline's policy is in this folder, the key of the visitors' tokens in this file.
+/// The helplines' policies are in this folder, the key of the visitors' tokens in this file.
 const POLICIES: &str = "policies";
 const TOKEN_KEY: &str = "token.key";
+/// What the webhook knows us by.
+const HOOK_SECRET: &str = "hook.secret";
 /// A process must serve within this.
 const READY: Duration = Duration::from_secs(20);
 /// A process that was asked to stop gets so long.
@@ -116,12 +121,15 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// An empty stage in a new folder.
-    pub(super) fn new() -> Result<Self, StageError> {
+    /// An empty stage in a new folder, with the helplines' policies and the webhook's secret.
+    pub(super) fn new(texts: &Texts, secret: &str) -> Result<Self, StageError> {
         let folder = tempfile::Builder::new().prefix("holdfast-demo-").tempdir()?;
         let policies = folder.path().join(POLICIES);
         fs::create_dir(&policies)?;
-        fs::write(policies.join("evening.toml"), POLICY)?;
+        for (house, text) in [(House::Evening, &texts.evening), (House::Partner, &texts.partner)] {
+            fs::write(policies.join(format!("{}.toml", house.name())), text)?;
+        }
+        fs::write(folder.path().join(HOOK_SECRET), secret)?;
         // The folder is ours alone, and gone afterwards.
         fs::write(folder.path().join(TOKEN_KEY), format!("{:032x}{:032x}", random::<u128>(), random::<u128>()))?;
         Ok(Self {
@@ -149,9 +157,10 @@ impl Stage {
             let name = format!("queue-{n}");
             let (listen, admin) = (next()?, next()?);
             let settings = format!(
-                "{}{store}[policy]\ndir = {}\n",
+                "{}{store}[policy]\ndir = {}\n[paging]\nsecret_file = {}\n",
                 server(&name, listen, admin),
-                quoted(&self.folder.path().join(POLICIES))
+                quoted(&self.folder.path().join(POLICIES)),
+                quoted(&self.folder.path().join(HOOK_SECRET))
             );
             self.start_service(&programs.queue, &name, listen, &settings).await?;
             self.queues.push(format!("http://{listen}"));

@@ -15,6 +15,12 @@ pub enum PolicyFault {
         /// What the system said.
         source: io::Error,
     },
+    /// A file is not text.
+    #[error("{} is not UTF-8 text", file.display())]
+    NotText {
+        /// Which.
+        file: PathBuf,
+    },
     /// A file cannot be written.
     #[error("cannot write {}: {source}", file.display())]
     Unwritable {
@@ -81,6 +87,9 @@ pub enum PolicyFault {
         /// So many can be played.
         most: usize,
     },
+    /// Somebody stopped the command.
+    #[error("stopped before it was done")]
+    Stopped,
     /// The line broke its own rules.
     #[error("the line broke a rule while the day was played: {0}")]
     Broken(String),

@@ -30,6 +30,12 @@ async fn a_board_without_queue_is_told_so() {
 }
 
 #[tokio::test]
+async fn a_policy_without_queue_is_told_so() {
+    let ended = alone(&["policy", "show", "demo", "--queue", NOBODY]).await;
+    assert!(ended.errors.starts_with("holdfast: cannot reach queue at http://127.0.0.1:1:"));
+}
+
+#[tokio::test]
 async fn a_doctor_who_finds_nobody_says_so_line_by_line() {
     let args = ["doctor", "--intake", NOBODY, "--queue", NOBODY, "--dispatch", NOBODY];
     let ended = alone(&args).await;

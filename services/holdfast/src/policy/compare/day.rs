@@ -7,7 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use holdfast_domain::{ResponderId, Urgency, limits::MAX_CAPACITY,
+use holdfast_domain::{
+    ResponderId, Urgency,
+    limits::MAX_CAPACITY,
     policy::{Answer, Asking, Need},
 };
 use serde::{Deserialize, Serialize};
@@ -28,16 +30,16 @@ const MAX_BYTES: u64 = 256 * 1024 * 1024;
 
 /// The lines of a file, for `--help`.
 pub(super) const SCHEMA: &str = r#"A recorded day is a file of JSON lines, in any order, each one of these two (times in milliseconds):
-  {"responder":{"id":"ana","capabilities":["lang:es","skill:minors>=2"],"capacity":2,
-                "from_ms":28800000,"until_ms":43200000,"reaction_ms":6000}}
+  {"responder":{"id":"ana","capabilities":["lang:es","skill:minors>=2"],"capacity":2,"from_ms":28800000,"until_ms":43200000,"reaction_ms":6000}}
   {"arrival":{"at_ms":30123456,"urgency":"high","needs":["lang:es"],"patience_ms":1500000,"handling_ms":2700000}}
-responder  one shift: what they can do (tags of the policy), load that they can carry (1 to 20), from when until when
-           since midnight, and how long they take to answer an offer. Each id once.
-arrival    one visitor: when since midnight; how urgent in truth (low, moderate, high, imminent); how long they wait
-           before they give up; how long their chat takes. Who may serve is either "needs", all of which the responder
-           must have, or, when there are none, what the policy's routes make of "language", "region" and "answers"
-           ({"topic":"grief"}). "silent":true: who gives up says nothing. "declines":1: so many of those who are asked
-           say no first. These may be left out."#;
+
+responder  One shift, each id once: from when until when since midnight; how long they take to answer an offer. What
+           they can do are tags of the policy; the capacity is the load that they can carry, 1 to 20.
+arrival    One visitor: when since midnight; how urgent in truth (low, moderate, high, imminent); how long they wait
+           before they give up; how long their chat takes. Who may serve: whoever has all of "needs"; without needs,
+           what the policy's routes make of "language", "region" and "answers" (such as {"topic":"grief"}).
+           May be left out, too: "silent":true, who gives up says nothing; "declines":1, so many of those who are asked
+           say no first."#;
 
 /// One visitor. Everything that chance decides is decided here, so that it is the same whatever policy is played.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -99,7 +101,7 @@ impl Day {
         Self::parse(file, &fs::read_to_string(file).map_err(unreadable)?)
     }
 
-    fn parse(file: &Path, text: &str) -> Result<Self, PolicyFault> {
+    pub(super) fn parse(file: &Path, text: &str) -> Result<Self, PolicyFault> {
         let mut day = Self::default();
         let mut ids = BTreeSet::new();
         for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
@@ -174,7 +176,8 @@ impl Shift {
 
 /// These answers, and nothing else that is known.
 pub(super) fn asking(answers: &BTreeMap<String, String>) -> Asking {
-    let answer = |(question, value): (&String, &String)| Answer { question: question.clone(), value: value.clone() };
+    let answer =
+        |(question, value): (&String, &String)| Answer { question: question.clone(), value: value.clone() };
     Asking { answers: answers.iter().map(answer).collect(), ..Asking::default() }
 }
 
@@ -218,8 +221,7 @@ mod tests {
 
     #[test]
     fn the_lines_shown_by_help_can_be_read() {
-        let text = SCHEMA.replace("\n                \"from_ms\"", "\"from_ms\"");
-        let lines: Vec<_> = text.lines().filter(|line| line.trim_start().starts_with('{')).collect();
+        let lines: Vec<_> = SCHEMA.lines().filter(|line| line.trim_start().starts_with('{')).collect();
         let day = parse(&lines.join("\n")).unwrap();
         assert_eq!((day.arrivals.len(), day.shifts.len()), (1, 1));
     }
@@ -235,9 +237,15 @@ mod tests {
     fn a_mistake_is_told_with_its_line() {
         let good = r#"{"responder":{"id":"ana","capacity":2,"from_ms":0,"until_ms":1,"reaction_ms":1}}"#;
         for (line, problem) in [
-            (r#"{"arrival":{"at_ms":86400000,"urgency":"low","patience_ms":1,"handling_ms":1}}"#, "end of the day"),
+            (
+                r#"{"arrival":{"at_ms":86400000,"urgency":"low","patience_ms":1,"handling_ms":1}}"#,
+                "end of the day",
+            ),
             (r#"{"arrival":{"at_ms":0,"urgency":"dire","patience_ms":1,"handling_ms":1}}"#, "must be low"),
-            (r#"{"arrival":{"at_ms":0,"urgency":"low","patience_ms":1,"handling_ms":1,"name":"x"}}"#, "unknown field"),
+            (
+                r#"{"arrival":{"at_ms":0,"urgency":"low","patience_ms":1,"handling_ms":1,"name":"x"}}"#,
+                "unknown field",
+            ),
             (good, "twice"),
         ] {
             let said = parse(&format!("{good}\n\n{line}")).unwrap_err();

@@ -10,8 +10,8 @@ use super::{
 
 /// Width of the names of rows, of a cell, and of what stands within a cell.
 const NAME: usize = 18;
-const CELL: usize = 23;
-const PART: usize = 7;
+const CELL: usize = 26;
+const PART: usize = 8;
 
 /// One day, played under every strategy.
 pub(super) struct Round {
@@ -98,7 +98,8 @@ fn waits(visits: &[&Visit], urgency: Urgency) -> String {
     let answered = visits.iter().filter(|visit| visit.urgency == urgency && visit.fate == Fate::Answered);
     let mut waits: Vec<u64> = answered.map(|visit| visit.waited_ms).collect();
     waits.sort_unstable();
-    let [p50, p95, longest] = [50, 95, 100].map(|percent| percentile(&waits, percent).map_or("-".to_owned(), clock));
+    let [p50, p95, longest] =
+        [50, 95, 100].map(|percent| percentile(&waits, percent).map_or("-".to_owned(), clock));
     parts([&p50, &p95, &longest])
 }
 
