@@ -17,15 +17,31 @@ Call with (dict "root" $ "service" "queue"). The keys are those of the config.to
 {{- $_ := set $store "redis_password_file" "/run/secrets/redis/password" -}}
 {{- end -}}
 {{- $_ := set $config "store" $store -}}
+{{- $paging := dict -}}
+{{- if $values.paging.secret.name -}}
+{{- $_ := set $paging "secret_file" "/run/secrets/paging/secret" -}}
+{{- end -}}
+{{- if $values.paging.ca.configMap -}}
+{{- $_ := set $paging "ca_file" "/etc/holdfast/paging/ca.pem" -}}
+{{- end -}}
+{{- if $paging -}}
+{{- $_ := set $config "paging" $paging -}}
+{{- end -}}
 {{- else -}}
 {{- $queue := printf "http://%s-queue-headless.%s.svc:50052" (include "holdfast.fullname" .root) .root.Release.Namespace -}}
 {{- $_ := set $config "queue" (dict "discovery" "dns" "addresses" (list $queue)) -}}
 {{- end -}}
 {{- if eq .service "intake" -}}
 {{- $_ := set $config.security "visitor_token_key_file" "/run/secrets/visitor-token/key" -}}
+{{- with $values.classifier.url -}}
+{{- $_ := set $config "classifier" (dict "url" .) -}}
+{{- end -}}
 {{- end -}}
 {{- if ne .service "dispatch" -}}
 {{- $_ := set $config "policy" (dict "dir" "/etc/holdfast/policies") -}}
+{{- end -}}
+{{- if eq .service "queue" -}}
+{{- $_ := set $config.policy "overwrite" $values.policiesOverwrite -}}
 {{- end -}}
 {{- include "holdfast.toml" (mustMergeOverwrite (deepCopy (index $values .service).config) $config) -}}
 {{- end }}

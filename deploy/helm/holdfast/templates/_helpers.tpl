@@ -70,4 +70,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.redis) -}}
 {{- fail "\n\nSet networkPolicy.redis to the peers where Redis is, or networkPolicy.enabled=false.\n" -}}
 {{- end -}}
+{{- if and .Values.classifier.url .Values.networkPolicy.enabled (not .Values.networkPolicy.classifier) -}}
+{{- fail "\n\nSet networkPolicy.classifier to the peers where the classifier is: visitors' answers go there and nowhere else.\n" -}}
+{{- end -}}
 {{- end }}
