@@ -16,6 +16,9 @@ const ERASE: &str = "IntakeService/EraseChat";
 const FALLBACK: &str = "IntakeService/GetFallback";
 const LIMITS: &str = "IntakeService/GetLimits";
 
+/// What makes a request another one.
+type Change<'a> = &'a dyn Fn(&mut v1::RequestChatRequest);
+
 pub fn rows(facts: &Facts) -> Vec<Row> {
     let mut rows = requests(facts);
     rows.extend(ladders());
@@ -41,7 +44,7 @@ fn request(change: impl FnOnce(&mut v1::RequestChatRequest)) -> [Way; 1] {
 }
 
 fn requests(facts: &Facts) -> Vec<Row> {
-    let conflict = |change: &dyn Fn(&mut v1::RequestChatRequest)| {
+    let conflict = |change: Change<'_>| {
         let mut request = waiting_request();
         change(&mut request);
         to(REQUEST, request)
@@ -82,7 +85,7 @@ fn requests(facts: &Facts) -> Vec<Row> {
             .refused(Code::AlreadyExists, "REQUEST_CONFLICT"),
     ];
     let token = || facts.ana.token.clone();
-    let others: [(&str, &dyn Fn(&mut v1::RequestChatRequest)); 8] = [
+    let others: [(&str, Change<'_>); 8] = [
         ("other answers", &|r| r.answers = vec![answer("distress", "3")]),
         ("answers that nobody can give", &|r| r.answers = vec![answer("distress", "30")]),
         ("another region", &|r| r.region = "north".to_owned()),

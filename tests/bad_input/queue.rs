@@ -59,7 +59,7 @@ fn both(command: v1::Command) -> Vec<Way> {
 }
 
 fn attached(request: v1::AttachRequest) -> [Way; 1] {
-    [Way { rpc: ATTACH, sent: Sent::Attached(request) }]
+    [Way { rpc: ATTACH, sent: Sent::Attached(Box::new(request)) }]
 }
 
 fn command(command: C) -> Vec<Way> {

@@ -29,7 +29,7 @@ pub enum Sent {
     /// An action in the open session of [`crate::world::ANA`].
     InSession(v1::SessionRequest),
     /// A message on the open stream of an attached replica.
-    Attached(v1::AttachRequest),
+    Attached(Box<v1::AttachRequest>),
 }
 
 /// How it is refused: the code, and what its details name.

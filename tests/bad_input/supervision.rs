@@ -19,6 +19,9 @@ const REROUTE: &str = "SupervisionService/Reroute";
 const EXPLAIN: &str = "SupervisionService/ExplainRouting";
 const KPIS: &str = "SupervisionService/GetKpis";
 
+/// Sets what a reroute leads from, or to.
+type Side = fn(&mut v1::RerouteRequest, Vec<v1::Alternative>);
+
 pub fn rows(facts: &Facts) -> Vec<Row> {
     let mut rows = supervisors(facts);
     rows.extend(chats(facts));
@@ -268,7 +271,7 @@ fn rests(facts: &Facts) -> Vec<Row> {
 
 fn reroutes() -> Vec<Row> {
     let any_of = |tags: Vec<v1::Tag>| vec![v1::Alternative { all_of: tags }];
-    let sides: [(&str, fn(&mut v1::RerouteRequest, Vec<v1::Alternative>)); 2] =
+    let sides: [(&str, Side); 2] =
         [("from_any_of", |r, any_of| r.from_any_of = any_of), ("to_any_of", |r, any_of| r.to_any_of = any_of)];
     let one_too_many = reroute(|r| {
         r.supervisor = Some(v1::Supervisor { helpline: FULL.to_owned(), ..supervisor() });

@@ -466,7 +466,7 @@ impl World {
             match &way.sent {
                 Sent::Message(bytes) => self.send_message(way.rpc, bytes.clone()).await,
                 Sent::InSession(request) => self.send_in_session(request.clone()).await,
-                Sent::Attached(request) => self.send_attached(request.clone()).await,
+                Sent::Attached(request) => self.send_attached(v1::AttachRequest::clone(request)).await,
             }
         };
         timeout(PATIENCE, refusal).await.unwrap_or_else(|_| panic!("{} does not answer", way.rpc))

@@ -6,6 +6,7 @@ mod dying;
 #[path = "../../services/queue/tests/overflow/saga.rs"]
 mod saga;
 #[path = "../../services/queue/tests/overflow/world.rs"]
+#[expect(dead_code, reason = "the queue's own tests begin on the store in memory")]
 mod world;
 
 use crate::fixture::settings;

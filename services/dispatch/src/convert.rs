@@ -137,7 +137,10 @@ fn check_duration(
     most_hours: u32,
 ) -> Result<Duration, Invalid> {
     let Some(duration) = duration else { return Ok(Duration::ZERO) };
-    let known = Duration::try_from(*duration).ok().filter(|d| *d <= HOUR * most_hours);
+    // Not by the library's conversion: it overflows on the smallest number.
+    let seconds = u64::try_from(duration.seconds).ok();
+    let nanos = u32::try_from(duration.nanos).ok().filter(|n| *n < 1_000_000_000);
+    let known = seconds.zip(nanos).map(|(s, n)| Duration::new(s, n)).filter(|d| *d <= HOUR * most_hours);
     known.ok_or_else(|| Invalid::new(field, format!("must be a time of at most {most_hours} hours")))
 }
 

@@ -215,7 +215,12 @@ impl Look<'_> {
         if !responder.available() {
             return Alone::No(Standing::CoolingDown);
         }
-        let weight = Numbers::by(&numbers.weight, chat.urgency).min(responder.capacity);
+        let weight = match chat.urgency {
+            // One free slot is enough, see `lane_of`.
+            Urgency::Imminent => 1,
+            Urgency::Low | Urgency::Moderate | Urgency::High => Numbers::by(&numbers.weight, chat.urgency),
+        };
+        let weight = weight.min(responder.capacity);
         if responder.free() == 0 || responder.free() < weight {
             return Alone::No(Standing::Full);
         }

@@ -577,7 +577,13 @@ impl Player {
         let wanted = |c: &&crate::chat::Chat| match does {
             SupervisorDoes::Pull => c.state == ChatState::Active,
             SupervisorDoes::Assign(_) => c.state == ChatState::Waiting,
-            _ => c.ended.is_none(),
+            SupervisorDoes::SetUrgency(_)
+            | SupervisorDoes::TakeOver
+            | SupervisorDoes::End(_)
+            | SupervisorDoes::EndBreak
+            | SupervisorDoes::Rest(_)
+            | SupervisorDoes::ForceOffline
+            | SupervisorDoes::Reroute(..) => c.ended.is_none(),
         };
         let fitting: Vec<&ChatId> =
             state.chats.values().filter(|c| pick.is_multiple_of(3) || wanted(c)).map(|c| &c.id).collect();
@@ -588,7 +594,12 @@ impl Player {
             SupervisorDoes::EndBreak | SupervisorDoes::Rest(_) | SupervisorDoes::ForceOffline => {
                 self.whose(PresenceDoes::Heartbeat, who)
             }
-            _ => named(&format!("vol-{who}")),
+            SupervisorDoes::SetUrgency(_)
+            | SupervisorDoes::Assign(_)
+            | SupervisorDoes::Pull
+            | SupervisorDoes::TakeOver
+            | SupervisorDoes::End(_)
+            | SupervisorDoes::Reroute(..) => named(&format!("vol-{who}")),
         };
         let session = state.responders.get(&by).map_or(1, |r| r.session) - u64::from(aim == Aim::Stale);
         let revision = state.policy.as_ref().map_or(0, |p| p.revision) + u64::from(aim == Aim::Stale);

@@ -659,7 +659,12 @@ pub(crate) fn standing(chat: &Chat, numbers: &Numbers) -> Option<Standing> {
 /// Chats that ask for the same share a lane: `weight:hard:topics:requirement`.
 #[must_use]
 pub(crate) fn lane_of(chat: &Chat, numbers: &Numbers) -> Option<String> {
-    let weight = Numbers::by(&numbers.weight, chat.urgency);
+    // Whoever is in danger does not wait for empty hands: freed slots would go to lighter chats one by one, and hands
+    // would never be empty. One free slot is enough; the chat then takes all that is free, up to its weight.
+    let weight = match chat.urgency {
+        Urgency::Imminent => 1,
+        Urgency::Low | Urgency::Moderate | Urgency::High => Numbers::by(&numbers.weight, chat.urgency),
+    };
     let hard = u8::from(crate::chat::is_hard(chat.urgency));
     Some(format!("{weight}:{hard}:{}:{}", chat.topics.to_text(), chat.steps.get(chat.step)?.signature()))
 }

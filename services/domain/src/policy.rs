@@ -260,7 +260,8 @@ pub struct Numbers {
     pub head_start_ms: [u64; 3],
     /// One more head start for a chat that comes back from its responder.
     pub return_head_start_ms: u64,
-    /// Load that a chat takes of a responder; never more than the responder's whole capacity.
+    /// Load that a chat takes of a responder; never more than the responder's whole capacity. An IMMINENT chat does
+    /// not wait until so much is free: one unit is enough, and it takes what there is, up to this.
     pub weight: [u32; 4],
     /// To how many responders an IMMINENT chat is offered at once.
     pub fan_out: u32,

@@ -9,7 +9,7 @@ use crate::ids::{ChatId, ResponderId};
 use crate::lifecycle::Happening;
 use crate::limits::{SEARCH_DEPTH, SWEEP};
 use crate::policy::Numbers;
-use crate::priority::is_imminent;
+use crate::priority::{Urgency, is_imminent};
 use crate::requirement::Mask;
 use crate::responder::{Holding, HoldingKind, Responder};
 
@@ -241,7 +241,10 @@ impl Line {
         };
         let weight = Numbers::by(&numbers.weight, urgency);
         self.with_responder(responder, |r| {
-            let weight = weight.min(r.capacity);
+            let mut weight = weight.min(r.capacity);
+            if urgency == Urgency::Imminent && r.free() > 0 {
+                weight = weight.min(r.free());
+            }
             let (hard, beyond) = (is_hard(urgency), weight > r.free());
             r.holdings.push(Holding { chat: id.clone(), kind: HoldingKind::Offer, weight, hard, beyond });
             r.version += 1;

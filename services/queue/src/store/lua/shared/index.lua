@@ -82,7 +82,8 @@ function H.is_hard(urgency) return urgency >= 2 end
 
 -- weight:hard:topics:requirement
 function H.lane_of(c)
-  return str(P.weight[c.urgency + 1]) .. (H.is_hard(c.urgency) and ':1:' or ':0:') .. c.topics .. ':'
+  local weight = c.urgency == H.IMMINENT and 1 or P.weight[c.urgency + 1] -- see `lane_of` in domain/src/line.rs
+  return str(weight) .. (H.is_hard(c.urgency) and ':1:' or ':0:') .. c.topics .. ':'
     .. c.steps[c.step + 1].signature
 end
 

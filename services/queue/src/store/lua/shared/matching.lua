@@ -134,10 +134,11 @@ function H.offer(c, r, reason)
   c.offers_made = c.offers_made + 1
   c.version = c.version + 1
   c.offers[#c.offers + 1] = { number = c.offers_made, responder = r.id }
-  local weight = math.min(P.weight[c.urgency + 1], r.capacity)
+  local weight, free = math.min(P.weight[c.urgency + 1], r.capacity), H.free_of(r)
+  if c.urgency == H.IMMINENT and free > 0 then weight = math.min(weight, free) end
   r.holdings[#r.holdings + 1] = {
     kind = 'offer', chat = c.id, weight = weight, hard = H.is_hard(c.urgency) and 1 or 0,
-    beyond = weight > H.free_of(r) and 1 or 0,
+    beyond = weight > free and 1 or 0,
   }
   r.version = r.version + 1
   H.happen(c, 'offer')
