@@ -355,8 +355,10 @@ async fn play(
     tasks.spawn(supervisor::act_on_the_board(Arc::clone(&world), world.supervision()));
     let changing = supervisor::change_policy(Arc::clone(&world), queue.clone(), texts.changed);
     let (lasted, changed) = tokio::join!(arrive(&world, &queue, plan.visitors), changing);
-    let (lasted, _) = (lasted?, changed?);
+    changed?;
+    let lasted = lasted?;
     let after = statistics(stage).await?;
+    let ended_ms = service_now_ms(&queue).await?;
     world.over.send_replace(true);
 
     caught_up(&folds).await;
@@ -372,7 +374,7 @@ async fn play(
 
     let notes = world.journal.notes();
     let must_be_synced = stage.redis.is_some();
-    let witnesses = Witnesses { sides, notes: &notes, began_ms, must_be_synced };
+    let witnesses = Witnesses { sides, notes: &notes, began_ms, ended_ms, must_be_synced };
     let verdict = verdict::judge(&witnesses);
     let figures = Figures {
         rules: &rules,
@@ -504,31 +506,6 @@ async fn read_one_again(
                 break;
             };
             if let Some(event) = response.event {
-                {
-                    use std::io::Write;
-                    if let Ok(mut f) = std::fs::OpenOptions::new()
-                        .append(true)
-                        .create(true)
-                        .open(format!("/tmp/hd/ev-{}.tsv", house.name()))
-                    {
-                        let _ = writeln!(
-                            f,
-                            "{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}",
-                            event.sequence,
-                            event.at_ms,
-                            event.kind,
-                            event.chat_id,
-                            event.responder_id,
-                            event.urgency,
-                            event.offer_number,
-                            event.outcome,
-                            event.reason,
-                            event.number,
-                            event.policy_revision,
-                            event.supervisor_id
-                        );
-                    }
-                }
                 second.take(&event);
             }
         }

@@ -31,7 +31,7 @@ use super::rules::{House, Policy, Rules};
 /// Complaints that are kept in words; the others are only counted.
 const MAX_KEPT: usize = 100;
 /// Events of these kinds are kept for the report: what the whole evening will remember.
-const MEMORABLE: [&str; 6] = ["surge", "paging", "page_failed", "gate_closed", "gate_opened", "policy_set"];
+const MEMORABLE: [&str; 5] = ["surge", "paging", "page_failed", "gate_closed", "gate_opened"];
 
 /// Where a chat stands, by the events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

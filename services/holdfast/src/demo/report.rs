@@ -258,10 +258,12 @@ fn turns(text: &mut String, witnesses: &Witnesses<'_>, figures: &Figures<'_>) ->
         };
         let at = evening.fold.supervised().iter().find(fits).map(|event| event.at_ms);
         let reason = act.reason;
-        told.push((at.unwrap_or_default(), format!("the supervisor {} (reason: {reason})", act.what)));
+        let why = if reason.is_empty() { String::new() } else { format!(" (reason: {reason})") };
+        told.push((at.unwrap_or_default(), format!("the supervisor {}{why}", act.what)));
     }
     told.sort();
-    for (at_ms, words) in told.iter().filter(|(at_ms, _)| *at_ms >= witnesses.began_ms) {
+    let evening_ms = witnesses.began_ms..=witnesses.ended_ms;
+    for (at_ms, words) in told.iter().filter(|(at_ms, _)| evening_ms.contains(at_ms)) {
         let hour = (at_ms - witnesses.began_ms) as f64 / figures.hour_ms.max(1) as f64;
         writeln!(text, "  hour {hour:>5.2}  {words}")?;
     }
@@ -302,7 +304,7 @@ fn turn(rules: &Rules, house: House, event: &Event) -> Option<String> {
         "page_failed" => format!("nobody could be called up, wave {}", event.number),
         "gate_closed" => "too few on shift: nothing is offered".to_owned(),
         "gate_opened" => "enough on shift again".to_owned(),
-        "policy_set" => format!("another policy is in force: revision {}", event.policy_revision),
+        // Whoever put a policy in force is told of by name.
         _ => return None,
     };
     Some(format!("{at}{words}"))
@@ -483,22 +485,27 @@ fn jain(carried: &[f64]) -> f64 {
 }
 
 fn fairness(text: &mut String, evening: &Side<'_>, notes: &Notes) -> std::fmt::Result {
+    let all_evening = |responder: &str| responder.starts_with('r');
     let mut by_responder: BTreeMap<&str, f64> = BTreeMap::new();
-    let regular = |responder: &str| responder.starts_with('r');
-    for hand in notes.hands.iter().filter(|hand| hand.house == House::Evening && regular(&hand.responder)) {
+    let here = notes.hands.iter().filter(|hand| hand.house == House::Evening && all_evening(&hand.responder));
+    for hand in here {
         *by_responder.entry(&hand.responder).or_default() += 1.0;
     }
     let chats: Vec<f64> = by_responder.into_values().collect();
-    let samples = &notes.fairness;
-    let mean = samples.iter().sum::<f64>() / samples.len().max(1) as f64;
-    let least = samples.iter().copied().fold(f64::INFINITY, f64::min);
+    let strains = evening.fold.strains_ms().filter(|(responder, _)| all_evening(responder));
+    let strains: Vec<f64> = strains.map(|(_, strain_ms)| strain_ms as f64).collect();
+    let looks = &notes.fairness;
+    let mean = looks.iter().sum::<f64>() / looks.len().max(1) as f64;
+    let most = looks.iter().copied().fold(0.0, f64::max);
     writeln!(
         text,
-        "\nhow evenly the load lay (Jain's index): recent emotional load, by the line, mean {mean:.2}, least {least:.2} of \
-         {} looks; chats taken by each of {} responders {:.2}",
-        samples.len(),
+        "\nhow evenly the load lay on the {} who were there all evening (Jain's index, 1 for evenly): chats taken {:.2}, \
+         emotional load taken {:.2};\n recent load at {} moments, by the line: mean {mean:.2}, most {most:.2} (most \
+         people are rested most of the time)",
         chats.len(),
-        jain(&chats)
+        jain(&chats),
+        jain(&strains),
+        looks.len(),
     )?;
     let lag = clock_lag_ms(&evening.floor);
     writeln!(text, "service clock and wall: {lag} ms apart at the end of the evening")

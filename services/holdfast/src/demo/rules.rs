@@ -114,6 +114,7 @@ pub(super) struct Numbers {
     pub(super) min_back_off_ms: u64,
     pub(super) presence_lease_ms: u64,
     pub(super) wrap_up_ms: [u64; 4],
+    pub(super) strain_percent: [u64; 4],
     pub(super) anyone_after_ms: u64,
     pub(super) prefer_for_ms: u64,
     pub(super) max_hard_in_row: u32,

@@ -190,12 +190,12 @@ async fn block(world: &World, client: &mut Client, floor: &GetFloorResponse) {
     }
 }
 
-/// Puts another policy in force at the planned moment, while people wait. Returns its revision.
+/// Puts another policy in force at the planned moment, while people wait.
 pub(super) async fn change_policy(
     world: Arc<World>,
     mut queue: QueueServiceClient<Channel>,
     toml: String,
-) -> Result<u64, DemoError> {
+) -> Result<(), DemoError> {
     sleep_until(world.after(world.evening.change.at_ms)).await;
     let helpline = House::Evening.name().to_owned();
     let asked = GetPolicyRequest { helpline: helpline.clone(), revision: 0 };
@@ -208,5 +208,7 @@ pub(super) async fn change_policy(
         dry_run: false,
     };
     let answer = queue.put_policy(put).await.map_err(call_failed("another policy"))?.into_inner();
-    Ok(answer.revision)
+    let what = format!("put revision {} of the policy in force", answer.revision);
+    world.journal.notes().acts.push(act(what, "policy_set", "", "", ""));
+    Ok(())
 }

@@ -38,8 +38,9 @@ impl Side<'_> {
 pub(super) struct Witnesses<'a> {
     pub(super) sides: [Side<'a>; 2],
     pub(super) notes: &'a Notes,
-    /// When the evening began, on the service clock.
+    /// When the evening began and ended, on the service clock.
     pub(super) began_ms: u64,
+    pub(super) ended_ms: u64,
     /// Every acknowledgement must state a synced disk.
     pub(super) must_be_synced: bool,
 }
@@ -368,10 +369,12 @@ fn audit(evening: &Fold, partner: &Fold, acts: &[Act], problems: &mut Problems) 
         }
     }
     for event in evening.supervised().iter().chain(partner.supervised()) {
+        // What follows from an act is about the same chat or the same responder; or it is the act itself.
         let about = |act: &&Act| {
             act.supervisor == event.supervisor_id
                 && ((!act.chat_id.is_empty() && act.chat_id == event.chat_id)
-                    || (!act.responder.is_empty() && act.responder == event.responder_id))
+                    || (!act.responder.is_empty() && act.responder == event.responder_id)
+                    || act.kind == event.kind)
         };
         if !acts.iter().any(|act| about(&act)) {
             let (sequence, kind) = (event.sequence, &event.kind);
@@ -658,7 +661,7 @@ mod tests {
             Side { fold: evening, floor: here, kpis: Kpis::default() },
             Side { fold: partner, floor: there, kpis: Kpis::default() },
         ];
-        judge(&Witnesses { sides, notes, began_ms: 0, must_be_synced: false })
+        judge(&Witnesses { sides, notes, began_ms: 0, ended_ms: 0, must_be_synced: false })
     }
 
     /// Problems other than those of an evening that is too short to show everything.
@@ -844,7 +847,7 @@ mod tests {
                 Side { fold: &fold, floor: floor(completed()), kpis },
                 Side { fold: &quiet(), floor: floor(Ledger::default()), kpis: Kpis::default() },
             ];
-            told(judge(&Witnesses { sides, notes: &notes, began_ms: 0, must_be_synced: false }))
+            told(judge(&Witnesses { sides, notes: &notes, began_ms: 0, ended_ms: 0, must_be_synced: false }))
         };
         assert_eq!(judged(row(1, 1)), Vec::<String>::new());
         assert_eq!(judged(row(1, 0)).len(), 2, "neither the events nor the clients say so");

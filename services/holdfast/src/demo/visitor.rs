@@ -292,28 +292,6 @@ impl Person {
             notes.shown(self.visit, response.wait.as_ref());
         }
         self.check_triage(response);
-        {
-            use std::io::Write;
-            if let Ok(mut f) = std::fs::OpenOptions::new().append(true).create(true).open("/tmp/hd/vis.tsv") {
-                let w = response.wait.as_ref();
-                let ms = |d: Option<prost_types::Duration>| {
-                    d.map_or(-1, |d| d.seconds * 1000 + i64::from(d.nanos) / 1_000_000)
-                };
-                let _ = writeln!(
-                    f,
-                    "{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}",
-                    chat.chat_id,
-                    self.plan.request_id,
-                    holdfast_runtime::clock::wall_ms(),
-                    chat.place,
-                    chat.urgency,
-                    w.map_or(-1, |w| ms(w.at_least)),
-                    w.map_or(-1, |w| ms(w.at_most)),
-                    response.route,
-                    ms(chat.waited)
-                );
-            }
-        }
         self.see(&chat);
         for (is_so, behaviour) in [
             (self.plan.touch == Touch::Attested, Behaviour::Attested),

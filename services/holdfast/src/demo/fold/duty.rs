@@ -36,6 +36,8 @@ pub(super) struct Duty {
     hard_in_shift: u32,
     break_since_ms: Option<u64>,
     left_ms: Option<u64>,
+    /// What chats took out of them, as the policy reckons, in milliseconds.
+    strain_ms: u64,
 }
 
 impl Duty {
@@ -186,7 +188,9 @@ impl Fold {
     /// After a chat come the notes. An easier one ends the row of hard ones.
     pub(super) fn wind_down(&mut self, event: &Event) {
         let notes = self.wraps_up(event.urgency());
+        let strain_ms = self.strain_ms(event);
         let duty = self.duty(event);
+        duty.strain_ms += strain_ms;
         let held = duty.holdings.get(&event.chat_id).copied();
         if held.is_some_and(|held| !held.hard) {
             duty.hard_in_row = 0;
@@ -196,6 +200,19 @@ impl Fold {
             let held = Held { kind: Holding::WrapUp, ..held };
             self.duty(event).holdings.insert(event.chat_id.clone(), held);
         }
+    }
+
+    /// What a chat that ends now has taken out of its responder.
+    fn strain_ms(&self, event: &Event) -> u64 {
+        let story = self.chats.get(&event.chat_id);
+        let since = story.and_then(|story| story.accepted_at_ms.last()).copied().unwrap_or(event.at_ms);
+        let percent = self.policy().numbers.strain_percent.get(rank(event.urgency())).copied().unwrap_or(0);
+        (event.at_ms - since) * percent / 100
+    }
+
+    /// What the evening took out of each who was there, by name.
+    pub(in crate::demo) fn strains_ms(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.responders.iter().map(|(responder, duty)| (responder.as_str(), duty.strain_ms))
     }
 
     fn wraps_up(&self, urgency: Urgency) -> bool {
