@@ -14,9 +14,9 @@ use crate::priority::Urgency;
 /// The factors are in parts of so many.
 pub const SPREAD_UNIT: u64 = 10_000;
 /// Of a factor, so many hundredths are added or taken when a wait lay beyond it...
-const OFTEN: u64 = 9;
+const OFTEN: u64 = 18;
 /// ...and so many when it did not: the factor rests where one wait in ten lies beyond it.
-const SELDOM: u64 = 1;
+const SELDOM: u64 = 2;
 const LOW: (u64, u64) = (100, 50_000);
 const HIGH: (u64, u64) = (1_000, 500_000);
 
@@ -30,9 +30,9 @@ pub struct Spread {
 }
 
 impl Default for Spread {
-    /// Half to double, until more is known.
+    /// A tenth to five times, until more is known: too wide is honest, too narrow is not.
     fn default() -> Self {
-        Self { low: SPREAD_UNIT / 2, high: SPREAD_UNIT * 2 }
+        Self { low: SPREAD_UNIT / 10, high: SPREAD_UNIT * 5 }
     }
 }
 

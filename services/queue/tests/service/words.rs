@@ -86,7 +86,7 @@ async fn the_wait_that_is_shown_is_compared_with_the_wait_that_was() {
     assert_eq!((place.place, place.wait), (1, Some(shown)));
     let ms =
         |d: Option<prost_types::Duration>| d.map(|d| d.seconds * 1000 + i64::from(d.nanos) / 1_000_000).unwrap();
-    assert!(ms(shown.at_most) >= 3 * ms(shown.at_least), "half to double, until more is known: {shown:?}");
+    assert!(ms(shown.at_most) >= 3 * ms(shown.at_least), "wide, until more is known: {shown:?}");
     assert_eq!((before.waits_shown, after.waits_shown), (0, 1));
     assert!([0.0, 1.0].contains(&after.wait_coverage));
 }

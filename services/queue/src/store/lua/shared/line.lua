@@ -258,7 +258,7 @@ end
 -- How waits compare with place times pace: the functions of domain/src/line/waits.rs.
 function H.spread(urgency)
   local low, high = L['low' .. urgency], L['high' .. urgency]
-  if high == 0 then return 5000, 20000 end
+  if high == 0 then return 1000, 50000 end
   return low, high
 end
 
