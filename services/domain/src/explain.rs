@@ -592,7 +592,7 @@ mod tests {
         assert_eq!(moderate(|_, ana| ana.holdings.push(holding(HoldingKind::WrapUp, 2))), Standing::Full);
         assert_eq!(moderate(|_, ana| ana.holdings.push(holding(HoldingKind::WrapUp, 1))), Standing::Free);
         let half = |_: &mut Chat, ana: &mut Responder| ana.holdings.push(holding(HoldingKind::WrapUp, 1));
-        assert_eq!(standing(Urgency::Imminent, half), Standing::Full, "it weighs two");
+        assert_eq!(standing(Urgency::Imminent, half), Standing::Free, "it weighs two, and does not wait for both");
     }
 
     #[test]
