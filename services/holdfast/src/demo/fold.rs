@@ -763,9 +763,11 @@ pub(super) mod tests {
             event.urgency = Urgency::Imminent.into();
             event
         };
+        events.push(event("requested", "c3", ""));
         events.push(offered("c1", "ana", 1));
         events.push(imminent(offered("c2", "ana", 1)));
-        assert!(first_complaint(events).contains("carries 3 of 2"));
+        events.push(imminent(offered("c3", "ana", 1)));
+        assert!(first_complaint(events).contains("carries 4 of 2"));
     }
 
     #[test]

@@ -217,6 +217,11 @@ impl Policy {
         stated.max(ruled).unwrap_or(Urgency::Moderate)
     }
 
+    /// How much must be free for a chat to be offered: one unit is enough for whoever is in danger.
+    pub(super) fn room(&self, urgency: Urgency) -> u32 {
+        if urgency == Urgency::Imminent { 1 } else { self.weight(urgency) }
+    }
+
     /// Load that a chat takes.
     pub(super) fn weight(&self, urgency: Urgency) -> u32 {
         self.numbers.weight.get(rank(urgency)).copied().unwrap_or(1)

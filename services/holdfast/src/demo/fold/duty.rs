@@ -125,9 +125,14 @@ impl Fold {
     /// An offer takes up load at once, and is made only to somebody who is free for it.
     pub(super) fn hold_offer(&mut self, event: &Event, by_supervisor: bool) {
         let (capacity, urgency) = (self.capacity, event.urgency());
-        let weight = self.policy().weight(urgency).min(capacity);
+        let mut weight = self.policy().weight(urgency).min(capacity);
         let duty = self.duty(event);
         let present = duty.present();
+        // Whoever is in danger takes what is free, up to the weight.
+        let free = duty.free(capacity);
+        if urgency == Urgency::Imminent && free > 0 {
+            weight = weight.min(free);
+        }
         let beyond = by_supervisor && weight > duty.free(capacity);
         let held = Held { kind: Holding::Offer, weight, hard: is_hard(urgency), beyond };
         duty.holdings.insert(event.chat_id.clone(), held);

@@ -89,7 +89,7 @@ impl Fold {
         };
         let (policy, story) = (self.policy(), pair.story);
         let numbers = &policy.numbers;
-        let room = pair.duty.free(self.capacity) >= policy.weight(story.urgency).min(self.capacity);
+        let room = pair.duty.free(self.capacity) >= policy.room(story.urgency).min(self.capacity);
         let spared =
             is_hard(story.urgency) && pair.duty.spared(numbers.max_hard_in_row, numbers.max_hard_per_shift);
         room && !spared
