@@ -85,10 +85,13 @@ const CAUGHT_UP: Duration = Duration::from_secs(10);
 const QUIET: Duration = Duration::from_millis(800);
 /// More than all responders of a helpline.
 const WHOLE_FLOOR: u32 = 200;
+/// A sleep of this length that takes twice as long is a moment in which this machine stood still.
+const LOOK_FOR_STALLS: Duration = Duration::from_millis(250);
 /// Visitors who look again at once.
 const LOOKING_AGAIN: usize = 32;
-/// Between the quiet phase and the evening, so that the one is not counted with the other.
-const HUSH: Duration = Duration::from_millis(400);
+/// Between the quiet phase and the evening, so that the one is not counted with the other: a line where nothing happens
+/// reckons with a moment up to a second ago.
+const HUSH: Duration = Duration::from_millis(1_200);
 
 const CLIENT: ClientConfig = ClientConfig {
     connect_timeout_ms: 3_000,
@@ -180,6 +183,8 @@ struct World {
     /// The number of the supervisor's session.
     supervisor: watch::Sender<u64>,
     calls: mpsc::UnboundedSender<Call>,
+    /// So long this machine stood still altogether.
+    stood_still: watch::Sender<Duration>,
     /// The first of the visitors' connections.
     intake: Channel,
     /// The first of the responders' connections.
@@ -215,6 +220,7 @@ impl World {
             called: watch::Sender::new(0),
             supervisor: watch::Sender::new(0),
             calls,
+            stood_still: watch::Sender::new(Duration::ZERO),
             intake,
             dispatch,
         })
@@ -334,6 +340,7 @@ async fn play(
         tasks.spawn(read_events(queue.clone(), Arc::clone(fold)));
     }
     tasks.spawn(hook.answer(Arc::clone(&world)));
+    tasks.spawn(notice_stalls(Arc::clone(&world)));
     for (nth, responder) in plan.responders.iter().cloned().enumerate() {
         tasks.spawn(responder::serve(Arc::clone(&world), responder, nth));
     }
@@ -348,7 +355,6 @@ async fn play(
     let before = statistics(stage).await?;
     let first_event = all_events(&folds);
     let began_ms = service_now_ms(&queue).await?;
-    sleep(HUSH).await;
     world.after(0);
     world.begins.send_replace(true);
     tasks.spawn(supervisor::come_when_called(Arc::clone(&world), world.supervision(), called));
@@ -364,7 +370,7 @@ async fn play(
     caught_up(&folds).await;
     look_again(&world).await;
     let known = skills(&plan.responders);
-    let (read_again, mut problems) = read_again(stage, &world, &folds, &known).await?;
+    let (read_again, mut problems) = read_again(stage, &world, &folds, &known, ended_ms).await?;
     let sides = [
         side(&world, &queue, &read_again[0], began_ms).await?,
         side(&world, &queue, &read_again[1], began_ms).await?,
@@ -374,7 +380,8 @@ async fn play(
 
     let notes = world.journal.notes();
     let must_be_synced = stage.redis.is_some();
-    let witnesses = Witnesses { sides, notes: &notes, began_ms, ended_ms, must_be_synced };
+    let stood_still = *world.stood_still.borrow();
+    let witnesses = Witnesses { sides, notes: &notes, began_ms, ended_ms, stood_still, must_be_synced };
     let verdict = verdict::judge(&witnesses);
     let figures = Figures {
         rules: &rules,
@@ -418,6 +425,18 @@ async fn side<'a>(
     let answer = world.supervision().get_kpis(request).await.map_err(call_failed("the figures"))?;
     let kpis: Kpis = answer.into_inner().kpis.unwrap_or_default();
     Ok(Side { fold, floor, kpis })
+}
+
+/// Notices when this machine stands still: then nobody here runs, the services neither.
+async fn notice_stalls(world: Arc<World>) {
+    loop {
+        let before = Instant::now();
+        sleep(LOOK_FOR_STALLS).await;
+        let late = before.elapsed().saturating_sub(LOOK_FOR_STALLS);
+        if late > LOOK_FOR_STALLS {
+            world.stood_still.send_modify(|all| *all += late);
+        }
+    }
 }
 
 /// The service clock of the evening's line, nearly.
@@ -465,22 +484,25 @@ async fn read_events(mut queue: QueueServiceClient<Channel>, fold: Arc<Mutex<Fol
     }
 }
 
-/// Both lines once more from the beginning to the end, on the last replica: another reader sees the same evening, and
+/// Both lines once more from the beginning to the end of the evening, on the last replica: another reader sees the same evening, and
 /// who knows by now what everybody needed says who should have been asked.
 async fn read_again(
     stage: &Stage,
     world: &World,
     folds: &[Arc<Mutex<Fold>>; 2],
     skills: &HashMap<String, Skills>,
+    until_ms: u64,
 ) -> Result<([Fold; 2], Vec<String>), DemoError> {
     let address = stage.queues.last().map_or("", String::as_str);
     let queue = QueueServiceClient::new(client::channel(address, &CLIENT)?);
     let mut problems = Vec::new();
     let [evening, partner] = folds;
     let arrivals = HashMap::new();
-    let here = read_one_again(&queue, world, evening, skills, arrivals, &mut problems).await?;
+    let known = Known { chats: needs_at(world, House::Evening), responders: skills.clone(), arrivals };
+    let here = read_one_again(&queue, world, evening, known, until_ms, &mut problems).await?;
     let arrivals = here.chats().iter().map(|(chat, story)| (chat.clone(), story.came.0)).collect();
-    let there = read_one_again(&queue, world, partner, skills, arrivals, &mut problems).await?;
+    let known = Known { chats: needs_at(world, House::Partner), responders: skills.clone(), arrivals };
+    let there = read_one_again(&queue, world, partner, known, until_ms, &mut problems).await?;
     Ok(([here, there], problems))
 }
 
@@ -488,15 +510,14 @@ async fn read_one_again(
     queue: &QueueServiceClient<Channel>,
     world: &World,
     first: &Mutex<Fold>,
-    skills: &HashMap<String, Skills>,
-    arrivals: HashMap<String, u64>,
+    known: Known,
+    until_ms: u64,
     problems: &mut Vec<String>,
 ) -> Result<Fold, DemoError> {
     let (house, last) = {
         let first = lock(first);
         (first.house(), first.events())
     };
-    let known = Known { chats: needs_at(world, house), responders: skills.clone(), arrivals };
     let mut second = fold_of(world, house).knowing(known);
     let request = WatchEventsRequest { helpline: house.name().to_owned(), from_cursor: String::new() };
     let reading = async {
@@ -505,8 +526,11 @@ async fn read_one_again(
             let Some(response) = events.message().await? else {
                 break;
             };
-            if let Some(event) = response.event {
-                second.take(&event);
+            match response.event {
+                // From then on everybody goes home.
+                Some(event) if event.at_ms > until_ms => break,
+                Some(event) => second.take(&event),
+                None => {}
             }
         }
         Ok(())

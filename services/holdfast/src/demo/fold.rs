@@ -171,6 +171,8 @@ pub(super) struct Fold {
     revision: u64,
     stage: u64,
     gate_open: bool,
+    /// Times that somebody had as many hard chats in a row as is good.
+    spared: u64,
     last_sequence: u64,
     last_at_ms: u64,
     last_cursor: String,
@@ -201,6 +203,7 @@ impl Fold {
             revision: 0,
             stage: 0,
             gate_open,
+            spared: 0,
             last_sequence: 0,
             last_at_ms: 0,
             last_cursor: String::new(),
@@ -544,6 +547,11 @@ impl Fold {
     pub(super) fn count_because(&self, kind: &str, reason: &str) -> u64 {
         let key = (kind.to_owned(), reason.to_owned());
         self.reasons.get(&key).copied().unwrap_or(0)
+    }
+
+    /// Times that somebody had as many hard chats in a row as is good, and was spared more.
+    pub(super) fn spared(&self) -> u64 {
+        self.spared
     }
 
     pub(super) fn offers_by_revision(&self) -> &BTreeMap<u64, u64> {

@@ -94,11 +94,19 @@ impl Needs {
             Some(route) => route.steps.iter().map(routed).collect(),
             None => own,
         };
-        let wishes = tags(&request.preferences);
+        let urgency = policy.triaged(answers, language, request.urgency());
+        let ladder = complete(ladder, policy);
+        // A wish is waited for; whoever is in danger does not wait for one.
+        let ladder = match urgency {
+            Urgency::Imminent => ladder,
+            Urgency::Unspecified | Urgency::Low | Urgency::Moderate | Urgency::High => {
+                preferring(ladder, &tags(&request.preferences), met.again.as_deref(), policy)
+            }
+        };
         Self {
-            urgency: policy.triaged(answers, language, request.urgency()),
+            urgency,
             route: route.map(|route| route.name.clone()).unwrap_or_default(),
-            ladder: preferring(complete(ladder, policy), &wishes, met.again.as_deref(), policy),
+            ladder,
             topics: route.map(|route| route.topics.clone()).unwrap_or_default(),
             excluded: met.never.clone(),
         }
@@ -225,6 +233,9 @@ mod tests {
         request.preferences = vec![Tag { name: "gender:f".to_owned(), level: 1 }];
         let wish = needs(&request, &Met::default()).ladder;
         assert_eq!(wish.iter().map(|rung| rung.after_ms).collect::<Vec<_>>(), [0, 800]);
+        let in_danger =
+            needs(&RequestChatRequest { urgency: Urgency::Imminent.into(), ..request }, &Met::default());
+        assert_eq!(in_danger.ladder.len(), 1, "whoever is in danger does not wait for a wish");
         let again = Met { again: Some("ana".to_owned()), never: Vec::new() };
         let ladder = needs(&answered(&[("age", "teen")], ""), &again).ladder;
         assert_eq!(ladder[0].only.as_deref(), Some("ana"));

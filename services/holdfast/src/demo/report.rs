@@ -96,6 +96,7 @@ pub(super) fn whole(witnesses: &Witnesses<'_>, verdict: &Verdict, figures: &Figu
         .and_then(|()| waits(&mut text, evening, notes))
         .and_then(|()| kpis(&mut text, witnesses, verdict))
         .and_then(|()| fairness(&mut text, evening, notes))
+        .and_then(|()| clock(&mut text, witnesses))
         .and_then(|()| laws(&mut text, evening.fold, partner.fold))
         .and_then(|()| measures(&mut text, evening.fold, notes, figures));
     text
@@ -507,8 +508,17 @@ fn fairness(text: &mut String, evening: &Side<'_>, notes: &Notes) -> std::fmt::R
         jain(&strains),
         looks.len(),
     )?;
-    let lag = clock_lag_ms(&evening.floor);
-    writeln!(text, "service clock and wall: {lag} ms apart at the end of the evening")
+    Ok(())
+}
+
+fn clock(text: &mut String, witnesses: &Witnesses<'_>) -> std::fmt::Result {
+    let [here, there] = witnesses.sides.each_ref().map(|side| clock_lag_ms(&side.floor));
+    let still = witnesses.stood_still.as_millis();
+    writeln!(
+        text,
+        "service clocks and wall: {here} and {there} ms apart at the end of the evening; this machine stood still for \
+         {still} ms of it"
+    )
 }
 
 /// What had to hold, how often it was looked at, and how often it did not.

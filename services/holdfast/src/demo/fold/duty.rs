@@ -157,9 +157,7 @@ impl Fold {
         });
         self.expect(Law::OneOwner, event, held.is_some(), "the responder did not hold the offer");
         if held.is_some_and(|held| held.hard) {
-            let duty = self.duty(event);
-            duty.hard_in_row += 1;
-            duty.hard_in_shift += 1;
+            self.count_hard(&event.responder_id);
         }
         self.check_load(event);
     }
@@ -178,10 +176,18 @@ impl Fold {
             };
             held.hard = true;
             if held.kind == Holding::Active {
-                duty.hard_in_row += 1;
-                duty.hard_in_shift += 1;
+                self.count_hard(responder);
             }
         }
+    }
+
+    /// One more hard chat is in these hands.
+    fn count_hard(&mut self, responder: &str) {
+        let most = self.policy().numbers.max_hard_in_row;
+        let duty = self.responders.entry(responder.to_owned()).or_default();
+        duty.hard_in_row += 1;
+        duty.hard_in_shift += 1;
+        self.spared += u64::from(most > 0 && duty.hard_in_row == most);
     }
 
     pub(super) fn drop_holding(&mut self, event: &Event, expected: Holding) {
