@@ -16,7 +16,7 @@ run: ## the line on this machine, nothing installed, until Ctrl-C
 demo: ## a busy evening in about a minute, with a report
 	tests/tools/setup store
 	cargo build --locked -p holdfast-intake -p holdfast-queue -p holdfast-dispatch -p holdfast
-	cargo run --locked -p holdfast -- demo $(ARGS)
+	PATH="$(CURDIR)/.tools/bin:$$PATH" cargo run --locked -p holdfast -- demo $(ARGS)
 
 test: ## everything a change must pass, beside lint
 	tests/tools/setup test
