@@ -14,8 +14,9 @@ use crate::priority::Urgency;
 /// The factors are in parts of so many.
 pub const SPREAD_UNIT: u64 = 10_000;
 /// Of a factor, so many hundredths are added or taken when a wait lay beyond it...
-const OFTEN: u64 = 18;
-/// ...and so many when it did not: the factor rests where one wait in ten lies beyond it.
+const OFTEN: u64 = 23;
+/// ...and so many when it did not: the factor rests where 8 waits in a hundred lie beyond it. Four in five are promised to
+/// lie between the two; 84 in a hundred are aimed at, for the factors follow a line that changes, and so come late.
 const SELDOM: u64 = 2;
 const LOW: (u64, u64) = (100, 50_000);
 const HIGH: (u64, u64) = (1_000, 500_000);
@@ -23,9 +24,9 @@ const HIGH: (u64, u64) = (1_000, 500_000);
 /// Between which factors of place times pace most waits of an urgency are, in parts of [`SPREAD_UNIT`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spread {
-    /// One wait in ten is shorter.
+    /// Eight waits in a hundred are shorter.
     pub low: u64,
-    /// One wait in ten is longer.
+    /// Eight waits in a hundred are longer.
     pub high: u64,
 }
 

@@ -84,8 +84,8 @@ function H.learn_wait(c)
   local low, high = H.spread(c.urgency)
   L.waits_shown = L.waits_shown + 1
   if waited >= from and waited <= to then L.waits_inside = L.waits_inside + 1 end
-  low = waited < from and low - math.floor(low * 18 / 100) or low + math.floor(low * 2 / 100)
-  high = waited > to and high + math.floor(high * 18 / 100) or high - math.floor(high * 2 / 100)
+  low = waited < from and low - math.floor(low * 23 / 100) or low + math.floor(low * 2 / 100)
+  high = waited > to and high + math.floor(high * 23 / 100) or high - math.floor(high * 2 / 100)
   L['low' .. c.urgency] = math.min(math.max(low, 100), 50000)
   L['high' .. c.urgency] = math.min(math.max(high, 1000), 500000)
 end
