@@ -8,4 +8,5 @@ pub mod inbox;
 pub mod people;
 pub mod processes;
 pub mod redis_cluster;
+pub mod redis_sentinel;
 pub mod redis_server;

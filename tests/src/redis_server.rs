@@ -1,7 +1,7 @@
 //! A real redis-server (or valkey-server), on a socket or free ports of its own and in a directory of its own.
 
+use crate::processes::{free_port as lasting_port, send_signal};
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -10,12 +10,18 @@ use tempfile::TempDir;
 
 const START_WITHIN: Duration = Duration::from_secs(20);
 
+/// What a server says when it serves, and what a Sentinel says.
+const READY: &str = "eady to accept connections";
+const WATCHING: &str = "Sentinel ID is";
+
 /// A running server. Dropping it stops the server and removes its directory.
 pub struct RedisServer {
     child: Child,
     dir: TempDir,
     url: String,
     args: Vec<String>,
+    ready: &'static str,
+    stopped: bool,
 }
 
 /// The server program: `$HOLDFAST_REDIS_SERVER`, else what `make test` set up, else the first one on PATH.
@@ -40,17 +46,15 @@ impl RedisServer {
         let dir = TempDir::new().expect("a temporary directory");
         let socket = dir.path().join("redis.sock");
         let mut args = vec!["--port", "0", "--unixsocket", socket.to_str().expect("a path in UTF-8")];
-        args.extend(["--save", "", "--maxmemory-policy", "noeviction"]);
+        args.extend(["--save", "", "--maxmemory-policy", "noeviction", "--dir", text(dir.path())]);
         args.extend(settings);
-        let child = spawn(&args, dir.path());
-        let url = format!("redis+unix://{}", socket.display());
-        let args = owned(&args);
-        Self { child, dir, url, args }
+        let (args, url) = (owned(&args), format!("redis+unix://{}", socket.display()));
+        Self::launch(dir, url, args, READY)
     }
 
     /// Starts a node on a free port of loopback.
     pub fn start_on_port(settings: &[&str]) -> Self {
-        Self::start_at(free_port(), settings)
+        Self::start_at(lasting_port(), settings)
     }
 
     /// Starts a node on this port of loopback.
@@ -58,22 +62,71 @@ impl RedisServer {
         let dir = TempDir::new().expect("a temporary directory");
         let port_text = port.to_string();
         let mut args = vec!["--port", port_text.as_str(), "--bind", "127.0.0.1", "--save", ""];
+        args.extend(["--dir", text(dir.path())]);
         args.extend(settings);
-        let child = spawn(&args, dir.path());
         let args = owned(&args);
-        Self { child, dir, url: format!("redis://127.0.0.1:{port}"), args }
+        Self::launch(dir, format!("redis://127.0.0.1:{port}"), args, READY)
+    }
+
+    /// Starts a node on a free port of loopback with a file of settings, one a line. What is changed at run time and
+    /// written back to the file is still so after a restart.
+    pub fn start_with_file(settings: &str) -> Self {
+        Self::start_from_file(settings, &[], READY)
+    }
+
+    /// Starts a Sentinel on a free port of loopback.
+    pub fn start_sentinel(settings: &str) -> Self {
+        Self::start_from_file(settings, &["--sentinel"], WATCHING)
+    }
+
+    fn start_from_file(settings: &str, more: &[&str], ready: &'static str) -> Self {
+        let (dir, port) = (TempDir::new().expect("a temporary directory"), lasting_port());
+        let file = dir.path().join("redis.conf");
+        let own = format!("port {port}\nbind 127.0.0.1\ndir {}\n", text(dir.path()));
+        std::fs::write(&file, own + settings).expect("a file of settings");
+        let mut args = vec![text(&file)];
+        args.extend(more);
+        let args = owned(&args);
+        Self::launch(dir, format!("redis://127.0.0.1:{port}"), args, ready)
+    }
+
+    fn launch(dir: TempDir, url: String, args: Vec<String>, ready: &'static str) -> Self {
+        let child = spawn(&args, ready);
+        Self { child, dir, url, args, ready, stopped: false }
     }
 
     /// Kills it, as a crash would. What it has written stays.
     pub fn kill(&mut self) {
         self.child.kill().expect("a server that can be killed");
         self.child.wait().expect("its end");
+        self.stopped = false;
     }
 
     /// Starts it again where it was, with what it had written.
     pub fn start_again(&mut self) {
-        let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
-        self.child = spawn(&args, self.dir.path());
+        self.child = spawn(&self.args, self.ready);
+    }
+
+    /// Whether its process runs, be it stopped.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Stops it where it stands (SIGSTOP): it keeps its connections and answers nothing.
+    pub fn stop(&mut self) {
+        send_signal(self.pid(), "STOP");
+        self.stopped = true;
+    }
+
+    /// Lets it go on (SIGCONT).
+    pub fn go_on(&mut self) {
+        send_signal(self.pid(), "CONT");
+        self.stopped = false;
+    }
+
+    /// Whether it was stopped and does not go on yet.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
     }
 
     /// Its process.
@@ -131,29 +184,20 @@ fn owned(args: &[&str]) -> Vec<String> {
     args.iter().map(|arg| (*arg).to_owned()).collect()
 }
 
-/// A port of loopback that was free a moment ago, low enough that the cluster bus port above it exists.
-fn free_port() -> u16 {
-    loop {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("its address").port();
-        let bus = port.checked_add(10_000);
-        if bus.is_some_and(|bus| TcpListener::bind(("127.0.0.1", bus)).is_ok()) {
-            return port;
-        }
-    }
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
+fn run(args: &[String]) -> Child {
+    let program = program();
+    let mut command = Command::new(&program);
+    let child = command.args(args).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn();
+    child.unwrap_or_else(|e| panic!("{} does not start: {e}", program.display()))
 }
 
 /// Starts the program and waits until it says that it is ready.
-fn spawn(args: &[&str], dir: &Path) -> Child {
-    let program = program();
-    let mut child = Command::new(&program)
-        .args(args)
-        .arg("--dir")
-        .arg(dir)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .unwrap_or_else(|e| panic!("{} does not start: {e}", program.display()));
+fn spawn(args: &[String], sign: &'static str) -> Child {
+    let mut child = run(args);
     let output = BufReader::new(child.stdout.take().expect("its output"));
     let (ready, is_ready) = mpsc::channel();
     // The thread reads on until the server ends, so that the server never waits for a reader.
@@ -162,7 +206,7 @@ fn spawn(args: &[&str], dir: &Path) -> Child {
         for line in output.lines().map_while(Result::ok) {
             log.push_str(&line);
             log.push('\n');
-            if line.contains("eady to accept connections") {
+            if line.contains(sign) {
                 let _ = ready.send(Ok(()));
             }
         }
@@ -171,6 +215,9 @@ fn spawn(args: &[&str], dir: &Path) -> Child {
     match is_ready.recv_timeout(START_WITHIN) {
         Ok(Ok(())) => child,
         Ok(Err(log)) => panic!("the server ended before it was ready:\n{log}"),
-        Err(_) => panic!("the server is not ready after {START_WITHIN:?}"),
+        Err(_) => {
+            let _ = child.kill();
+            panic!("the server is not ready after {START_WITHIN:?}");
+        }
     }
 }
