@@ -163,6 +163,13 @@ impl Fixture {
         self.chat(n).await.offers.iter().map(|o| o.responder.to_string()).collect()
     }
 
+    /// Since when somebody calls a supervisor, one moment for each chat that they call to.
+    pub async fn called_by(&self, name: &str) -> Vec<u64> {
+        let view = self.store.responder(&self.helpline, &responder(name)).await.expect("a store");
+        let holdings = view.expect("a responder").responder.holdings;
+        holdings.iter().map(|held| held.called_ms).filter(|at| *at > 0).collect()
+    }
+
     pub fn accept(&self, name: &str, session: u64, n: u8, number: u32) -> Command {
         let offer = OfferId { chat: chat(n), number };
         Command::Accept { responder: responder(name), session, offer, reply_handoff: vec![9] }

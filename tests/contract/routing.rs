@@ -43,6 +43,22 @@ pub async fn somebody_whom_the_visitor_trusts_is_waited_for_and_then_anyone_may_
     assert_eq!(f.offered_to(3).await, ["bob"], "ann is busy, and the wish had its time");
 }
 
+pub async fn whoever_is_trusted_but_not_on_shift_is_not_waited_for(f: Fixture) {
+    let f = f.ready().await;
+    let ann = f.sign_in("ann", &[], 1).await;
+    f.ok(&Command::SignOut { responder: responder("ann"), session: ann }).await;
+    f.sign_in("bob", &[], 2).await;
+    for (n, wished) in [(1, "ann"), (2, "nobody-known")] {
+        let mut request = f.request(n, Urgency::Moderate, &[]);
+        let anyone = request.steps[0].clone();
+        request.steps =
+            vec![Step { only: Some(responder(wished)), ..anyone.clone() }, Step { after_ms: 60_000, ..anyone }];
+        let applied = f.apply(&Command::Request(Box::new(request))).await;
+        assert!(applied.events.iter().any(|e| e.kind == EventKind::Relaxed && e.number == Some(1)), "{applied:?}");
+        assert_eq!(f.offered_to(n).await, ["bob"]);
+    }
+}
+
 pub async fn nobody_whom_the_visitor_does_not_want_to_meet_is_asked(f: Fixture) {
     let f = f.ready().await;
     f.sign_in("ann", &[], 1).await;

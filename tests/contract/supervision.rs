@@ -80,6 +80,26 @@ pub async fn taking_over_moves_a_chat_from_hand_to_hand_in_one_step(f: Fixture) 
     assert_eq!(f.chat(2).await.owner.unwrap().responder, responder("lead"), "past the capacity, too");
 }
 
+pub async fn a_call_for_a_supervisor_stands_until_the_chat_has_left_these_hands(f: Fixture) {
+    let f = f.ready().await;
+    let ann = f.sign_in("ann", &[], 2).await;
+    for n in [1, 2] {
+        f.ask(n, Urgency::Moderate).await;
+    }
+    let fence = f.accepted("ann", ann, 1, 1).await;
+    f.accepted("ann", ann, 2, 1).await;
+    let call = Command::CallSupervisor { responder: responder("ann"), session: ann, chat: chat(1), fence };
+    f.ok(&call).await;
+    let since = f.called_by("ann").await;
+    f.pass(50);
+    f.ok(&call).await;
+    assert_eq!(f.called_by("ann").await, since, "calling again is calling since the first time");
+    assert_eq!(since.len(), 1, "for one of the two chats");
+    f.ok(&f.close("ann", ann, 1, fence)).await;
+    assert_eq!(f.called_by("ann").await, [0; 0], "the wrap-up calls nobody");
+    assert_eq!(f.refused(&call).await, Refusal::StaleFence);
+}
+
 pub async fn a_supervisor_may_lower_an_urgency_and_a_visitor_may_not(f: Fixture) {
     let f = f.ready().await;
     f.ask(1, Urgency::Imminent).await;

@@ -17,7 +17,7 @@ use std::{
 
 use holdfast_domain::HelplineId;
 use holdfast_link::{Link, LinkError, LinkNotice, Notices};
-use holdfast_proto::v1::{FloorResponder, GetFloorRequest, GetFloorResponse, WaitingChat};
+use holdfast_proto::v1::{FloorResponder, GetFloorRequest, GetFloorResponse, SupervisorCall, WaitingChat};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, sleep, timeout_at},
@@ -248,6 +248,7 @@ fn standing_still(floor: &GetFloorResponse) -> GetFloorResponse {
     let responder = |responder: &FloorResponder| FloorResponder {
         cooling_down_for: None,
         recent_load: None,
+        calls: responder.calls.iter().map(|call| SupervisorCall { waited: None, ..call.clone() }).collect(),
         ..responder.clone()
     };
     GetFloorResponse {
@@ -321,12 +322,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_changes_is_news() {
-        let changes: [fn(&mut GetFloorResponse); 5] = [
+        let changes: [fn(&mut GetFloorResponse); 6] = [
             |floor| floor.waiting.truncate(1),
             |floor| floor.waiting[0].state = 2,
             |floor| floor.responders[0].load = 1,
             |floor| floor.responders[0].cooling_down_for = seconds(120),
             |floor| floor.surge_stage_number = 1,
+            |floor| floor.responders[0].calls = vec![SupervisorCall::default()],
         ];
         for change in changes {
             assert!(is_news(&seen(|_| ()), &seen(change)));

@@ -537,7 +537,7 @@ mod tests {
     }
 
     fn holding(kind: HoldingKind, weight: u32) -> Holding {
-        Holding { chat: ChatId::parse("c9").unwrap(), kind, weight, hard: true, beyond: false }
+        Holding { chat: ChatId::parse("c9").unwrap(), kind, weight, hard: true, beyond: false, called_ms: 0 }
     }
 
     #[test]

@@ -139,6 +139,10 @@ fn load_within_capacity(line: &Snapshot) -> Result<(), String> {
             ensure(real, || format!("{} holds {} for no reason", responder.id, holding.chat))?;
             let twice = responder.holdings.iter().filter(|h| h.chat == holding.chat).count() > 1;
             ensure(!twice, || format!("{} holds {} twice", responder.id, holding.chat))?;
+            let calls = holding.called_ms > 0 && holding.kind != HoldingKind::Active;
+            ensure(!calls, || {
+                format!("{} calls a supervisor to {}, which is not theirs", responder.id, holding.chat)
+            })?;
         }
     }
     Ok(())

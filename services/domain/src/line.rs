@@ -567,7 +567,10 @@ impl Line {
                 r.hard_in_row = 0;
             }
             if wrap_up_ms > 0 {
-                r.holdings.iter_mut().filter(|h| h.chat == *chat).for_each(|h| h.kind = HoldingKind::WrapUp);
+                r.holdings.iter_mut().filter(|h| h.chat == *chat).for_each(|h| {
+                    h.kind = HoldingKind::WrapUp;
+                    h.called_ms = 0;
+                });
                 r.version += 1;
             }
             let until = now + cool_down_ms;

@@ -85,6 +85,8 @@ pub struct Holding {
     pub hard: bool,
     /// A supervisor put it there past the capacity.
     pub beyond: bool,
+    /// Since when they ask a supervisor to come to it, on the service clock; 0 when they do not.
+    pub called_ms: u64,
 }
 
 /// A responder as the line keeps them.

@@ -246,7 +246,8 @@ impl Line {
                 weight = weight.min(r.free());
             }
             let (hard, beyond) = (is_hard(urgency), weight > r.free());
-            r.holdings.push(Holding { chat: id.clone(), kind: HoldingKind::Offer, weight, hard, beyond });
+            let (chat, kind) = (id.clone(), HoldingKind::Offer);
+            r.holdings.push(Holding { chat, kind, weight, hard, beyond, called_ms: 0 });
             r.version += 1;
         });
         self.happen(id, Happening::Offer);

@@ -568,7 +568,12 @@ impl Line {
         if self.check_fence(id, chat, fence)? != ChatState::Active {
             return Err(Refusal::StaleFence);
         }
-        let urgency = self.chat(chat).map(|c| c.urgency);
+        let (urgency, now) = (self.chat(chat).map(|c| c.urgency), self.now);
+        self.with_responder(id, |r| {
+            // Whoever calls again has been calling since the first time.
+            r.holdings.iter_mut().filter(|h| h.chat == *chat && h.called_ms == 0).for_each(|h| h.called_ms = now);
+            r.version += 1;
+        });
         self.tell(
             EventKind::SupervisorCalled,
             About { chat: Some(chat), responder: Some(id), urgency, fence: Some(fence), ..About::default() },

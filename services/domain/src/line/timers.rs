@@ -260,7 +260,7 @@ impl Line {
         self.tell(EventKind::ShiftEnding, About { responder: Some(responder), ..About::default() });
     }
 
-    fn relax(&mut self, id: &ChatId) {
+    pub(super) fn relax(&mut self, id: &ChatId) {
         let step = self.with_chat(id, |c| {
             c.step += 1;
             c.version += 1;

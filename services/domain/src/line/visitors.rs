@@ -8,6 +8,7 @@ use crate::ids::ChatId;
 use crate::lifecycle::{ChatState, Happening};
 use crate::priority::Urgency;
 use crate::requirement::{Mask, Requirement};
+use crate::responder::{Responder, Status};
 
 impl Line {
     pub(super) fn request(&mut self, request: &Request) -> Result<Reply, Refusal> {
@@ -62,9 +63,21 @@ impl Line {
         if self.chat(id).is_some_and(|c| !c.attested) {
             self.state.timers.set(&Timer::Away(id.clone()), away_at);
         }
+        if self.asks_for_somebody_absent(id) {
+            self.relax(id);
+            return;
+        }
         self.arm_next_step(id);
         self.settle_chat(id);
         self.hungry.push(id.clone());
+    }
+
+    /// Whoever would like to meet somebody again does not wait for one who is not on shift.
+    fn asks_for_somebody_absent(&self, id: &ChatId) -> bool {
+        let step = self.chat(id).and_then(|c| c.steps.get(c.step));
+        let only = step.and_then(|s| s.only.as_ref());
+        let is_absent = |r: &Responder| r.status == Status::Offline;
+        only.is_some_and(|only| self.state.responders.get(only).is_none_or(is_absent))
     }
 
     pub(super) fn insert_chat(&mut self, request: &Request, state: ChatState, arrival_ms: u64) {

@@ -139,8 +139,8 @@ impl Policy {
     }
 
     /// A ladder with wishes on top, which may not cost anybody more than a short wait: the first step asks for the
-    /// preferred tags as well, or for one responder alone, and lasts `numbers.prefer_for_ms`. After it the ladder goes
-    /// on where it would be by then.
+    /// preferred tags as well, or for one responder alone (passed over at once while they are not on shift), and lasts
+    /// `numbers.prefer_for_ms`. After it the ladder goes on where it would be by then.
     ///
     /// - Of the preferred tags, those that this policy does not have, or not so high, are left out: nobody has them.
     /// - Who is asked for in person need not have the preferred tags, only what the ladder requires.

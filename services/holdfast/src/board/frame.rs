@@ -90,10 +90,14 @@ fn responder(one: &FloorResponder) -> String {
     let load = format!("{}/{}", one.load, one.capacity);
     let status = words::status(one.status);
     let line = format!("{load:<5}  {:>6}  {status:<14}  {}", one.active, one.responder_id);
-    match words::duration(one.cooling_down_for.as_ref()) {
+    let line = match words::duration(one.cooling_down_for.as_ref()) {
         rest if rest.is_zero() => line,
         rest => format!("{line}, back in {}", span(rest)),
-    }
+    };
+    one.calls.iter().fold(line, |line, call| {
+        let waited = span(words::duration(call.waited.as_ref()));
+        format!("{line}, CALLS A SUPERVISOR to {} for {waited}", short(&call.chat_id))
+    })
 }
 
 fn event(event: &Event) -> String {
@@ -121,7 +125,7 @@ fn time_of_day(at_ms: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use holdfast_proto::v1::{ChatOutcome, ChatState, EndedCount, ResponderStatus, Urgency};
+    use holdfast_proto::v1::{ChatOutcome, ChatState, EndedCount, ResponderStatus, SupervisorCall, Urgency};
 
     use super::*;
 
@@ -157,6 +161,17 @@ mod tests {
         {
             assert!(text.contains(part), "{part} is missing in:\n{text}");
         }
+    }
+
+    #[test]
+    fn who_calls_a_supervisor_is_shouted_with_the_chat_and_for_how_long() {
+        let call = SupervisorCall {
+            chat_id: "chat-4f2a91".to_owned(),
+            waited: Some(prost_types::Duration { seconds: 12, nanos: 0 }),
+        };
+        let ana =
+            FloorResponder { responder_id: "ana".to_owned(), calls: vec![call], ..FloorResponder::default() };
+        assert!(responder(&ana).ends_with("ana, CALLS A SUPERVISOR to 4f2a91 for 12.0 s"), "{}", responder(&ana));
     }
 
     #[test]

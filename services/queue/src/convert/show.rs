@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use holdfast_domain::{
-    Chat, ChatState, EndedAs, Event, Fence, HelplineId, HoldingKind, Ledger, Policy, Reply, Responder, Status,
-    Urgency,
+    Chat, ChatState, EndedAs, Event, Fence, HelplineId, Holding, HoldingKind, Ledger, Policy, Reply, Responder,
+    Status, Urgency,
     explain::{Explanation, Standing},
     fairness,
     kpis::{Figures, Kpis, Percentiles},
@@ -268,6 +268,17 @@ fn show_held(
     }
 }
 
+/// Chats to which a responder asks a supervisor to come, the longest first.
+fn calls(responder: &Responder, now_ms: u64) -> Vec<v1::SupervisorCall> {
+    let mut called: Vec<_> = responder.holdings.iter().filter(|held| held.called_ms > 0).collect();
+    called.sort_by_key(|held| held.called_ms);
+    let call = |held: &Holding| v1::SupervisorCall {
+        chat_id: held.chat.to_string(),
+        waited: since(now_ms, held.called_ms),
+    };
+    called.into_iter().map(call).collect()
+}
+
 /// The floor, under the policy in force, at a moment of the wall clock. The waiting chats are the first in line, in
 /// order.
 pub(crate) fn floor(floor: &Floor, policy: &Policy, wall_ms: u64) -> v1::GetFloorResponse {
@@ -287,6 +298,7 @@ pub(crate) fn floor(floor: &Floor, policy: &Policy, wall_ms: u64) -> v1::GetFloo
         active: count(responder, HoldingKind::Active),
         cooling_down_for: cooling_down_for(responder.cooling_until_ms, now_ms),
         recent_load: since(responder.rested_ms, now_ms),
+        calls: calls(responder, now_ms),
     });
     let oldest = floor.waiting.iter().map(|chat| chat.arrival_ms).min();
     v1::GetFloorResponse {
@@ -320,8 +332,9 @@ fn load_percent(floor: &Floor) -> u64 {
     (floor.ledger.waiting + floor.ledger.offered) * 100 / floor.on_shift.max(1)
 }
 
+/// Share of the shown waits that held; 0 while none has ended.
 #[expect(clippy::cast_precision_loss, reason = "a share that people read, of numbers far below 2^53")]
-fn coverage(waits: &Waits) -> f64 {
+pub(crate) fn coverage(waits: &Waits) -> f64 {
     if waits.shown == 0 { 0.0 } else { waits.inside as f64 / waits.shown as f64 }
 }
 

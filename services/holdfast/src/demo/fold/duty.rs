@@ -29,7 +29,7 @@ pub(super) struct Held {
 pub(super) struct Duty {
     pub(super) linked: bool,
     pub(super) cooling: bool,
-    on_shift: bool,
+    pub(super) on_shift: bool,
     ready: bool,
     holdings: HashMap<String, Held>,
     hard_in_row: u32,

@@ -191,7 +191,10 @@ impl Fold {
         let arrived = known.and_then(|known| known.arrivals.get(&event.chat_id)).copied().unwrap_or(story.came.0);
         let nearly = if story.came_from.is_some() { NEARLY_MS.unsigned_abs() } else { 0 };
         let due = needs.ladder.get(story.step).map(|rung| arrived + rung.after_ms);
-        let in_time = due.is_some_and(|due| event.at_ms + nearly >= due);
+        // Nobody waits for one who is not on shift when the chat comes into the line.
+        let wished = story.step.checked_sub(1).and_then(|before| needs.ladder.get(before)?.only.as_ref());
+        let absent = wished.is_some_and(|only| self.responders.get(only).is_none_or(|duty| !duty.on_shift));
+        let in_time = due.is_some_and(|due| absent || event.at_ms + nearly >= due);
         self.expect(Law::Ladder, event, in_time, "the step is not due, or not of its ladder");
     }
 

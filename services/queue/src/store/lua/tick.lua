@@ -15,15 +15,7 @@ local fire = {
     H.hunger(id)
   end,
   presence = function(id) H.go_offline(H.responder(id), 'responder_lost') end,
-  step = function(id)
-    local c = H.chat(id)
-    c.step = c.step + 1
-    c.version = c.version + 1
-    H.arm_next_step(c)
-    H.settle_chat(c)
-    H.tell('relaxed', { chat = id, number = c.step })
-    H.hunger(id)
-  end,
+  step = function(id) H.relax(H.chat(id)) end,
   wrap = function(id, chat_id) H.end_wrap_up(H.responder(id), chat_id) end,
   cool = function(id)
     local r = H.responder(id)

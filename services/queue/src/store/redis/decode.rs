@@ -184,6 +184,8 @@ fn holding(parts: &mut std::str::Split<'_, char>) -> Option<Holding> {
         weight: parts.next()?.parse().ok()?,
         hard: parts.next()? == "1",
         beyond: parts.next()? == "1",
+        // Older versions do not write it.
+        called_ms: parts.next().map_or(Some(0), |at| at.parse().ok())?,
     })
 }
 

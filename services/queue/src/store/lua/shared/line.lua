@@ -78,7 +78,7 @@ function H.wind_down(r, chat_id, urgency, lasted)
   local h = H.holding_of(r, chat_id)
   if h and h.hard == 0 then r.hard_row = 0 end
   if wrap_up > 0 then
-    if h then h.kind = 'wrap' end
+    if h then h.kind, h.called = 'wrap', 0 end
     r.version = r.version + 1
     H.set_timer('wrap:' .. r.id .. ':' .. chat_id, now + wrap_up)
   end
@@ -244,8 +244,26 @@ end
 -- A chat takes its place in the line.
 function H.join_line(c)
   if c.attested == 0 then H.set_timer('away:' .. c.id, now + P.away_after) end
+  if H.asks_for_somebody_absent(c) then return H.relax(c) end
   H.arm_next_step(c)
   H.settle_chat(c)
+  H.hunger(c.id)
+end
+
+-- Whoever would like to meet somebody again does not wait for one who is not on shift.
+function H.asks_for_somebody_absent(c)
+  local only = string.match(c.steps[c.step + 1].signature, '^=([^=]+)=')
+  if not only then return false end
+  local r = H.responder(only)
+  return not r or r.status == 'offline'
+end
+
+function H.relax(c)
+  c.step = c.step + 1
+  c.version = c.version + 1
+  H.arm_next_step(c)
+  H.settle_chat(c)
+  H.tell('relaxed', { chat = c.id, number = c.step })
   H.hunger(c.id)
 end
 

@@ -138,7 +138,7 @@ function H.offer(c, r, reason)
   if c.urgency == H.IMMINENT and free > 0 then weight = math.min(weight, free) end
   r.holdings[#r.holdings + 1] = {
     kind = 'offer', chat = c.id, weight = weight, hard = H.is_hard(c.urgency) and 1 or 0,
-    beyond = weight > free and 1 or 0,
+    beyond = weight > free and 1 or 0, called = 0,
   }
   r.version = r.version + 1
   H.happen(c, 'offer')

@@ -12,17 +12,21 @@ H.RESPONDER_FIELDS = { 'session', 'linked', 'status', 'cooling', 'caps', 'scarce
   'left' }
 H.RESPONDER_NUMBERS = { 'session', 'linked', 'cooling', 'scarce', 'capacity', 'rested', 'version', 'idle_rested',
   'hard_row', 'hard_shift', 'shift_ending', 'break_since', 'left' }
-H.LIST_NUMBERS = { number = true, at = true, weight = true, hard = true, beyond = true }
+H.LIST_NUMBERS = { number = true, at = true, weight = true, hard = true, beyond = true,
+  called = true }
 
+-- Parts that an older version did not write are 0; parts that only a newer one knows are passed over.
 function H.split(text, names)
   local list = {}
   if text == '' then return list end
   for item in string.gmatch(text, '[^,]+') do
     local record, i = {}, 1
     for part in string.gmatch(item, '[^@]+') do
-      record[names[i]] = H.LIST_NUMBERS[names[i]] and num(part) or part
+      local name = names[i]
+      if name then record[name] = H.LIST_NUMBERS[name] and num(part) or part end
       i = i + 1
     end
+    for missing = i, #names do record[names[missing]] = 0 end
     list[#list + 1] = record
   end
   return list
@@ -43,7 +47,7 @@ end
 
 H.ASKED = { 'responder', 'at' }
 H.OFFER = { 'number', 'responder' }
-H.HOLDING = { 'kind', 'chat', 'weight', 'hard', 'beyond' }
+H.HOLDING = { 'kind', 'chat', 'weight', 'hard', 'beyond', 'called' }
 
 function H.split_steps(text)
   local steps = {}
