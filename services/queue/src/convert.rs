@@ -9,7 +9,7 @@ pub(crate) use parse::{
     window_ms,
 };
 pub(crate) use show::{
-    MAX_CANDIDATES, chat_view, event, explanation, floor, kpis, outcome, place_view, responder_view,
+    MAX_CANDIDATES, chat_view, coverage, event, explanation, floor, kpis, outcome, place_view, responder_view,
 };
 
 /// Numbers that scripts and browsers hold exactly.

@@ -16,6 +16,7 @@ use tracing::{debug, error, warn};
 
 use crate::{
     config::Overwrite,
+    convert,
     desk::Desk,
     policies,
     store::{Floor, StoreError},
@@ -38,6 +39,11 @@ pub(crate) struct Metrics {
     oldest_waiting: Gauge<f64>,
     clock_lag: Gauge<f64>,
     responders: Gauge<u64>,
+    surge_stage: Gauge<u64>,
+    gate_open: Gauge<u64>,
+    wait_coverage: Gauge<f64>,
+    calls_for_supervisors: Gauge<u64>,
+    policy_revision: Gauge<u64>,
 }
 
 impl Metrics {
@@ -89,6 +95,26 @@ impl Metrics {
                 .u64_gauge("holdfast_responders")
                 .with_description("Responders who are here, by status, among the first 500")
                 .build(),
+            surge_stage: meter
+                .u64_gauge("holdfast_surge_stage")
+                .with_description("The stage of the surge in force, from 1; 0 for none")
+                .build(),
+            gate_open: meter
+                .u64_gauge("holdfast_gate_open")
+                .with_description("1 while enough are on shift for chats to be offered, else 0")
+                .build(),
+            wait_coverage: meter
+                .f64_gauge("holdfast_wait_coverage")
+                .with_description("Share of the shown waits that held, of those that ended with somebody; aim 0.8")
+                .build(),
+            calls_for_supervisors: meter
+                .u64_gauge("holdfast_calls_for_supervisors")
+                .with_description("Chats to which their responder asks a supervisor to come, of the first 500 responders")
+                .build(),
+            policy_revision: meter
+                .u64_gauge("holdfast_policy_revision")
+                .with_description("The revision of the policy that this replica goes by; 0 for none")
+                .build(),
         }
     }
 
@@ -108,6 +134,10 @@ impl Metrics {
         self.pages.add(1, &[KeyValue::new("outcome", outcome)]);
     }
 
+    fn policy(&self, helpline: &HelplineId, revision: u64) {
+        self.policy_revision.record(revision, &[KeyValue::new("helpline", helpline.to_string())]);
+    }
+
     /// Counts an attached stream until the guard is dropped.
     pub(crate) fn attached(&self, role: &'static str) -> Attached {
         let attached = Attached { counter: self.attached.clone(), role };
@@ -115,7 +145,7 @@ impl Metrics {
         attached
     }
 
-    fn floor(&self, helpline: &HelplineId, floor: &Floor) {
+    fn floor(&self, helpline: &HelplineId, floor: &Floor, min_on_shift: u64) {
         let of = [KeyValue::new("helpline", helpline.to_string())];
         let seconds = |ms: u64| Duration::from_millis(ms).as_secs_f64();
         let now_ms = floor.clock.now_ms;
@@ -124,6 +154,13 @@ impl Metrics {
         self.in_line.record(floor.in_line, &of);
         self.oldest_waiting.record(seconds(oldest.unwrap_or(0)), &of);
         self.clock_lag.record(seconds(floor.clock.lag_ms()), &of);
+        self.surge_stage.record(floor.surge.stage, &of);
+        self.gate_open.record(u64::from(floor.on_shift >= min_on_shift), &of);
+        if floor.waits.shown > 0 {
+            self.wait_coverage.record(convert::coverage(&floor.waits), &of);
+        }
+        let calls = floor.responders.iter().flat_map(|r| &r.holdings).filter(|held| held.called_ms > 0).count();
+        self.calls_for_supervisors.record(calls as u64, &of);
         for (status, count) in by_status(floor) {
             let [helpline] = of.clone();
             self.responders.record(count, &[helpline, KeyValue::new("status", status)]);
@@ -184,7 +221,8 @@ pub(crate) async fn measure(desk: Arc<Desk>, every: Duration, done: Cancellation
 /// Measures a helpline, and notices when its policy is lost or another one.
 pub(crate) async fn look(desk: &Desk, helpline: &HelplineId) -> Result<(), StoreError> {
     let floor = desk.store().floor(helpline, LOOK_AT).await?;
-    desk.metrics().floor(helpline, &floor);
+    let min_on_shift = desk.policies().last(helpline).map_or(0, |policy| policy.numbers.min_on_shift);
+    desk.metrics().floor(helpline, &floor, min_on_shift);
     if floor.ledger.difference() != 0 {
         error!(%helpline, difference = %floor.ledger.difference(), "the ledger does not add up");
     }
@@ -201,5 +239,6 @@ pub(crate) async fn look(desk: &Desk, helpline: &HelplineId) -> Result<(), Store
         // A helpline without a policy is told so by whoever asks for it.
         let _ = desk.policies().reload(helpline).await;
     }
+    desk.metrics().policy(helpline, desk.policies().revision(helpline));
     Ok(())
 }

@@ -86,13 +86,17 @@ async fn the_metrics_have_their_names() {
     let _attached = bench.intake().await;
     let wanted = [
         "holdfast_attached_streams",
+        "holdfast_calls_for_supervisors",
         "holdfast_commands_total",
+        "holdfast_gate_open",
         "holdfast_in_line",
         "holdfast_ledger_difference",
         "holdfast_oldest_waiting_seconds",
+        "holdfast_policy_revision",
         "holdfast_responders",
         "holdfast_service_clock_lag_seconds",
         "holdfast_store_seconds",
+        "holdfast_surge_stage",
     ];
     let registry = bench.context.telemetry.registry();
     let found = || -> Vec<String> {
