@@ -40,7 +40,7 @@ impl fmt::Debug for TokenHash {
 }
 
 /// One rung of a routing ladder: from this age of the chat on, this is what a responder must have.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Step {
     /// Milliseconds since the chat's arrival. The first step is at 0; each later one is later.
     pub after_ms: u64,
@@ -80,7 +80,7 @@ impl Step {
 }
 
 /// A responder who declined or missed an offer of this chat.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Asked {
     /// Who was asked.
     pub responder: ResponderId,
@@ -89,7 +89,7 @@ pub struct Asked {
 }
 
 /// An open offer of a chat. Its deadline stands in the timers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Offer {
     /// Counts the offers of the chat, from 1.
     pub number: u32,
@@ -117,7 +117,7 @@ pub struct Fence {
 }
 
 /// The responder whose chat it is (or, once it has ended, was).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Owner {
     /// Who.
     pub responder: ResponderId,
@@ -174,7 +174,7 @@ impl EndedAs {
 }
 
 /// A chat as the line keeps it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Chat {
     /// Its name.
     pub id: ChatId,
@@ -251,7 +251,7 @@ pub fn is_hard(urgency: Urgency) -> bool {
 }
 
 /// A place in the order of the line: in a lane, at a score.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Standing {
     /// The lane: load weight, hardness, topics and requirement.
     pub lane: String,

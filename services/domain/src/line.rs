@@ -106,7 +106,7 @@ impl Pace {
 }
 
 /// Who minted which epochs: rises whenever the store may have forgotten some.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Term {
     /// The term in force.
     pub number: u64,

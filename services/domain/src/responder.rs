@@ -73,7 +73,7 @@ impl HoldingKind {
 }
 
 /// A chat in a responder's hands, and the load it takes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Holding {
     /// Which chat.
     pub chat: ChatId,
@@ -90,7 +90,7 @@ pub struct Holding {
 }
 
 /// A responder as the line keeps them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Responder {
     /// Their name.
     pub id: ResponderId,
@@ -132,7 +132,7 @@ pub struct Responder {
 }
 
 /// An entry among those who can be offered a chat: the class, and how long rested.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Idle {
     /// Those alike for matching: see [`Responder::class`].
     pub class: String,

@@ -108,7 +108,7 @@ impl Timer {
 }
 
 /// The armed timers. Of each there is at most one; equal moments go by name, as in the store's sorted set.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Timers {
     due: BTreeSet<(u64, String)>,
     by_name: BTreeMap<String, u64>,
