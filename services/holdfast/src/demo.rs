@@ -46,6 +46,7 @@ use holdfast_runtime::{
     client::{self, ClientError},
     clock::wall_ms,
     config::ClientConfig,
+    net::Dial,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -98,6 +99,7 @@ const CLIENT: ClientConfig = ClientConfig {
     request_timeout_ms: 10_000,
     keepalive_interval_ms: 10_000,
     keepalive_timeout_ms: 10_000,
+    dial: Dial::SYSTEM,
 };
 
 /// What is typed after `holdfast demo`.

@@ -6,6 +6,7 @@ use holdfast_proto::v1::{GetFallbackResponse, Resource};
 use holdfast_runtime::{
     client::{self, Backoff},
     config::ClientConfig,
+    net::Dial,
 };
 use prost::Message;
 use tonic::{Code, Status, transport::Channel};
@@ -18,6 +19,7 @@ const CLIENT: ClientConfig = ClientConfig {
     request_timeout_ms: 10_000,
     keepalive_interval_ms: 5_000,
     keepalive_timeout_ms: 5_000,
+    dial: Dial::SYSTEM,
 };
 
 /// The health name that says whether intake lets new chats in.

@@ -32,6 +32,7 @@ use holdfast_link::{Link, Role, SettingsError};
 use holdfast_proto::v1::{FILE_DESCRIPTOR_SET, intake_service_server::IntakeServiceServer};
 use holdfast_runtime::{
     AdminServer, Context, TaskSet,
+    net::Listen,
     server::{Health, ServeError, serve, standard_services},
     shutdown::TaskError,
 };
@@ -61,9 +62,9 @@ const LAST_TASKS: Duration = Duration::from_secs(2);
 
 /// Sockets that the caller opened.
 #[derive(Debug)]
-pub struct Bound {
+pub struct Bound<L = TcpListener> {
     /// For visitors.
-    pub grpc: TcpListener,
+    pub grpc: L,
     /// For operators; `None` where somebody else serves them.
     pub admin: Option<TcpListener>,
 }
@@ -101,7 +102,7 @@ pub enum RunError {
 ///
 /// # Errors
 /// When a setting makes no sense, the socket breaks, or a background task dies.
-pub async fn run(config: Config, bound: Bound, context: &Context) -> Result<(), RunError> {
+pub async fn run<L: Listen>(config: Config, bound: Bound<L>, context: &Context) -> Result<(), RunError> {
     if !config.security.insecure_no_authentication {
         return Err(RunError::NoAuthentication);
     }

@@ -16,6 +16,7 @@ use holdfast_runtime::{
     Stop, TaskSet,
     client::current_traceparent,
     config::{ClientConfig, LogFormat, TelemetryConfig},
+    net::Dial,
     telemetry,
 };
 use tokio::{net::TcpListener, sync::mpsc, time::timeout};
@@ -181,6 +182,7 @@ fn connect(settings: &LinkSettings) -> (Link, Stop) {
         request_timeout_ms: 5000,
         keepalive_interval_ms: 20_000,
         keepalive_timeout_ms: 10_000,
+        dial: Dial::SYSTEM,
     };
     let stop = Stop::new();
     let tasks = TaskSet::new(stop.clone());

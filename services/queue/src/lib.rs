@@ -20,6 +20,7 @@ use holdfast_proto::v1::{FILE_DESCRIPTOR_SET, queue_service_server::QueueService
 use holdfast_runtime::{
     AdminServer, Context, Stop, TaskSet, clock,
     config::{ConfigError, read_secret},
+    net::Listen,
     server::{self, ServeError},
     shutdown::TaskError,
 };
@@ -65,9 +66,9 @@ const LAST_TASKS: Duration = Duration::from_secs(2);
 
 /// The sockets, opened by whoever runs the service.
 #[derive(Debug)]
-pub struct Bound {
+pub struct Bound<L = TcpListener> {
     /// For gRPC.
-    pub grpc: TcpListener,
+    pub grpc: L,
     /// For `/livez`, `/readyz` and `/metrics`; none where somebody else serves them.
     pub admin: Option<TcpListener>,
 }
@@ -118,7 +119,7 @@ pub fn check(config: &Config) -> Result<(), RunError> {
 ///
 /// # Errors
 /// One line for what cannot be opened, read or put in force.
-pub async fn run(config: Config, bound: Bound, context: &Context) -> Result<(), RunError> {
+pub async fn run<L: Listen>(config: Config, bound: Bound<L>, context: &Context) -> Result<(), RunError> {
     check_security(&config)?;
     let store = open_store(&config.store).await?;
     run_with_store(config, store, bound, context).await
@@ -155,10 +156,10 @@ pub async fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, RunError
 ///
 /// # Errors
 /// One line for what cannot be read, put in force or served.
-pub async fn run_with_store(
+pub async fn run_with_store<L: Listen>(
     config: Config,
     store: Arc<dyn Store>,
-    bound: Bound,
+    bound: Bound<L>,
     context: &Context,
 ) -> Result<(), RunError> {
     check_security(&config)?;
@@ -217,7 +218,7 @@ async fn serve(
     config: &Config,
     desk: Arc<Desk>,
     replica: String,
-    listener: TcpListener,
+    listener: impl Listen,
     context: &Context,
 ) -> Result<(), RunError> {
     let service = Service::new(desk, config.attach.clone(), config.events.clone(), context.stop.clone(), replica);

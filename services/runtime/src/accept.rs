@@ -25,7 +25,7 @@ use hyper_util::{
 };
 use opentelemetry::{global, metrics::Counter};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
 use tracing::{debug, warn};
 
-use crate::config::ServerConfig;
+use crate::{config::ServerConfig, net::Listen};
 
 /// Headers of one request: more is refused.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
@@ -71,8 +71,9 @@ impl From<&ServerConfig> for Limits {
 
 /// Serves `service` on every connection until `closing`; then the socket is closed, peers are told, and it returns
 /// when the last connection has ended. When dropped, it cuts what is left.
-pub(crate) async fn accept<S, B>(listener: TcpListener, service: S, limits: Limits, closing: &CancellationToken)
+pub(crate) async fn accept<L, S, B>(listener: L, service: S, limits: Limits, closing: &CancellationToken)
 where
+    L: Listen,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
     B: http_body::Body + Send + 'static,
@@ -87,7 +88,7 @@ where
             Some(_ended) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok(_) if connections.len() >= limits.connections => refused.add(1, &[]),
-                Ok((socket, _peer)) => {
+                Ok(socket) => {
                     let serving = connection(socket, service.clone(), http.clone(), limits.clone(), closing.clone());
                     connections.spawn(serving);
                 }
@@ -130,7 +131,7 @@ async fn pause_after(error: &io::Error) {
 }
 
 async fn connection<S, B>(
-    socket: TcpStream,
+    socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     service: S,
     http: Builder<TokioExecutor>,
     limits: Limits,
@@ -142,10 +143,6 @@ async fn connection<S, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    if let Err(error) = socket.set_nodelay(true) {
-        debug!(%error, "a connection ended before it began");
-        return;
-    }
     let spoke = Arc::new(AtomicBool::new(false));
     let noted = Arc::clone(&spoke);
     let service = service.map_request(move |request| {

@@ -34,7 +34,11 @@ pub enum ClientError {
 /// # Errors
 /// When `uri` is not an absolute `http://` or `https://` address.
 pub fn channel(uri: &str, config: &ClientConfig) -> Result<Channel, ClientError> {
-    Ok(endpoint(uri, config)?.connect_lazy())
+    let endpoint = endpoint(uri, config)?;
+    Ok(match config.dial.clone().connector() {
+        Some(connector) => endpoint.connect_with_connector_lazy(connector),
+        None => endpoint.connect_lazy(),
+    })
 }
 
 fn endpoint(uri: &str, config: &ClientConfig) -> Result<Endpoint, ClientError> {
@@ -122,12 +126,14 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::Dial;
 
     const CONFIG: ClientConfig = ClientConfig {
         connect_timeout_ms: 1000,
         request_timeout_ms: 1000,
         keepalive_interval_ms: 20_000,
         keepalive_timeout_ms: 10_000,
+        dial: Dial::SYSTEM,
     };
 
     #[tokio::test]

@@ -19,6 +19,8 @@ use serde::{
     de::{DeserializeOwned, Error as _},
 };
 
+use crate::net::Dial;
+
 mod layer;
 use layer::Layer;
 
@@ -244,6 +246,9 @@ pub struct ClientConfig {
     /// A ping unanswered for this long ends the connection. 100 ms to 10 min.
     #[serde(deserialize_with = "within::<_, _, 100, 600_000>")]
     pub keepalive_timeout_ms: u64,
+    /// Over which network; not a setting.
+    #[serde(skip)]
+    pub dial: Dial,
 }
 
 impl ClientConfig {

@@ -7,6 +7,7 @@
 //! - [`admin`]: `/livez`, `/readyz`, `/metrics`
 //! - [`client`]: channels, deadlines, retries and trace context towards other services
 //! - [`clock`]: wall time
+//! - [`net`]: the network, or a simulated one
 //!
 //! A `main.rs` loads its configuration and calls [`run`], which owns everything from the first thread to the exit
 //! code.
@@ -21,6 +22,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 mod deadline;
+pub mod net;
 pub mod server;
 pub mod shutdown;
 pub mod telemetry;

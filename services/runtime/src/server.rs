@@ -31,6 +31,7 @@ use crate::{
     accept::{Limits, accept},
     admin::Readiness,
     config::ServerConfig,
+    net::Listen,
     shutdown::Stop,
 };
 
@@ -167,7 +168,7 @@ fn reflection<'a>(descriptors: &[&'a [u8]]) -> tonic_reflection::server::Builder
 /// # Errors
 /// When the socket is unusable.
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Listen,
     routes: Routes,
     config: &ServerConfig,
     stop: Stop,

@@ -8,6 +8,7 @@ use futures::{Stream, StreamExt, stream};
 use holdfast_runtime::{
     Readiness, Stop, client,
     config::{ClientConfig, ServerConfig},
+    net::Dial,
     server::{self, Health, ServeError},
 };
 use tokio::{
@@ -54,6 +55,7 @@ pub(crate) fn client_config() -> ClientConfig {
         request_timeout_ms: 60_000,
         keepalive_interval_ms: 20_000,
         keepalive_timeout_ms: 10_000,
+        dial: Dial::SYSTEM,
     }
 }
 

@@ -1,0 +1,98 @@
+//! Where connections come from and go to: the system's network everywhere but in simulations.
+//!
+//! These two are all that a simulated network has to put in place of the real one: what a service serves on
+//! ([`Listen`]), and how it reaches another service ([`Dial`]). Everything between them is the same.
+
+use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc};
+
+use futures::future::BoxFuture;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
+use tonic::transport::Uri;
+use tower::service_fn;
+use tracing::debug;
+
+/// A socket on which peers arrive.
+pub trait Listen: Send + 'static {
+    /// A connection to one peer.
+    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+
+    /// The next peer. Who it is stays behind: no address goes further than here.
+    ///
+    /// # Errors
+    /// When the system refuses, or with `ConnectionAborted` when this one peer is gone already.
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// When the socket is not usable.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+}
+
+impl Listen for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<TcpStream> {
+        let (socket, _peer) = Self::accept(self).await?;
+        socket.set_nodelay(true).map_err(|error| {
+            debug!(%error, "a connection ended before it began");
+            io::ErrorKind::ConnectionAborted
+        })?;
+        Ok(socket)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Self::local_addr(self)
+    }
+}
+
+/// A connection of a simulated network.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// What connects to the host and port of an address.
+type Connect = dyn Fn(Uri) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> + Send + Sync;
+
+/// How another service is reached. Clones are the same.
+#[derive(Clone, Default)]
+pub struct Dial(Option<Arc<Connect>>);
+
+impl Dial {
+    /// Over the system's network.
+    pub const SYSTEM: Self = Self(None);
+
+    /// Over a simulated one.
+    pub fn simulated(
+        connect: impl Fn(Uri) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Some(Arc::new(connect)))
+    }
+
+    pub(crate) fn connector(
+        self,
+    ) -> Option<
+        impl tower::Service<
+            Uri,
+            Response = TokioIo<Box<dyn Stream>>,
+            Error = io::Error,
+            Future = impl Future<Output = io::Result<TokioIo<Box<dyn Stream>>>> + Send,
+        > + Send,
+    > {
+        let connect = self.0?;
+        Some(service_fn(move |uri| {
+            let connecting = connect(uri);
+            async move { connecting.await.map(TokioIo::new) }
+        }))
+    }
+}
+
+impl fmt::Debug for Dial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Dial(simulated)" } else { "Dial(system)" })
+    }
+}
