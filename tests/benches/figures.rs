@@ -195,11 +195,9 @@ fn digest(n: u64) -> DigestHex {
 async fn in_the_store() {
     let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
     let settings = RedisSettings {
-        urls: vec![server.url().to_owned()],
-        cluster: false,
-        password: None,
         response_timeout: Duration::from_secs(10),
         connect_timeout: Duration::from_secs(5),
+        ..RedisSettings::at(vec![server.url().to_owned()])
     };
     let store = RedisStore::connect(&settings).await.expect("a store");
     let bare = Played::open(&store, bare_policy(), false).await;

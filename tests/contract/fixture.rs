@@ -27,11 +27,10 @@ pub struct Fixture {
 /// How to reach a test's Redis.
 pub fn settings(urls: Vec<String>, cluster: bool) -> RedisSettings {
     RedisSettings {
-        urls,
         cluster,
-        password: None,
         response_timeout: Duration::from_secs(5),
         connect_timeout: Duration::from_secs(5),
+        ..RedisSettings::at(urls)
     }
 }
 

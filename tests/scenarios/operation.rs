@@ -145,6 +145,7 @@ async fn settings_can_be_checked_without_starting() {
         let process = Process::new(service, service, dir.path());
         let mut command = Command::new(program(service));
         command.arg("--check-config").env("HOLDFAST_INTAKE__SECURITY__INSECURE_RANDOM_TOKEN_KEY", "true");
+        command.env("HOLDFAST_QUEUE__STORE__FLOOR_PERSISTENCE", "ephemeral");
         command.env(format!("HOLDFAST_{}__SECURITY__INSECURE_NO_AUTHENTICATION", service.to_uppercase()), "true");
         let output = command.output().expect("an answer");
         assert!(output.status.success(), "{}: {output:?}", process.name);

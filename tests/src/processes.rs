@@ -267,7 +267,7 @@ impl Site<'_> {
         }
         write(&self.dir.join("token.key"), "a key that is only good for scenarios");
         let store = redis.map_or_else(
-            || "kind = \"memory\"".to_owned(),
+            || "kind = \"memory\"\nfloor_persistence = \"ephemeral\"".to_owned(),
             |redis| format!("kind = \"redis\"\nredis_urls = [{:?}]", redis.url()),
         );
         let dir = format!("[policy]\ndir = {policies:?}\n");

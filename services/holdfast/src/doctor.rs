@@ -56,6 +56,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         ("queue", check(&queue, serving(&queue, "")).await),
         ("dispatch", check(&dispatch, serving(&dispatch, "")).await),
         ("accepting", check(&intake, serving(&intake, ACCEPTING)).await),
+        ("store", check(&queue, store(&queue, &args.helpline)).await),
         ("limits", check(&intake, limits(&intake)).await),
         ("ledger", check(&queue, ledger(&queue, &args.helpline)).await),
         ("clock", check(&queue, clock(&queue, &args.helpline)).await),
@@ -134,6 +135,18 @@ async fn ledger(remote: &Remote, helpline: &str) -> Result<Finding, Problem> {
         ledger.accepted, ledger.waiting, ledger.offered, ledger.active, ledger.difference
     );
     Ok(if ledger.difference == 0 { Ok(said) } else { Err(said) })
+}
+
+async fn store(remote: &Remote, helpline: &str) -> Result<Finding, Problem> {
+    let Some(store) = floor(remote, helpline).await?.store else {
+        return Ok(Err("the queue does not say how its store stands".to_owned()));
+    };
+    let kept = words::durability(store.durability.as_ref());
+    let known = if store.declared { "; declared, not verified" } else { "" };
+    if store.accepting {
+        return Ok(Ok(format!("{kept}{known}")));
+    }
+    Ok(Err(format!("no new chats are taken ({}); {kept}{known}", store.reason)))
 }
 
 async fn clock(remote: &Remote, helpline: &str) -> Result<Finding, Problem> {

@@ -169,7 +169,7 @@ pub async fn run<L: Listen>(config: Config, bound: Bound<L>, context: &Context) 
     let accepting =
         meter.u64_gauge("holdfast.intake.accepting").with_description("1 while new chats are accepted").build();
     let (fresh, routed) = (policies.keep_fresh(link.notices(), refresh_every), watches.route(link.notices()));
-    let told = tell_accepting(link.attached(), store_trouble.subscribe(), health.clone(), accepting);
+    let told = tell_accepting(link.accepting(), store_trouble.subscribe(), health.clone(), accepting);
     tasks.spawn("wakers", async move {
         tokio::select! {
             () = fresh => {}
@@ -203,9 +203,9 @@ pub async fn run<L: Listen>(config: Config, bound: Bound<L>, context: &Context) 
     Ok(ended?)
 }
 
-/// New chats are accepted while the queue is attached and its store does not refuse.
+/// New chats are accepted while a queue is attached whose store may take them, and it does not refuse.
 async fn tell_accepting(
-    mut attached: channel::Receiver<usize>,
+    mut may: channel::Receiver<bool>,
     mut trouble: channel::Receiver<Option<Instant>>,
     health: Health,
     gauge: Gauge<u64>,
@@ -213,13 +213,13 @@ async fn tell_accepting(
     loop {
         let over = trouble.borrow_and_update().map(|since| since + TROUBLE_LASTS);
         let in_trouble = over.is_some_and(|over| over > Instant::now());
-        let accepting = *attached.borrow_and_update() > 0 && !in_trouble;
+        let accepting = *may.borrow_and_update() && !in_trouble;
         health.set(ACCEPTING, accepting).await;
         gauge.record(u64::from(accepting), &[]);
         let changed = async {
             // Both senders live as long as the service.
             tokio::select! {
-                Ok(()) = attached.changed() => {}
+                Ok(()) = may.changed() => {}
                 Ok(()) = trouble.changed() => {}
                 else => pending().await,
             }

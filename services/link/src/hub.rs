@@ -38,6 +38,7 @@ pub(crate) struct Hub {
     relay: Mutex<Relay>,
     changed: Notify,
     attached: watch::Sender<usize>,
+    accepting: watch::Sender<bool>,
     unattached_since: Mutex<Instant>,
     turn: AtomicUsize,
 }
@@ -53,6 +54,7 @@ impl Hub {
             relay: Mutex::new(Relay::new()),
             changed: Notify::new(),
             attached: watch::Sender::new(0),
+            accepting: watch::Sender::new(false),
             unattached_since: Mutex::new(Instant::now()),
             turn: AtomicUsize::new(0),
         }
@@ -80,6 +82,8 @@ impl Hub {
     pub(crate) fn refresh(&self) {
         let peers = lock(&self.peers);
         let now = peers.values().filter(|peer| peer.is_usable()).count();
+        let accepting = peers.values().any(|peer| peer.is_accepting());
+        self.accepting.send_if_modified(|before| std::mem::replace(before, accepting) != accepting);
         self.attached.send_if_modified(|before| {
             if *before > 0 && now == 0 {
                 *lock(&self.unattached_since) = Instant::now();
@@ -92,6 +96,10 @@ impl Hub {
 
     pub(crate) fn attached(&self) -> watch::Receiver<usize> {
         self.attached.subscribe()
+    }
+
+    pub(crate) fn accepting(&self) -> watch::Receiver<bool> {
+        self.accepting.subscribe()
     }
 
     pub(crate) fn unattached_since(&self) -> Instant {

@@ -105,6 +105,12 @@ impl Link {
         self.hub.attached()
     }
 
+    /// Whether a replica is attached whose store may take new chats, as it changes.
+    #[must_use]
+    pub fn accepting(&self) -> watch::Receiver<bool> {
+        self.hub.accepting()
+    }
+
     /// What happens from now on. Subscribe before looking at the state.
     #[must_use]
     pub fn notices(&self) -> Notices {

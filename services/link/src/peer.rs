@@ -59,6 +59,8 @@ struct Attachment {
     out: mpsc::Sender<AttachRequest>,
     window: usize,
     draining: bool,
+    /// Its store may take new chats; a replica that does not say so can.
+    accepting: bool,
     last: u64,
     unanswered: HashMap<u64, Unanswered>,
 }
@@ -94,6 +96,11 @@ impl Peer {
     /// Attached, and not about to go.
     pub(crate) fn is_usable(&self) -> bool {
         self.attachment().as_ref().is_some_and(|a| !a.draining)
+    }
+
+    /// Usable, and its store may take new chats.
+    pub(crate) fn is_accepting(&self) -> bool {
+        self.attachment().as_ref().is_some_and(|a| !a.draining && a.accepting)
     }
 
     /// How many commands are unanswered; `None` when it cannot take another.
@@ -237,6 +244,13 @@ impl Peer {
                     hub.look_again();
                 }
             }
+            attach_response::Message::Standing(standing) => {
+                info!(address = %self.address, accepting = standing.accepting, why = %standing.reason, "the store");
+                if let Some(attachment) = self.attachment().as_mut() {
+                    attachment.accepting = standing.accepting;
+                }
+                hub.refresh();
+            }
             attach_response::Message::Drain(drain) => {
                 if let Some(attachment) = self.attachment().as_mut() {
                     attachment.draining = true;
@@ -287,7 +301,8 @@ struct Attached<'a> {
 impl<'a> Attached<'a> {
     fn new(peer: &'a Peer, hub: &'a Hub, welcome: &Welcome, out: mpsc::Sender<AttachRequest>) -> Self {
         let window = usize::try_from(welcome.window).unwrap_or(MAX_WINDOW).clamp(1, MAX_WINDOW);
-        let attachment = Attachment { out, window, draining: false, last: 0, unanswered: HashMap::new() };
+        let attachment =
+            Attachment { out, window, draining: false, accepting: true, last: 0, unanswered: HashMap::new() };
         *peer.attachment() = Some(attachment);
         hub.refresh();
         Self { peer, hub }

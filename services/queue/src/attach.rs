@@ -18,7 +18,7 @@ use holdfast_runtime::{
     client::{Backoff, continue_from},
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, broadcast},
+    sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
 use tonic::Streaming;
@@ -30,7 +30,7 @@ use crate::{
     desk::{Desk, command_span},
     error::{Failure, Invalid},
     outbox::{Kind, Outbox},
-    store::Notice,
+    store::{Notice, Standing},
 };
 
 /// What a stream needs from its service.
@@ -91,8 +91,10 @@ impl Stream {
         let _counted = self.attaching.desk.metrics().attached(role);
         // Registered before the welcome: what happens from there on is told.
         let mut notices = self.attaching.desk.store().notices();
+        let mut standing = self.attaching.desk.standing();
         self.welcome();
-        self.converse(&mut incoming, &mut notices).await;
+        self.say_standing(&standing.borrow_and_update());
+        self.converse(&mut incoming, &mut notices, &mut standing).await;
         self.outbox.end(Ok(()));
         info!(role, replica = self.hello.replica, "detached");
     }
@@ -101,6 +103,7 @@ impl Stream {
         &mut self,
         incoming: &mut Streaming<v1::AttachRequest>,
         notices: &mut broadcast::Receiver<Notice>,
+        standing: &mut watch::Receiver<Standing>,
     ) {
         let (mut draining, mut stopping) =
             (pin!(self.attaching.stop.draining()), pin!(self.attaching.stop.stopping()));
@@ -134,6 +137,8 @@ impl Stream {
                     self.outbox.put(Kind::Answer, answer);
                 }
                 notice = notices.recv(), if self.reading => self.tell(notice),
+                // A store that stands as it is never changes.
+                Ok(()) = standing.changed(), if self.reading => self.say_standing(&standing.borrow_and_update()),
                 () = self.outbox.taken(), if self.missed || !room => {}
                 _ = look_at_reader.tick() => self.look_at_reader(patience),
             }
@@ -236,6 +241,11 @@ impl Stream {
             look_again: true,
         };
         self.outbox.put(Kind::Word, response(0, to::Message::Welcome(welcome)));
+    }
+
+    fn say_standing(&self, standing: &Standing) {
+        let told = to::Message::Standing(convert::store_standing(standing));
+        self.outbox.put(Kind::Word, response(0, told));
     }
 
     /// At a random moment, so that not all come at once where they go.

@@ -8,6 +8,8 @@ use std::{
 use holdfast_runtime::config::{self, ConfigError, ServerConfig, TelemetryConfig, within};
 use serde::Deserialize;
 
+use crate::store::Persistence;
+
 /// The documented defaults.
 pub const DEFAULTS: &str = include_str!("../config.toml");
 /// Environment variables that begin so are settings.
@@ -49,6 +51,36 @@ pub enum StoreKind {
     Redis,
 }
 
+/// How changes are kept, as the operator says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum Declared {
+    /// Not at all: then nothing is claimed.
+    #[serde(rename = "")]
+    Nothing,
+    /// In memory only.
+    #[serde(rename = "ephemeral")]
+    Ephemeral,
+    /// Written some time later.
+    #[serde(rename = "async")]
+    Async,
+    /// On disk before the acknowledgement.
+    #[serde(rename = "fsynced")]
+    Fsynced,
+}
+
+impl Declared {
+    /// The same as the store sees it.
+    #[must_use]
+    pub fn persistence(self) -> Option<Persistence> {
+        match self {
+            Self::Nothing => None,
+            Self::Ephemeral => Some(Persistence::Ephemeral),
+            Self::Async => Some(Persistence::Async),
+            Self::Fsynced => Some(Persistence::Fsynced),
+        }
+    }
+}
+
 /// `[store]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,6 +93,25 @@ pub struct StoreConfig {
     pub cluster: bool,
     /// A file with the password; empty for none.
     pub redis_password_file: PathBuf,
+    /// Addresses of Sentinels; empty for none.
+    pub redis_sentinels: Vec<String>,
+    /// What they call the primary.
+    pub redis_primary_name: String,
+    /// A file with the Sentinels' password; empty for none.
+    pub redis_sentinel_password_file: PathBuf,
+    /// Replicas that must have a change before somebody is given a word. 0 to 2.
+    #[serde(deserialize_with = "within::<_, _, 0, 2>")]
+    pub replicas_required: u32,
+    /// How long they may take. 10 ms to 10 s.
+    #[serde(deserialize_with = "within::<_, _, 10, 10_000>")]
+    pub wait_timeout_ms: u64,
+    /// New chats are only taken where changes are kept at least so.
+    pub floor_persistence: Persistence,
+    /// New chats are only taken where so many replicas have a change in time. 0 to 2.
+    #[serde(deserialize_with = "within::<_, _, 0, 2>")]
+    pub floor_replicas: u32,
+    /// How changes are kept, as the operator says, where the store lets nobody look.
+    pub declared_persistence: Declared,
     /// Time for an answer. 1 ms to 1 min.
     #[serde(deserialize_with = "within::<_, _, 1, 60_000>")]
     pub response_timeout_ms: u64,
@@ -200,6 +251,9 @@ impl Config {
             let message = "needs a folder when store.kind is \"redis\": the example is not for a lasting store";
             return Err(wrong("policy.dir", message));
         }
+        if store.kind == StoreKind::Redis {
+            store.check_replicas()?;
+        }
         if self.attach.command_timeout_ms > self.attach.max_command_timeout_ms {
             return Err(wrong("attach.command_timeout_ms", "is longer than attach.max_command_timeout_ms"));
         }
@@ -212,6 +266,22 @@ fn wrong(key: &str, message: &str) -> ConfigError {
         origin: "settings together".to_owned(),
         key: key.to_owned(),
         message: message.to_owned(),
+    }
+}
+
+impl StoreConfig {
+    fn check_replicas(&self) -> Result<(), ConfigError> {
+        if !self.redis_sentinels.is_empty() && self.cluster {
+            return Err(wrong("store.redis_sentinels", "are for one primary; a cluster finds its own"));
+        }
+        if !self.redis_sentinels.is_empty() && self.redis_primary_name.is_empty() {
+            return Err(wrong("store.redis_primary_name", "must say what the Sentinels call the primary"));
+        }
+        if self.floor_replicas > self.replicas_required {
+            let message = "is more than store.replicas_required: no acknowledgement would wait for so many";
+            return Err(wrong("store.floor_replicas", message));
+        }
+        Ok(())
     }
 }
 
@@ -250,12 +320,33 @@ mod tests {
             ("attach.notice_buffer", "0"),
             ("ticker.interval_ms", "901"),
             ("ticker.batch", "101"),
+            ("store.replicas_required", "3"),
+            ("store.wait_timeout_ms", "9"),
+            ("store.floor_persistence", "sometimes"),
+            ("store.declared_persistence", "hopefully"),
             ("attach.command_timeout_ms", "60001"),
             ("store.kind", "sqlite"),
             ("policy.overwrite", "sometimes"),
             ("store.redis_url", "redis://x"),
         ] {
             assert!(refused(key, value).contains(key), "{}", refused(key, value));
+        }
+    }
+
+    #[test]
+    fn what_is_expected_of_replicas_must_make_sense() {
+        let redis = [("store.kind", "redis"), ("policy.dir", "/etc")];
+        for (key, more) in [
+            ("store.floor_replicas", &[("store.floor_replicas", "1")][..]),
+            (
+                "store.redis_primary_name",
+                &[("store.redis_sentinels", "redis://a:26379"), ("store.redis_primary_name", "")],
+            ),
+            ("store.redis_sentinels", &[("store.redis_sentinels", "redis://a:26379"), ("store.cluster", "true")]),
+        ] {
+            let all: Vec<_> = redis.iter().chain(more).map(|(key, value)| (*key, (*value).to_owned())).collect();
+            let error = Config::load(None, &all).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
         }
     }
 

@@ -10,6 +10,7 @@ pub(crate) use parse::{
 };
 pub(crate) use show::{
     MAX_CANDIDATES, chat_view, coverage, event, explanation, floor, kpis, outcome, place_view, responder_view,
+    store_standing,
 };
 
 /// Numbers that scripts and browsers hold exactly.

@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Instant};
 
-use holdfast_domain::{Applied, Command, HelplineId, Refusal};
+use holdfast_domain::{Applied, Command, HelplineId, Policy, Refusal};
 use holdfast_proto::v1;
 use holdfast_runtime::clock;
+use tokio::sync::watch;
 use tokio::time::timeout_at;
 use tracing::{Instrument, Span, error, field::Empty, info_span};
 
@@ -13,7 +14,7 @@ use crate::{
     error::Failure,
     metrics::Metrics,
     policies::Policies,
-    store::{Store, StoreError},
+    store::{Acknowledged, Standing, Store, StoreError},
 };
 
 /// How often a command is made anew because the policy changed under it.
@@ -22,6 +23,7 @@ const ATTEMPTS: usize = 3;
 /// What all calls share.
 pub(crate) struct Desk {
     store: Arc<dyn Store>,
+    standing: watch::Receiver<Standing>,
     policies: Policies,
     metrics: Metrics,
     /// The time of day, which opening hours go by; tests have their own.
@@ -30,7 +32,8 @@ pub(crate) struct Desk {
 
 impl Desk {
     pub(crate) fn new(store: Arc<dyn Store>, metrics: Metrics) -> Self {
-        Self { policies: Policies::new(Arc::clone(&store)), store, metrics, wall_ms: clock::wall_ms }
+        let (policies, standing) = (Policies::new(Arc::clone(&store)), store.standing());
+        Self { policies, standing, store, metrics, wall_ms: clock::wall_ms }
     }
 
     /// Milliseconds since 1970, by the wall clock.
@@ -40,6 +43,11 @@ impl Desk {
 
     pub(crate) fn store(&self) -> &dyn Store {
         &*self.store
+    }
+
+    /// How the store stands, as it changes.
+    pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.clone()
     }
 
     pub(crate) fn policies(&self) -> &Policies {
@@ -80,7 +88,7 @@ impl Desk {
         let mut policy = self.policies.get(helpline).await?;
         let mut changed = Refusal::PolicyChanged { revision: policy.revision };
         for _ in 0..ATTEMPTS {
-            let door = asked.door(&policy, self.wall_ms());
+            let door = self.door(asked, &policy);
             let command = match asked.command(&policy, door) {
                 Ok(command) => command,
                 Err(invalid) => {
@@ -93,8 +101,9 @@ impl Desk {
                     continue;
                 }
             };
-            match self.execute(helpline, &command).await?.reply {
-                Ok(reply) => return convert::outcome(reply, self.store.durability()),
+            let Acknowledged { applied, durability } = self.acknowledge(helpline, &command).await?;
+            match applied.reply {
+                Ok(reply) => return convert::outcome(reply, durability),
                 Err(Refusal::PolicyChanged { revision }) => {
                     if revision == policy.revision
                         && let Some(why) = turned_away(door)
@@ -111,8 +120,19 @@ impl Desk {
         Err(changed.into())
     }
 
-    /// One command in the store, measured, in a span of its own.
+    /// Below the floor nobody new comes in, whatever the policy says.
+    fn door(&self, asked: &Asked, policy: &Policy) -> Door {
+        let below = self.standing.borrow().below.filter(|_| asked.is_request());
+        below.map_or_else(|| asked.door(policy, self.wall_ms()), Door::BelowFloor)
+    }
+
+    /// One command in the store.
     pub(crate) async fn execute(&self, helpline: &HelplineId, command: &Command) -> Result<Applied, StoreError> {
+        Ok(self.acknowledge(helpline, command).await?.applied)
+    }
+
+    /// One command in the store, measured, in a span of its own.
+    async fn acknowledge(&self, helpline: &HelplineId, command: &Command) -> Result<Acknowledged, StoreError> {
         let word = command.word();
         // Ticks come all the time and belong to nobody's trace.
         let span = if matches!(command, Command::Tick { .. }) {
@@ -121,12 +141,15 @@ impl Desk {
             info_span!("store", otel.name = %format_args!("store {word}"), otel.kind = "client")
         };
         let began = Instant::now();
-        let applied = self.store.execute(helpline, command).instrument(span).await;
+        let acknowledged = self.store.acknowledge(helpline, command).instrument(span).await;
         self.metrics.store(word, began);
-        if let Err(StoreError::Garbled(what)) = &applied {
+        if let Err(StoreError::Garbled(what)) = &acknowledged {
             error!(%helpline, command = word, what, "the store cannot be understood");
         }
-        applied
+        if let Err(StoreError::NotReplicated { .. }) = &acknowledged {
+            self.metrics.not_replicated(word);
+        }
+        acknowledged
     }
 }
 
@@ -135,6 +158,7 @@ fn turned_away(door: Door) -> Option<Failure> {
     match door {
         Door::Open | Door::Overflow => None,
         Door::Closed { opens_at_ms } => Some(Failure::Closed(opens_at_ms)),
+        Door::BelowFloor(why) => Some(Failure::BelowFloor(why)),
         Door::OtherRules { revision } => Some(Refusal::PolicyChanged { revision }.into()),
     }
 }

@@ -9,7 +9,10 @@ use holdfast_proto::v1;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::{events::cursor_text, store::StoreError};
+use crate::{
+    events::cursor_text,
+    store::{Below, StoreError},
+};
 
 /// The domain of every reason.
 const DOMAIN: &str = "holdfast";
@@ -96,6 +99,10 @@ reasons! {
     StoreUnreachable = "STORE_UNREACHABLE",
     /// The store refuses writes; nothing was changed.
     StoreRefusing = "STORE_REFUSING",
+    /// Too few replicas confirmed the change in time; the outcome is unknown.
+    StoreNotReplicated = "STORE_NOT_REPLICATED",
+    /// Acknowledgements are worth less than the operator asks for, so no new chats are taken.
+    StoreBelowFloor = "STORE_BELOW_FLOOR",
     /// Something is broken inside.
     Internal = "INTERNAL",
     /// The deadline passed before the command was begun; nothing was changed.
@@ -138,6 +145,7 @@ pub(crate) enum Failure {
     UnknownResponder,
     UnknownRevision,
     /// The helpline is closed; when it opens (wall time), if that is known.
+    BelowFloor(Below),
     Closed(Option<u64>),
     /// What is wrong with a policy, one line each.
     PolicyRefused(Vec<String>),
@@ -223,6 +231,13 @@ impl Failure {
                 Said::new(Code::NotFound, Reason::UnknownRevision, "that revision of the policy is not kept")
             }
             Self::Closed(opens_at_ms) => closed(*opens_at_ms),
+            Self::BelowFloor(why) => Said::new(
+                Code::Unavailable,
+                Reason::StoreBelowFloor,
+                "no new chats are taken while they could not be kept as safely as they must be",
+            )
+            .with("why", why.word().to_owned())
+            .retry(LATER),
             Self::PolicyRefused(problems) => policy_refused(problems),
             Self::TagsMoved(at) => {
                 let message = format!(
@@ -394,6 +409,12 @@ fn store_failed(error: &StoreError) -> Said {
             Said::new(Code::Unavailable, Reason::StoreRefusing, "the store refuses writes; nothing was changed")
                 .retry(LATER)
         }
+        StoreError::NotReplicated { .. } => Said::new(
+            Code::Unavailable,
+            Reason::StoreNotReplicated,
+            "too few replicas confirmed the change in time, and whether it stands is not known",
+        )
+        .retry(SOON),
         StoreError::Garbled(_) => internal(),
         StoreError::CursorTooOld { first } => {
             Said::new(Code::OutOfRange, Reason::CursorTooOld, "the cursor is older than the events that are kept")

@@ -13,7 +13,7 @@
 //! store                            where lines are kept
 //! ```
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use holdfast_domain::{IdError, ResponderId, ids::DigestHex};
 use holdfast_proto::v1::{FILE_DESCRIPTOR_SET, queue_service_server::QueueServiceServer};
@@ -58,7 +58,7 @@ use overflow::Courier;
 use pager::Pager;
 use service::Service;
 use store::redis::{RedisSettings, RedisStore};
-use store::{Store, StoreError, memory::MemoryStore};
+use store::{Persistence, Store, StoreError, memory::MemoryStore};
 use ticker::{Outside, Ticker};
 
 /// How long background tasks may take to end once nothing is served any more.
@@ -85,6 +85,12 @@ pub enum RunError {
     /// A secret cannot be read.
     #[error(transparent)]
     Secret(#[from] ConfigError),
+    /// Nobody said that losing everything at a restart is meant.
+    #[error(
+        "store.kind is \"memory\", and a restart would lose everybody in the line: set store.floor_persistence to \
+         \"ephemeral\" where that is meant, or keep the line in Redis"
+    )]
+    Ephemeral,
     /// The store cannot be opened.
     #[error("store: {0}")]
     Store(#[from] StoreError),
@@ -111,6 +117,7 @@ pub enum RunError {
 /// One line for what would keep the service from starting.
 pub fn check(config: &Config) -> Result<(), RunError> {
     check_security(config)?;
+    check_floor(&config.store)?;
     policies::read(&config.policy, &config.store)?;
     Ok(())
 }
@@ -132,24 +139,36 @@ pub async fn run<L: Listen>(config: Config, bound: Bound<L>, context: &Context) 
 pub async fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, RunError> {
     match config.kind {
         StoreKind::Memory => {
+            check_floor(config)?;
             let run = Uuid::new_v4();
             let (node, ..) = run.as_fields();
             Ok(Arc::new(MemoryStore::new(Box::new(clock::wall_ms), node, run.simple().to_string())))
         }
         StoreKind::Redis => {
-            let file = &config.redis_password_file;
-            let password =
-                if file.as_os_str().is_empty() { None } else { Some(read_secret(file)?.expose().to_owned()) };
+            let password = password_in(&config.redis_password_file)?;
             let settings = RedisSettings {
                 urls: config.redis_urls.clone(),
                 cluster: config.cluster,
                 password,
+                sentinels: config.redis_sentinels.clone(),
+                primary_name: config.redis_primary_name.clone(),
+                sentinel_password: password_in(&config.redis_sentinel_password_file)?,
                 response_timeout: Duration::from_millis(config.response_timeout_ms),
                 connect_timeout: Duration::from_millis(config.connect_timeout_ms),
+                replicas_required: config.replicas_required,
+                wait_timeout: Duration::from_millis(config.wait_timeout_ms),
+                floor_persistence: config.floor_persistence,
+                floor_replicas: config.floor_replicas,
+                declared_persistence: config.declared_persistence.persistence(),
             };
             Ok(Arc::new(RedisStore::connect(&settings).await?))
         }
     }
+}
+
+/// What a file holds; nothing where none is named.
+fn password_in(file: &Path) -> Result<Option<String>, RunError> {
+    if file.as_os_str().is_empty() { Ok(None) } else { Ok(Some(read_secret(file)?.expose().to_owned())) }
 }
 
 /// Runs the service on a store that is open already, until the context says stop.
@@ -191,6 +210,12 @@ pub async fn run_with_store<L: Listen>(
 
 fn check_security(config: &Config) -> Result<(), RunError> {
     if config.security.insecure_no_authentication { Ok(()) } else { Err(RunError::NoAuthentication) }
+}
+
+/// A line in memory is worth what was asked for only where nothing was asked for.
+fn check_floor(config: &StoreConfig) -> Result<(), RunError> {
+    let is_met = config.kind == StoreKind::Redis || config.floor_persistence == Persistence::Ephemeral;
+    if is_met { Ok(()) } else { Err(RunError::Ephemeral) }
 }
 
 /// What works beside the calls. It goes on through the drain: chats in the line do not wait for a restart.

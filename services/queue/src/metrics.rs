@@ -19,7 +19,7 @@ use crate::{
     convert,
     desk::Desk,
     policies,
-    store::{Floor, StoreError},
+    store::{Floor, Standing, StoreError},
 };
 
 /// Bucket bounds of a store call, in seconds.
@@ -44,6 +44,11 @@ pub(crate) struct Metrics {
     wait_coverage: Gauge<f64>,
     calls_for_supervisors: Gauge<u64>,
     policy_revision: Gauge<u64>,
+    persistence: Gauge<u64>,
+    replicas: Gauge<u64>,
+    floor_ok: Gauge<u64>,
+    declared: Gauge<u64>,
+    too_few: Counter<u64>,
 }
 
 impl Metrics {
@@ -91,6 +96,26 @@ impl Metrics {
                 .f64_gauge("holdfast_service_clock_lag_seconds")
                 .with_description("How far the service clock lags behind the wall, in seconds")
                 .build(),
+            persistence: meter
+                .u64_gauge("holdfast_store_persistence")
+                .with_description("How the store keeps changes: 0 in memory, 1 some time later, 2 on disk at once")
+                .build(),
+            replicas: meter
+                .u64_gauge("holdfast_store_replicas")
+                .with_description("Replicas that had the last canary write in time")
+                .build(),
+            floor_ok: meter
+                .u64_gauge("holdfast_store_floor_ok")
+                .with_description("1 while the store is at or above the durability floor, so that new chats are taken")
+                .build(),
+            declared: meter
+                .u64_gauge("holdfast_store_declared")
+                .with_description("1 while the persistence is declared by the operator and not verified")
+                .build(),
+            too_few: meter
+                .u64_counter("holdfast_store_not_replicated")
+                .with_description("Commands that too few replicas confirmed in time, outcome unknown")
+                .build(),
             responders: meter
                 .u64_gauge("holdfast_responders")
                 .with_description("Responders who are here, by status, among the first 500")
@@ -124,6 +149,17 @@ impl Metrics {
 
     pub(crate) fn store(&self, command: &'static str, began: Instant) {
         self.store.record(began.elapsed().as_secs_f64(), &[KeyValue::new("command", command)]);
+    }
+
+    pub(crate) fn not_replicated(&self, command: &'static str) {
+        self.too_few.add(1, &[KeyValue::new("command", command)]);
+    }
+
+    fn standing(&self, standing: &Standing) {
+        self.persistence.record(standing.persistence as u64, &[]);
+        self.replicas.record(u64::from(standing.replicas), &[]);
+        self.floor_ok.record(u64::from(standing.below.is_none()), &[]);
+        self.declared.record(u64::from(standing.is_declared), &[]);
     }
 
     pub(crate) fn overflow(&self, outcome: &'static str) {
@@ -199,14 +235,18 @@ impl Drop for Attached {
     }
 }
 
-/// Measures every helpline, again and again, and puts a policy back in force that the store has lost.
+/// Measures every helpline, again and again, and puts a policy back in force that the store has lost. How the store
+/// stands is told at once.
 pub(crate) async fn measure(desk: Arc<Desk>, every: Duration, done: CancellationToken) {
     let known = desk.policies().known();
+    let mut standing = desk.standing();
     let mut moments = tokio::time::interval(every);
     moments.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
+        desk.metrics().standing(&standing.borrow_and_update());
         tokio::select! {
             () = done.cancelled() => return,
+            Ok(()) = standing.changed() => continue,
             _ = moments.tick() => {}
         }
         let helplines = known.borrow().clone();

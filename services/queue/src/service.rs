@@ -119,7 +119,7 @@ impl Service {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let floor = self.desk.store().floor(&helpline, limit).await?;
         let policy = self.desk.policies().at(&helpline, floor.policy_revision).await?;
-        Ok(convert::floor(&floor, &policy, self.desk.wall_ms()))
+        Ok(convert::floor(&floor, &policy, self.desk.wall_ms(), &self.desk.standing().borrow()))
     }
 
     async fn policy(&self, request: v1::GetPolicyRequest) -> Result<v1::GetPolicyResponse, Failure> {

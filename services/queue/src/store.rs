@@ -11,7 +11,7 @@ use holdfast_domain::{
     Applied, Chat, ChatId, Command, Event, HelplineId, Ledger, Policy, Responder, ResponderId, Snapshot,
 };
 use std::sync::Arc;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 /// How many notices wait for a slow reader before it is told that it missed some.
 pub const NOTICE_BUFFER: usize = 4096;
@@ -25,6 +25,15 @@ pub enum StoreError {
     /// The store refuses writes (full, read-only, misconfigured). Nothing was changed.
     #[error("the store refuses writes: {0}")]
     Refusing(String),
+    /// Too few replicas confirmed the change in time. Whether it stands is unknown: ask again with the same key, and
+    /// hand nothing over meanwhile.
+    #[error("{acked} of {wanted} replicas confirmed the change in time")]
+    NotReplicated {
+        /// How many did.
+        acked: u32,
+        /// How many must.
+        wanted: u32,
+    },
     /// The store answered something that is not an answer, or holds something that is not a record.
     #[error("the store holds or said something that cannot be understood: {0}")]
     Garbled(String),
@@ -46,7 +55,8 @@ pub struct Durability {
 }
 
 /// How one node keeps what it was told, weakest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Persistence {
     /// In memory only.
     #[default]
@@ -55,6 +65,66 @@ pub enum Persistence {
     Async,
     /// On disk before the acknowledgement.
     Fsynced,
+}
+
+/// What was done, and what its acknowledgement is worth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// The answer and the events.
+    pub applied: Applied,
+    /// How it is kept, as far as that is known to be true.
+    pub durability: Durability,
+}
+
+/// How the store stands, as of the last look at it. By default nothing is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// How its nodes keep what they are told.
+    pub persistence: Persistence,
+    /// That is what the operator says, for the store lets nobody look.
+    pub is_declared: bool,
+    /// How many replicas had what was written to see.
+    pub replicas: u32,
+    /// Why no new chats may be taken; none when they may.
+    pub below: Option<Below>,
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        Self { persistence: Persistence::Ephemeral, is_declared: false, replicas: 0, below: Some(Below::Unknown) }
+    }
+}
+
+/// Why no new chats may be taken: what they would be told is less than the operator asks for, or not true for long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Below {
+    /// The store could not be asked within five seconds: it is gone, frozen, loading, or no primary any more.
+    Unknown,
+    /// It refuses writes: full memory or disk, read-only, too few replicas.
+    Refusing,
+    /// It would evict people when its memory is full.
+    Eviction,
+    /// What it keeps, it keeps less surely than the floor asks for.
+    Persistence,
+    /// Fewer replicas have a write in time than the floor asks for.
+    Replicas,
+    /// What the store lost is being brought back.
+    Recovering,
+}
+
+impl Below {
+    /// The stable word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Refusing => "refusing",
+            Self::Eviction => "eviction",
+            Self::Persistence => "persistence",
+            Self::Replicas => "replicas",
+            Self::Recovering => "recovering",
+        }
+    }
 }
 
 /// A position in the event stream of a helpline: after the event that it names.
@@ -123,6 +193,19 @@ pub trait Store: Send + Sync + 'static {
         command: &'a Command,
     ) -> BoxFuture<'a, Result<Applied, StoreError>>;
 
+    /// The same, with what the acknowledgement is worth. Where replicas are required, commands that give somebody a word
+    /// are answered when enough of them have the change, and with [`StoreError::NotReplicated`] when they do not.
+    fn acknowledge<'a>(
+        &'a self,
+        helpline: &'a HelplineId,
+        command: &'a Command,
+    ) -> BoxFuture<'a, Result<Acknowledged, StoreError>> {
+        Box::pin(async move {
+            let applied = self.execute(helpline, command).await?;
+            Ok(Acknowledged { applied, durability: self.durability() })
+        })
+    }
+
     /// A chat; `None` when there is none of that name.
     fn chat<'a>(
         &'a self,
@@ -168,8 +251,14 @@ pub trait Store: Send + Sync + 'static {
     /// told so, and must look at the state again; so must all readers after a `lost` notice (empty events).
     fn notices(&self) -> broadcast::Receiver<Notice>;
 
-    /// What an acknowledgement is worth now.
+    /// What an acknowledgement is worth now, replicas aside: those are told with each.
     fn durability(&self) -> Durability;
+
+    /// How the store stands, as it changes. One that is in this process stands as it is, and takes all chats.
+    fn standing(&self) -> watch::Receiver<Standing> {
+        let persistence = self.durability().persistence;
+        watch::channel(Standing { persistence, is_declared: false, replicas: 0, below: None }).1
+    }
 
     /// Everything, for tests and for keeping: reads all records of the helpline, not atomically.
     fn snapshot<'a>(&'a self, helpline: &'a HelplineId) -> BoxFuture<'a, Result<Snapshot, StoreError>>;

@@ -97,6 +97,10 @@ impl Settings {
         let mut of_intake = of_dispatch.to_vec();
         of_intake.extend([policies.clone(), random_key]);
         let mut of_queue = vec![open_to_all, policies];
+        if folder.is_none() {
+            // The banner and every acknowledgement say what it is worth.
+            of_queue.push(("store.floor_persistence", "ephemeral".to_owned()));
+        }
         if let Some(url) = &args.redis {
             of_queue.push(("store.kind", "redis".to_owned()));
             of_queue.push(("store.redis_urls", url.clone()));

@@ -90,7 +90,8 @@ pub(crate) fn owned<'a>(settings: &[(&'a str, &str)]) -> Vec<(&'a str, String)> 
 
 /// An empty line in memory.
 pub(crate) async fn empty_line() -> Arc<dyn Store> {
-    let config = holdfast_queue::Config::load(None, &[]).unwrap();
+    let no_floor = [("store.floor_persistence", "ephemeral".to_owned())];
+    let config = holdfast_queue::Config::load(None, &no_floor).unwrap();
     holdfast_queue::open_store(&config.store).await.unwrap()
 }
 

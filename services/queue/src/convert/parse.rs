@@ -19,6 +19,7 @@ use super::EXACT;
 use crate::{
     error::{Failure, Invalid},
     policies::Put,
+    store::Below,
 };
 
 /// The longest name of a tag and the highest level, as policies have them.
@@ -103,6 +104,8 @@ pub(crate) enum Door {
         /// When it opens (wall time), if it does.
         opens_at_ms: Option<u64>,
     },
+    /// It may not, because it could not be kept as safely as it must be.
+    BelowFloor(Below),
     /// It may not, because it was made by the rules of another policy than this revision.
     OtherRules {
         /// The revision of the policy that was looked at.
@@ -113,7 +116,7 @@ pub(crate) enum Door {
 impl Door {
     /// Nobody new may come in, but a request that was let in before is answered with its chat.
     pub(crate) fn is_shut(self) -> bool {
-        matches!(self, Self::Closed { .. } | Self::OtherRules { .. })
+        matches!(self, Self::Closed { .. } | Self::OtherRules { .. } | Self::BelowFloor(_))
     }
 }
 
@@ -126,6 +129,11 @@ impl Asked {
             What::SignIn(_) => "sign_in",
             What::Reroute(_) => "reroute",
         }
+    }
+
+    /// Whether it asks for a new chat.
+    pub(crate) fn is_request(&self) -> bool {
+        matches!(self.what, What::Request(_))
     }
 
     /// Whether it may come in at this moment. Everything but a new chat may, always; IMMINENT chats always may.

@@ -15,7 +15,7 @@ use holdfast_proto::v1;
 use crate::{
     error::Failure,
     events::cursor_text,
-    store::{Cursor, Durability, Floor, Persistence, ResponderView},
+    store::{self, Below, Cursor, Durability, Floor, Persistence, ResponderView},
 };
 
 /// Candidates that an explanation names at most.
@@ -103,6 +103,17 @@ fn continued_at(outcome: Option<EndedAs>, partner: Option<&HelplineId>) -> Strin
 }
 
 /// What an acknowledgement is worth.
+/// How the store stands.
+pub(crate) fn store_standing(standing: &store::Standing) -> v1::StoreStanding {
+    let worth = Durability { persistence: standing.persistence, replicas_acked: standing.replicas };
+    v1::StoreStanding {
+        accepting: standing.below.is_none(),
+        reason: standing.below.map_or("", Below::word).to_owned(),
+        durability: Some(durability(worth)),
+        declared: standing.is_declared,
+    }
+}
+
 fn durability(durability: Durability) -> v1::Durability {
     let persistence = match durability.persistence {
         Persistence::Ephemeral => v1::durability::Persistence::Ephemeral,
@@ -281,7 +292,12 @@ fn calls(responder: &Responder, now_ms: u64) -> Vec<v1::SupervisorCall> {
 
 /// The floor, under the policy in force, at a moment of the wall clock. The waiting chats are the first in line, in
 /// order.
-pub(crate) fn floor(floor: &Floor, policy: &Policy, wall_ms: u64) -> v1::GetFloorResponse {
+pub(crate) fn floor(
+    floor: &Floor,
+    policy: &Policy,
+    wall_ms: u64,
+    stands: &store::Standing,
+) -> v1::GetFloorResponse {
     let now_ms = floor.clock.now_ms;
     let waiting = floor.waiting.iter().zip(1..).map(|(chat, place)| v1::WaitingChat {
         chat_id: chat.id.to_string(),
@@ -303,6 +319,7 @@ pub(crate) fn floor(floor: &Floor, policy: &Policy, wall_ms: u64) -> v1::GetFloo
     let oldest = floor.waiting.iter().map(|chat| chat.arrival_ms).min();
     v1::GetFloorResponse {
         ledger: Some(ledger(&floor.ledger)),
+        store: Some(store_standing(stands)),
         waiting: waiting.collect(),
         responders: responders.collect(),
         in_line: floor.in_line,

@@ -4,6 +4,7 @@
 //! | key | type | what |
 //! | --- | --- | --- |
 //! | `hf:helplines` | set | the helplines that ever had a policy; the one key that belongs to none of them |
+//! | `hf:{#n}:canary` | string | written to see whether writing works; no helpline is called so |
 //! | `hf:{h}:line` | hash | clock, term, ledger, pace, counters, the policy's numbers |
 //! | `hf:{h}:policy` | string | the policy as TOML |
 //! | `hf:{h}:policies` | hash | the last policies by revision, as TOML |
@@ -26,6 +27,13 @@ use holdfast_domain::{HelplineId, Policy};
 
 /// The helplines that ever had a policy.
 pub const HELPLINES: &str = "hf:helplines";
+
+/// A key that is written to see whether writing works, and that is served where it is `wanted`.
+#[must_use]
+pub fn canary(wanted: impl Fn(&str) -> bool) -> String {
+    let named = |n: u32| format!("hf:{{#{n}}}:canary");
+    (0..200_000).map(named).find(|key| wanted(key)).unwrap_or_else(|| named(0))
+}
 
 /// What every key of a helpline begins with.
 #[must_use]

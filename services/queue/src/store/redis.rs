@@ -3,12 +3,24 @@
 //! Arguments are listed here in the order in which each script names them. Scripts are content-addressed (EVALSHA,
 //! loaded again on NOSCRIPT), so replicas of two versions of Holdfast can run side by side.
 
+mod cluster;
+mod commit;
+mod connection;
 mod decode;
+mod dial;
+mod guard;
+mod primary;
 mod probe;
 mod scripts;
+mod sentinel;
 mod subscription;
 
-use super::{Cursor, Durability, Floor, NOTICE_BUFFER, Notice, Placed, ResponderView, Store, StoreError, keys};
+use super::{
+    Acknowledged, Below, Cursor, Durability, Floor, NOTICE_BUFFER, Notice, Persistence, Placed, ResponderView,
+    Standing, Store, StoreError, keys,
+};
+use commit::Call;
+use connection::Connection;
 use decode::Fields;
 use futures::future::BoxFuture;
 use holdfast_domain::line::Timer;
@@ -16,31 +28,67 @@ use holdfast_domain::{
     Act, Applied, Chat, ChatId, Command, Fence, HelplineId, OfferId, Policy, Request, ResponderId, Snapshot,
     Status,
 };
-use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
-use redis::cluster_async::ClusterConnection;
-use redis::io::tcp::TcpSettings;
-use redis::{Cmd, Pipeline, RedisError, RedisFuture, Value};
+use redis::{Cmd, RedisError, Value};
 use scripts::Scripts;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// How to reach the store.
+/// How to reach the store, and what is expected of it.
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
-    /// `redis://`, `rediss://` or `redis+unix://` addresses: one, or some nodes of a cluster.
+    /// `redis://`, `rediss://` or `redis+unix://` addresses: one, or some nodes of a cluster. With Sentinels the first
+    /// says how nodes are spoken to (TLS, user) and not where they are.
     pub urls: Vec<String>,
     /// They are nodes of a Redis Cluster.
     pub cluster: bool,
     /// The password, if one is needed.
     pub password: Option<String>,
+    /// Addresses of Sentinels, which say where the primary is; empty for none.
+    pub sentinels: Vec<String>,
+    /// What they call it.
+    pub primary_name: String,
+    /// Their own password, if one is needed.
+    pub sentinel_password: Option<String>,
     /// After so long a command's outcome is unknown.
     pub response_timeout: Duration,
     /// After so long an attempt to connect has failed.
     pub connect_timeout: Duration,
+    /// So many replicas must have a change before somebody is given a word; 0 to 2.
+    pub replicas_required: u32,
+    /// How long they may take.
+    pub wait_timeout: Duration,
+    /// New chats are only taken where changes are kept at least so.
+    pub floor_persistence: Persistence,
+    /// New chats are only taken where so many replicas have a change in time.
+    pub floor_replicas: u32,
+    /// How changes are kept, as the operator says, where the store lets nobody look.
+    pub declared_persistence: Option<Persistence>,
+}
+
+impl RedisSettings {
+    /// For a store at these addresses of which nothing is expected but that it is there.
+    #[must_use]
+    pub fn at(urls: Vec<String>) -> Self {
+        Self {
+            urls,
+            cluster: false,
+            password: None,
+            sentinels: Vec::new(),
+            primary_name: String::new(),
+            sentinel_password: None,
+            response_timeout: Duration::from_secs(2),
+            connect_timeout: Duration::from_secs(2),
+            replicas_required: 0,
+            wait_timeout: Duration::from_millis(300),
+            floor_persistence: Persistence::Ephemeral,
+            floor_replicas: 0,
+            declared_persistence: None,
+        }
+    }
 }
 
 /// Lines in Redis.
@@ -48,48 +96,64 @@ pub struct RedisStore {
     connection: Connection,
     scripts: Scripts,
     notices: broadcast::Sender<Notice>,
-    persistence: Arc<AtomicU8>,
+    standing: watch::Receiver<Standing>,
+    recovering: Arc<AtomicBool>,
+    changed: Arc<Notify>,
+    replicas_required: u32,
     generation: String,
     time: TimeSource,
     _background: DropGuard,
+}
+
+/// What a node answered.
+struct Answer {
+    value: Value,
+    /// How many replicas had it by then.
+    replicas: u32,
+    /// The connection's number, by which the node's level is known.
+    number: u64,
+}
+
+/// Why a node did not answer a call.
+enum CallError {
+    /// Another node of the cluster serves the key: nothing was carried out here.
+    Moved,
+    /// Anything else.
+    Store(StoreError),
+}
+
+impl CallError {
+    fn of(error: RedisError, meaning: impl FnOnce(RedisError) -> StoreError) -> Self {
+        match error.code() {
+            Some("MOVED") => Self::Moved,
+            Some("ASK" | "TRYAGAIN" | "CROSSSLOT" | "CLUSTERDOWN") => {
+                let code = error.code().unwrap_or_default().to_owned();
+                Self::Store(StoreError::Refusing(code))
+            }
+            _ => Self::Store(meaning(error)),
+        }
+    }
+}
+
+impl From<StoreError> for CallError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<CallError> for StoreError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Moved => Self::Refusing("another node serves it".to_owned()),
+            CallError::Store(error) => error,
+        }
+    }
 }
 
 /// Where scripts get the time from.
 enum TimeSource {
     Store,
     Given(std::sync::atomic::AtomicU64),
-}
-
-/// One node, or a cluster that finds the node by the key.
-#[derive(Clone)]
-enum Connection {
-    Single(ConnectionManager),
-    Cluster(ClusterConnection),
-}
-
-impl ConnectionLike for Connection {
-    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
-        match self {
-            Self::Single(c) => c.req_packed_command(cmd),
-            Self::Cluster(c) => c.req_packed_command(cmd),
-        }
-    }
-
-    fn req_packed_commands<'a>(
-        &'a mut self,
-        pipeline: &'a Pipeline,
-        offset: usize,
-        count: usize,
-    ) -> RedisFuture<'a, Vec<Value>> {
-        match self {
-            Self::Single(c) => c.req_packed_commands(pipeline, offset, count),
-            Self::Cluster(c) => c.req_packed_commands(pipeline, offset, count),
-        }
-    }
-
-    fn get_db(&self) -> i64 {
-        0
-    }
 }
 
 impl RedisStore {
@@ -113,54 +177,39 @@ impl RedisStore {
     }
 
     async fn open(settings: &RedisSettings, time: TimeSource) -> Result<Self, StoreError> {
-        let infos =
-            settings.urls.iter().map(|url| connection_info(url, settings)).collect::<Result<Vec<_>, _>>()?;
-        let first = infos.first().cloned().ok_or_else(|| StoreError::Unreachable("no address".to_owned()))?;
-        let connection = if settings.cluster {
-            let client = redis::cluster::ClusterClientBuilder::new(infos)
-                .connection_timeout(settings.connect_timeout)
-                .response_timeout(settings.response_timeout)
-                .tcp_settings(TcpSettings::default().set_nodelay(true))
-                .retries(2)
-                .build()
-                .map_err(store_error)?;
-            Connection::Cluster(client.get_async_connection().await.map_err(store_error)?)
-        } else {
-            let client = redis::Client::open(first.clone()).map_err(store_error)?;
-            // One retry: a command that waits for a lost connection must not wait for long.
-            let config = ConnectionManagerConfig::new()
-                .set_number_of_retries(1)
-                .set_max_delay(Duration::from_millis(200))
-                .set_connection_timeout(Some(settings.connect_timeout))
-                .set_response_timeout(Some(settings.response_timeout));
-            let connecting = client.get_connection_manager_with_config(config);
-            let manager = tokio::time::timeout(settings.connect_timeout * 2, connecting)
-                .await
-                .map_err(|_| StoreError::Unreachable("no connection in time".to_owned()))?
-                .map_err(store_error)?;
-            Connection::Single(manager)
-        };
-        let stop = CancellationToken::new();
+        let (stop, changed) = (CancellationToken::new(), Arc::new(Notify::new()));
+        let background = stop.clone().drop_guard();
+        let connection = Connection::open(settings, Arc::clone(&changed), &stop).await?;
         let notices = broadcast::channel(NOTICE_BUFFER).0;
-        let persistence = Arc::new(AtomicU8::new(0));
-        probe::once(&mut connection.clone(), &persistence).await?;
-        tokio::spawn(probe::keep(connection.clone(), Arc::clone(&persistence), stop.clone()));
-        let listener = redis::Client::open(first).map_err(store_error)?;
         let (ready, is_ready) = tokio::sync::oneshot::channel();
-        tokio::spawn(subscription::keep(listener, notices.clone(), stop.clone(), ready));
+        tokio::spawn(subscription::keep(connection.source(settings)?, notices.clone(), stop.clone(), ready));
         tokio::time::timeout(settings.connect_timeout * 2, is_ready)
             .await
             .map_err(|_| StoreError::Unreachable("no subscription in time".to_owned()))?
             .map_err(|_| StoreError::Unreachable("no subscription".to_owned()))?;
+        let recovering = Arc::new(AtomicBool::new(false));
+        let standing = watch::Sender::new(Standing::default());
+        let stands = standing.subscribe();
+        let look = looks(connection.clone(), Arc::clone(&recovering));
+        tokio::spawn(probe::keep_telling(standing, look, Arc::clone(&changed), stop));
         Ok(Self {
             connection,
             scripts: Scripts::new(),
             notices,
-            persistence,
+            standing: stands,
+            recovering,
+            changed,
+            replicas_required: settings.replicas_required,
             generation: uuid::Uuid::new_v4().simple().to_string(),
             time,
-            _background: stop.drop_guard(),
+            _background: background,
         })
+    }
+
+    /// While what the store has lost is brought back, no new chats are taken.
+    pub fn set_recovering(&self, recovering: bool) {
+        self.recovering.store(recovering, Ordering::Relaxed);
+        self.changed.notify_one();
     }
 
     fn time_argument(&self) -> String {
@@ -170,20 +219,24 @@ impl RedisStore {
         }
     }
 
-    async fn run(&self, helpline: &HelplineId, command: &Command) -> Result<Applied, StoreError> {
-        let mut invocation = self.scripts.of(command).prepare_invoke();
-        invocation.key(keys::line(helpline)).arg(self.time_argument());
-        for argument in self.arguments(command)? {
-            invocation.arg(argument);
-        }
+    async fn run(&self, helpline: &HelplineId, command: &Command) -> Result<Acknowledged, StoreError> {
         if matches!(command, Command::SetPolicy { .. }) {
             // Before, not after: a helpline that is in force and not listed would not be ticked after a restart.
             let listed = redis::cmd("SADD").arg(keys::HELPLINES).arg(helpline.as_str()).to_owned();
-            let () = self.query(&listed).await?;
+            self.call(keys::HELPLINES, Call { cmd: listed, script: None }, command).await?;
         }
-        let mut connection = self.connection.clone();
-        let answer: Vec<Value> = invocation.invoke_async(&mut connection).await.map_err(store_error)?;
-        decode::applied(command, answer)
+        let (key, script) = (keys::line(helpline), Arc::clone(self.scripts.of(command)));
+        let mut cmd = redis::cmd("EVALSHA");
+        cmd.arg(script.hash()).arg(1).arg(&key).arg(self.time_argument()).arg(self.arguments(command)?);
+        let (answer, persistence) = self.call(&key, Call { cmd, script: Some(script) }, command).await?;
+        let durability = Durability { persistence, replicas_acked: answer.replicas };
+        let parts: Vec<Value> = redis::from_redis_value(answer.value).map_err(decode::garbled)?;
+        Ok(Acknowledged { applied: decode::applied(command, parts)?, durability })
+    }
+
+    async fn call(&self, key: &str, call: Call, command: &Command) -> Result<(Answer, Persistence), StoreError> {
+        let waits = self.replicas_required > 0 && guard::waits(command);
+        self.connection.call(key, call, waits).await
     }
 
     /// The arguments of the command's script after the time, in the script's own order.
@@ -615,15 +668,13 @@ impl Arguments {
     }
 }
 
-fn connection_info(url: &str, settings: &RedisSettings) -> Result<redis::ConnectionInfo, StoreError> {
-    use redis::IntoConnectionInfo;
-    let info =
-        url.into_connection_info().map_err(|_| StoreError::Unreachable("not a redis address".to_owned()))?;
-    let Some(password) = &settings.password else {
-        return Ok(info);
-    };
-    let redis = info.redis_settings().clone().set_password(password);
-    Ok(info.set_redis_settings(redis))
+/// How the store stands, recovery included.
+fn looks(connection: Connection, recovering: Arc<AtomicBool>) -> impl Fn() -> Standing {
+    move || {
+        let standing = connection.standing();
+        let recovering = recovering.load(Ordering::Relaxed).then_some(Below::Recovering);
+        Standing { below: standing.below.or(recovering), ..standing }
+    }
 }
 
 /// What an error of the client means. Its text is the server's or the system's, never an argument of ours.
@@ -652,6 +703,14 @@ impl Store for RedisStore {
         helpline: &'a HelplineId,
         command: &'a Command,
     ) -> BoxFuture<'a, Result<Applied, StoreError>> {
+        Box::pin(async move { Ok(self.run(helpline, command).await?.applied) })
+    }
+
+    fn acknowledge<'a>(
+        &'a self,
+        helpline: &'a HelplineId,
+        command: &'a Command,
+    ) -> BoxFuture<'a, Result<Acknowledged, StoreError>> {
         Box::pin(self.run(helpline, command))
     }
 
@@ -709,7 +768,11 @@ impl Store for RedisStore {
     }
 
     fn durability(&self) -> Durability {
-        Durability { persistence: probe::read(&self.persistence), replicas_acked: 0 }
+        Durability { persistence: self.connection.standing().persistence, replicas_acked: 0 }
+    }
+
+    fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.clone()
     }
 
     fn snapshot<'a>(&'a self, helpline: &'a HelplineId) -> BoxFuture<'a, Result<Snapshot, StoreError>> {

@@ -1,7 +1,7 @@
 //! The scripts: each command's own file behind the shared parts, joined once at start.
 
 use holdfast_domain::{Act, Command};
-use redis::Script;
+use std::sync::Arc;
 
 const PRELUDE: &str = include_str!("../lua/shared/prelude.lua");
 
@@ -14,25 +14,46 @@ const PARTS: [&str; 5] = [
     include_str!("../lua/shared/seldom.lua"),
 ];
 
+/// A script, and the name by which a node that has it knows it.
+pub(super) struct Script {
+    code: String,
+    hash: String,
+}
+
+impl Script {
+    fn new(code: String) -> Arc<Self> {
+        let hash = redis::Script::new(&code).get_hash().to_owned();
+        Arc::new(Self { code, hash })
+    }
+
+    pub(super) fn code(&self) -> &str {
+        &self.code
+    }
+
+    pub(super) fn hash(&self) -> &str {
+        &self.hash
+    }
+}
+
 /// The first line (`#!lua flags=…`) must stay the first; the shared parts follow it.
-fn join(own: &str) -> Script {
+fn join(own: &str) -> Arc<Script> {
     let (first, rest) = own.split_once('\n').unwrap_or((own, ""));
     let parts: String =
         PARTS.iter().map(|part| format!("parts[#parts + 1] = function()\n{part}\nend\n")).collect();
-    Script::new(&format!("{first}\n{PRELUDE}\n{parts}\n{rest}"))
+    Script::new(format!("{first}\n{PRELUDE}\n{parts}\n{rest}"))
 }
 
 macro_rules! scripts {
     ($($name:ident = $file:literal for $pattern:pat),+ $(,)?) => {
         /// One script per command.
-        pub(super) struct Scripts { $($name: Script),+ }
+        pub(super) struct Scripts { $($name: Arc<Script>),+ }
 
         impl Scripts {
             pub(super) fn new() -> Self {
                 Self { $($name: join(include_str!(concat!("../lua/", $file, ".lua")))),+ }
             }
 
-            pub(super) fn of(&self, command: &Command) -> &Script {
+            pub(super) fn of(&self, command: &Command) -> &Arc<Script> {
                 match command { $($pattern => &self.$name),+ }
             }
         }

@@ -103,11 +103,13 @@ function H.flush_timers()
   if #set > 0 then redis.call('ZADD', timers_key, unpack(set)) end
 end
 
+-- The moment is written also when it is the same: a command that writes nothing, such as a repeat within a millisecond,
+-- would leave WAIT nothing to prove that replicas have what it answers from.
 function H.flush_line()
   local changes = {}
   for field, value in pairs(L) do
     local text = type(value) == 'number' and str(value) or value
-    if was[field] ~= text then
+    if was[field] ~= text or field == 'last' then
       changes[#changes + 1] = field
       changes[#changes + 1] = text
     end
@@ -149,8 +151,9 @@ end
 function H.refuse(word, fact)
   local moved = {}
   if was.now ~= str(L.now) then moved[#moved + 1] = 'now'; moved[#moved + 1] = str(L.now) end
-  if was.last ~= str(L.last) then moved[#moved + 1] = 'last'; moved[#moved + 1] = str(L.last) end
-  if #moved > 0 then redis.call('HSET', line_key, unpack(moved)) end
+  moved[#moved + 1] = 'last'
+  moved[#moved + 1] = str(L.last)
+  redis.call('HSET', line_key, unpack(moved))
   return { word, fact or '' }
 end
 
