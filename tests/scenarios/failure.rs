@@ -308,7 +308,7 @@ async fn next_offer(volunteer: &mut Responder) -> Option<Offer> {
 }
 
 /// Does something, again while nobody can say what became of it.
-async fn until_done(
+pub(crate) async fn until_done(
     volunteer: &mut Responder,
     word: impl Fn() -> holdfast_proto::v1::action::Action,
 ) -> holdfast_proto::v1::ActionResult {
@@ -327,7 +327,7 @@ fn unknown(code: Code) -> bool {
 }
 
 /// Asks, again while nobody can say what became of it.
-async fn asks_until_heard(visitor: &mut Visitor) {
+pub(crate) async fn asks_until_heard(visitor: &mut Visitor) {
     let until = Instant::now() + PATIENCE;
     loop {
         match visitor.try_ask().await {
@@ -364,14 +364,14 @@ async fn keep_asking(house: &Deployment, devices: usize, lasting: Duration) -> V
 }
 
 /// What intake's health says about new chats.
-async fn accepting(house: &Deployment) -> ServingStatus {
+pub(crate) async fn accepting(house: &Deployment) -> ServingStatus {
     let mut health = HealthClient::new(connect(&house.intakes[0].url()).await);
     let request = HealthCheckRequest { service: "holdfast.intake.accepting".to_owned() };
     health.check(request).await.expect("health").into_inner().status()
 }
 
 /// Where else to turn, as a refusal says.
-fn resources(refused: &Status) -> Vec<String> {
+pub(crate) fn resources(refused: &Status) -> Vec<String> {
     let details = pb::Status::decode(refused.details()).expect("details").details;
     let fallback = details.iter().find(|any| any.type_url.ends_with("holdfast.v1.GetFallbackResponse"));
     let fallback = fallback.unwrap_or_else(|| panic!("no resources in {refused:?}"));

@@ -9,7 +9,7 @@ use holdfast_proto::v1::session_response::Message;
 use holdfast_proto::v1::watch_chat_response::Message as Watched;
 use holdfast_proto::v1::{
     Accept, Action, ActionResult, Assignment, AssignmentEnded, Chat, ChatKey, ChatState, ChatUpdate, Close,
-    Decline, DeclineReason, Drain, Fence, Heartbeat, LeaveChatRequest, Offer, RequestChatRequest,
+    Decline, DeclineReason, Drain, Engaged, Fence, Heartbeat, LeaveChatRequest, Offer, RequestChatRequest,
     RequestChatResponse, Rescinded, ResponderStatus, ResumeChatRequest, SessionRequest, SessionResponse,
     SetStatus, SignIn, SignOut, SignedIn, Tag, Transfer, Urgency, WatchChatRequest, WatchChatResponse,
     session_request,
@@ -429,6 +429,11 @@ impl Responder {
 pub fn accept(offer: &Offer, reply: &str) -> Word {
     let (chat_id, offer_number) = (offer.chat_id.clone(), offer.offer_number);
     Word::Accept(Accept { chat_id, offer_number, reply_handoff: reply.as_bytes().to_vec() })
+}
+
+/// Writing for the first time, or again.
+pub fn engage(chat: &Assignment) -> Word {
+    Word::Engaged(Engaged { chat_id: chat.chat_id.clone(), fence: chat.fence })
 }
 
 /// Ending a conversation.
