@@ -12,9 +12,16 @@ Call with (dict "root" $ "service" "queue"). The keys are those of the config.to
     "telemetry" $values.telemetry
     "security" (dict "insecure_no_authentication" $values.security.insecureNoAuthentication) -}}
 {{- if eq .service "queue" -}}
-{{- $store := dict "kind" "redis" "redis_urls" $values.redis.urls "cluster" $values.redis.cluster -}}
-{{- if $values.redis.passwordSecret.name -}}
+{{- $redis := $values.redis -}}
+{{- $store := dict "kind" "redis" "redis_urls" $redis.urls "cluster" $redis.cluster
+    "redis_sentinels" $redis.sentinels "redis_primary_name" $redis.primaryName
+    "replicas_required" $redis.replicasRequired "floor_replicas" $redis.floorReplicas
+    "floor_persistence" $redis.floorPersistence "declared_persistence" $redis.declaredPersistence -}}
+{{- if $redis.passwordSecret.name -}}
 {{- $_ := set $store "redis_password_file" "/run/secrets/redis/password" -}}
+{{- if $redis.sentinelsUsePassword -}}
+{{- $_ := set $store "redis_sentinel_password_file" "/run/secrets/redis/password" -}}
+{{- end -}}
 {{- end -}}
 {{- $_ := set $config "store" $store -}}
 {{- $paging := dict -}}
