@@ -5,6 +5,7 @@
 
 mod acknowledgement;
 mod care;
+mod content;
 mod durability;
 mod events;
 mod failure;

@@ -133,6 +133,7 @@ async fn a_queue_whose_redis_cannot_be_reached_at_the_start_says_so_and_ends() {
         ("STORE__KIND", "redis"),
         ("STORE__REDIS_URLS", "redis://127.0.0.1:1"),
         ("POLICY__DIR", policies.to_str().expect("UTF-8")),
+        ("SECURITY__INSECURE_RANDOM_CONTENT_KEY", "true"),
     ];
     let (_, line) = refused("queue", &settings);
     assert!(line.contains("store"), "{line}");

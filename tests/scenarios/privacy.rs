@@ -50,8 +50,8 @@ async fn nothing_that_a_visitor_says_or_is_gets_into_logs_metrics_or_traces() {
     let sent = collector.everything();
     assert!(sent.contains("RequestChat"), "nothing was collected");
     look("what was collected", &sent, &token);
-    assert!(aof.contains(HANDOFF), "the store was not looked at");
-    for canary in [REQUEST_ID, USER_AGENT, ADDRESS, LOCALE, token.as_str()] {
+    assert!(aof.contains(&visitor.key.chat_id), "the store was not looked at");
+    for canary in [HANDOFF, REPLY, REQUEST_ID, USER_AGENT, ADDRESS, LOCALE, token.as_str()] {
         assert!(!aof.contains(canary), "{canary} is in the store");
     }
 }

@@ -9,10 +9,10 @@ use holdfast_proto::v1::session_response::Message;
 use holdfast_proto::v1::watch_chat_response::Message as Watched;
 use holdfast_proto::v1::{
     Accept, Action, ActionResult, Assignment, AssignmentEnded, Chat, ChatKey, ChatState, ChatUpdate, Close,
-    Decline, DeclineReason, Drain, Engaged, Fence, Heartbeat, LeaveChatRequest, Offer, RequestChatRequest,
-    RequestChatResponse, Rescinded, ResponderStatus, ResumeChatRequest, SessionRequest, SessionResponse,
-    SetStatus, SignIn, SignOut, SignedIn, Tag, Transfer, Urgency, WatchChatRequest, WatchChatResponse,
-    session_request,
+    Decline, DeclineReason, Drain, Engaged, EraseChatRequest, Fence, Heartbeat, LeaveChatRequest, Offer,
+    RequestChatRequest, RequestChatResponse, Rescinded, ResponderStatus, ResumeChatRequest, SessionRequest,
+    SessionResponse, SetStatus, SignIn, SignOut, SignedIn, Tag, Transfer, Urgency, WatchChatRequest,
+    WatchChatResponse, session_request,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -148,6 +148,13 @@ impl Visitor {
         let request = self.request(message);
         let resumed = self.client.resume_chat(request).await.expect("a chat to come back to");
         resumed.into_inner().chat.expect("a chat")
+    }
+
+    /// Has everything erased that they said.
+    pub async fn erases(&mut self) -> Chat {
+        let request = self.request(EraseChatRequest { key: Some(self.key.clone()) });
+        let erased = self.client.erase_chat(request).await.expect("an erased chat");
+        erased.into_inner().chat.expect("a chat")
     }
 
     /// Leaves.

@@ -15,7 +15,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Once;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -24,6 +24,9 @@ use tonic::transport::{Channel, Endpoint};
 
 /// The helpline of every deployment.
 pub const HELPLINE: &str = "river";
+
+/// The file of the content key that every deployment begins with.
+pub const KEY: &str = "2020-01-01.key";
 
 /// Longer than anything takes that works, on a slow machine too.
 pub const PATIENCE: Duration = Duration::from_secs(15);
@@ -133,6 +136,7 @@ pub struct Deployment {
     pub dispatches: Vec<Process>,
     redis: Option<RedisServer>,
     dir: TempDir,
+    key_changes: AtomicUsize,
 }
 
 impl Deployment {
@@ -156,7 +160,7 @@ impl Deployment {
         let addresses: Vec<String> = queues.iter().map(Process::url).collect();
         let intakes = site.processes("intake", setup.intakes, &addresses).await;
         let dispatches = site.processes("dispatch", setup.dispatches, &addresses).await;
-        let started = Self { intakes, queues, dispatches, redis, dir };
+        let started = Self { intakes, queues, dispatches, redis, dir, key_changes: AtomicUsize::new(0) };
         started.ready().await;
         started
     }
@@ -185,6 +189,26 @@ impl Deployment {
     /// The folder with its policies.
     pub fn policies(&self) -> PathBuf {
         self.dir.path().join("policies")
+    }
+
+    /// Puts another content key beside those that are there, and waits until every queue has it.
+    pub async fn put_key(&self, file: &str) {
+        put_key(&self.dir.path().join("keys"), file);
+        self.keys_are_known().await;
+    }
+
+    /// Destroys a content key, and waits until no queue has it any more.
+    pub async fn destroy_key(&self, file: &str) {
+        fs::remove_file(self.dir.path().join("keys").join(file)).expect("a key");
+        self.keys_are_known().await;
+    }
+
+    /// Each change of the keys is logged once.
+    async fn keys_are_known(&self) {
+        let change = self.key_changes.fetch_add(1, Ordering::Relaxed) + 1;
+        for queue in &self.queues {
+            queue.logged_times("the content keys are others now", change).await;
+        }
     }
 
     /// Somebody who is about to ask for a chat at the first intake.
@@ -271,7 +295,11 @@ impl Site<'_> {
             |redis| format!("kind = \"redis\"\nredis_urls = [{:?}]", redis.url()),
         );
         let dir = format!("[policy]\ndir = {policies:?}\n");
-        write(&self.dir.join("queue.toml"), &format!("{}{dir}[store]\n{store}\n{QUEUE}", self.common()));
+        let keys = self.dir.join("keys");
+        fs::create_dir(&keys).expect("a folder for keys");
+        put_key(&keys, KEY);
+        let content = format!("[content]\nkey_dir = {keys:?}\nreload_ms = 200\n");
+        write(&self.dir.join("queue.toml"), &format!("{}{dir}{content}[store]\n{store}\n{QUEUE}", self.common()));
         let key = format!("visitor_token_key_file = {:?}\n", self.dir.join("token.key"));
         write(&self.dir.join("intake.toml"), &format!("{}{dir}{INTAKE}{key}", self.common()));
         write(&self.dir.join("dispatch.toml"), &format!("{}{DISPATCH}", self.common()));
@@ -353,6 +381,13 @@ reconnect_within_ms = 300
 [security]
 insecure_no_authentication = true
 ";
+
+/// Puts a content key that is only good for scenarios into a folder, whole from the first moment.
+fn put_key(folder: &Path, file: &str) {
+    let hidden = folder.join(".new");
+    write(&hidden, &format!("a content key that is only good for scenarios: {file}"));
+    fs::rename(hidden, folder.join(file)).expect("a key in its place");
+}
 
 fn write(path: &Path, text: &str) {
     fs::write(path, text).unwrap_or_else(|e| panic!("{} cannot be written: {e}", path.display()));

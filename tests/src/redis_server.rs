@@ -151,7 +151,12 @@ impl RedisServer {
 
     /// All that it has written, as text as far as it is text.
     pub fn files(&self) -> String {
-        let mut text = String::new();
+        String::from_utf8_lossy(&self.written()).into_owned()
+    }
+
+    /// All that it has written, byte by byte.
+    pub fn written(&self) -> Vec<u8> {
+        let mut written = Vec::new();
         let mut folders = vec![self.dir().to_owned()];
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).expect("its directory").map_while(Result::ok) {
@@ -159,11 +164,11 @@ impl RedisServer {
                 if path.is_dir() {
                     folders.push(path);
                 } else {
-                    text.push_str(&String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()));
+                    written.extend(std::fs::read(path).unwrap_or_default());
                 }
             }
         }
-        text
+        written
     }
 
     /// A connection for looking at it from outside.

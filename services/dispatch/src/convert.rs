@@ -295,6 +295,7 @@ pub fn assigned(view: AcceptedView, offer_number: u32) -> Assignment {
         urgency: view.urgency,
         handoff: view.handoff,
         offer_number,
+        handoff_lost: view.handoff_lost,
     }
 }
 

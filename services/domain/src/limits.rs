@@ -17,7 +17,7 @@ pub const MAX_TAGS: usize = 64;
 pub const MAX_CAPABILITY_BITS: usize = 512;
 /// Chats that one responder may hold at once.
 pub const MAX_CAPACITY: u32 = 20;
-/// Bytes of a sealed handoff, either way.
+/// Bytes of a handoff, either way, as it comes. Sealed for the store it is a few hundred bytes longer at most.
 pub const MAX_HANDOFF_BYTES: usize = 8 * 1024;
 /// Responders that a helpline may keep free for IMMINENT chats.
 pub const MAX_RESERVE: u32 = 50;

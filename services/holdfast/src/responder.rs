@@ -359,9 +359,10 @@ impl Desk {
         }
         let epoch = assignment.fence.unwrap_or_default().epoch;
         self.say(&format!(
-            "chat {} is yours: {}, epoch {epoch}",
+            "chat {} is yours: {}, epoch {epoch}{}",
             words::short(&assignment.chat_id),
-            words::urgency(assignment.urgency)
+            words::urgency(assignment.urgency),
+            if assignment.handoff_lost { "; what was sealed for you cannot be opened" } else { "" }
         ))
     }
 

@@ -187,7 +187,7 @@ impl Visitor {
         let again = if answer.replayed { ", as asked before" } else { "" };
         self.tell("requested", &format!("chat {}, {}{again}", chat.chat_id, words::urgency(chat.urgency)))?;
         self.tell("stored", &words::durability(answer.durability.as_ref()))?;
-        self.show(&chat, answer.wait.as_ref(), &[])?;
+        self.show(&chat, &ChatUpdate { wait: answer.wait, ..ChatUpdate::default() })?;
         self.show_resources(&answer.resources)
     }
 
@@ -243,14 +243,14 @@ impl Visitor {
         }
     }
 
-    async fn updated(&mut self, update: ChatUpdate) -> Result<Option<Watched>, Failure> {
-        let Some(chat) = update.chat else {
+    async fn updated(&mut self, mut update: ChatUpdate) -> Result<Option<Watched>, Failure> {
+        let Some(chat) = update.chat.take() else {
             return Ok(None);
         };
         if !self.is_news(&chat, update.wait.as_ref()) {
             return Ok(None);
         }
-        self.show(&chat, update.wait.as_ref(), &update.reply_handoff)?;
+        self.show(&chat, &update)?;
         match chat.state() {
             ChatState::Ended if chat.outcome() == ChatOutcome::Abandoned => self.come_back().await.map(Some),
             ChatState::Ended => Ok(Some(Watched::Done)),
@@ -306,7 +306,8 @@ impl Visitor {
         self.was_away || (chat.version >= self.version && now != self.shown)
     }
 
-    fn show(&mut self, chat: &Chat, wait: Option<&WaitRange>, reply_handoff: &[u8]) -> Result<(), Failure> {
+    fn show(&mut self, chat: &Chat, update: &ChatUpdate) -> Result<(), Failure> {
+        let (wait, reply_handoff) = (update.wait.as_ref(), &update.reply_handoff);
         self.shown = Some(Shown::of(chat, wait));
         self.version = chat.version;
         self.was_away = false;
@@ -314,6 +315,9 @@ impl Visitor {
             ChatState::Waiting if chat.away => "out of touch, the place is kept".to_owned(),
             ChatState::Waiting => format!("place {}; {}", chat.place, words::wait(wait)),
             ChatState::Offered => "somebody is being asked".to_owned(),
+            ChatState::Active if update.reply_handoff_lost => {
+                "somebody is there; what they left for you cannot be opened".to_owned()
+            }
             ChatState::Active if reply_handoff.is_empty() => "somebody is there".to_owned(),
             ChatState::Active => {
                 format!("somebody is there, with {} bytes", reply_handoff.len())

@@ -362,6 +362,7 @@ impl Watcher {
             wait: seen.wait,
             resources: self.resources().await,
             reply_handoff: seen.reply_handoff,
+            reply_handoff_lost: seen.reply_handoff_lost,
             return_token: self.return_token(&chat, &seen.responder_id),
             chat: Some(chat),
         };

@@ -27,6 +27,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// Where the helplines' policies are.
     pub policy: PolicyConfig,
+    /// Content at rest.
+    pub content: ContentConfig,
     /// Streams of attached replicas.
     pub attach: AttachConfig,
     /// Streams of events.
@@ -140,6 +142,17 @@ pub struct PolicyConfig {
     pub overwrite: Overwrite,
 }
 
+/// `[content]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContentConfig {
+    /// A folder with the keys that content is sealed with; empty for none.
+    pub key_dir: PathBuf,
+    /// The folder is read again this often. 100 ms to 10 min.
+    #[serde(deserialize_with = "within::<_, _, 100, 600_000>")]
+    pub reload_ms: u64,
+}
+
 /// `[attach]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -228,6 +241,10 @@ pub struct GaugesConfig {
 pub struct SecurityConfig {
     /// Whoever reaches the port may do everything, and the operator knows.
     pub insecure_no_authentication: bool,
+    /// Seal content with a key that is made up and forgotten.
+    pub insecure_random_content_key: bool,
+    /// Keep content in the store as it comes.
+    pub insecure_unsealed_content: bool,
 }
 
 impl Config {
@@ -327,6 +344,7 @@ mod tests {
             ("attach.command_timeout_ms", "60001"),
             ("store.kind", "sqlite"),
             ("policy.overwrite", "sometimes"),
+            ("content.reload_ms", "99"),
             ("store.redis_url", "redis://x"),
         ] {
             assert!(refused(key, value).contains(key), "{}", refused(key, value));

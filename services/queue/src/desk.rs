@@ -1,8 +1,8 @@
 //! Carries commands to the store: the policy's tags become bits, the answer becomes words, both are measured.
 
-use std::{sync::Arc, time::Instant};
+use std::{borrow::Cow, sync::Arc, time::Instant};
 
-use holdfast_domain::{Applied, Command, HelplineId, Policy, Refusal};
+use holdfast_domain::{Applied, ChatId, Command, HelplineId, Policy, Refusal, Reply, Request};
 use holdfast_proto::v1;
 use holdfast_runtime::clock;
 use tokio::sync::watch;
@@ -10,6 +10,7 @@ use tokio::time::timeout_at;
 use tracing::{Instrument, Span, error, field::Empty, info_span};
 
 use crate::{
+    content::{Content, Field, Of, Opened},
     convert::{self, Asked, Door},
     error::Failure,
     metrics::Metrics,
@@ -25,15 +26,16 @@ pub(crate) struct Desk {
     store: Arc<dyn Store>,
     standing: watch::Receiver<Standing>,
     policies: Policies,
+    content: Content,
     metrics: Metrics,
     /// The time of day, which opening hours go by; tests have their own.
     wall_ms: fn() -> u64,
 }
 
 impl Desk {
-    pub(crate) fn new(store: Arc<dyn Store>, metrics: Metrics) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, content: Content, metrics: Metrics) -> Self {
         let (policies, standing) = (Policies::new(Arc::clone(&store)), store.standing());
-        Self { policies, standing, store, metrics, wall_ms: clock::wall_ms }
+        Self { policies, standing, store, content, metrics, wall_ms: clock::wall_ms }
     }
 
     /// Milliseconds since 1970, by the wall clock.
@@ -52,6 +54,10 @@ impl Desk {
 
     pub(crate) fn policies(&self) -> &Policies {
         &self.policies
+    }
+
+    pub(crate) fn content(&self) -> &Content {
+        &self.content
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -101,9 +107,13 @@ impl Desk {
                     continue;
                 }
             };
+            let command = self.sealed(helpline, command).await;
             let Acknowledged { applied, durability } = self.acknowledge(helpline, &command).await?;
             match applied.reply {
-                Ok(reply) => return convert::outcome(reply, durability),
+                Ok(reply) => {
+                    let handoff = self.opened(helpline, &reply).await;
+                    return convert::outcome(reply, handoff, durability);
+                }
                 Err(Refusal::PolicyChanged { revision }) => {
                     if revision == policy.revision
                         && let Some(why) = turned_away(door)
@@ -124,6 +134,25 @@ impl Desk {
     fn door(&self, asked: &Asked, policy: &Policy) -> Door {
         let below = self.standing.borrow().below.filter(|_| asked.is_request());
         below.map_or_else(|| asked.door(policy, self.wall_ms()), Door::BelowFloor)
+    }
+
+    /// The command with its content sealed, where it brings some.
+    async fn sealed<'a>(&self, helpline: &HelplineId, mut command: Cow<'a, Command>) -> Cow<'a, Command> {
+        if matches!(&*command, Command::Request(_) | Command::Accept { .. })
+            && let Some((chat, field, content)) = content_of(command.to_mut())
+        {
+            let of = Of { helpline, chat, field };
+            *content = self.content.seal(of, std::mem::take(content)).await;
+        }
+        command
+    }
+
+    /// The content of an answer, for whoever gets it: the holder of the current fence.
+    async fn opened(&self, helpline: &HelplineId, reply: &Reply) -> Opened {
+        let Reply::Accepted { chat, handoff, .. } = reply else {
+            return Opened::default();
+        };
+        self.content.open(Of { helpline, chat, field: Field::Handoff }, handoff).await
     }
 
     /// One command in the store.
@@ -150,6 +179,18 @@ impl Desk {
             self.metrics.not_replicated(word);
         }
         acknowledged
+    }
+}
+
+/// What a command brings for somebody, and whose it is.
+fn content_of(command: &mut Command) -> Option<(&ChatId, Field, &mut Vec<u8>)> {
+    if let Command::Request(request) = command {
+        let Request { chat, handoff, .. } = &mut **request;
+        Some((chat, Field::Handoff, handoff))
+    } else if let Command::Accept { offer, reply_handoff, .. } = command {
+        Some((&offer.chat, Field::ReplyHandoff, reply_handoff))
+    } else {
+        None
     }
 }
 
@@ -201,7 +242,7 @@ mod tests {
     /// A desk in front of this store, at a moment of the wall clock.
     fn desk(store: &Arc<dyn Store>, wall_ms: fn() -> u64) -> Desk {
         let metrics = Metrics::new(&opentelemetry::global::meter("test"));
-        Desk { wall_ms, ..Desk::new(Arc::clone(store), metrics) }
+        Desk { wall_ms, ..Desk::new(Arc::clone(store), Content::as_it_came(), metrics) }
     }
 
     async fn store(policy: &str) -> Arc<dyn Store> {

@@ -8,6 +8,7 @@
 //! ticker ──── desk                 what time alone does
 //!   ├─ overflow                    chats on their way to a partner's line
 //!   └─ pager                       calls to volunteers who are off shift
+//! content                          what is sealed for one reader, and the helplines' keys
 //! metrics                          what operators see
 //! convert, error                   between the contract and the rules
 //! store                            where lines are kept
@@ -33,6 +34,7 @@ use uuid::Uuid;
 
 mod attach;
 pub mod config;
+mod content;
 mod convert;
 mod desk;
 mod error;
@@ -48,10 +50,12 @@ pub mod store;
 mod ticker;
 
 pub use config::{Config, StoreConfig, StoreKind};
+pub use content::ContentError;
 pub use error::Reason;
 pub use pager::PagerError;
 pub use policies::{DEMO, PolicyFault};
 
+use content::Content;
 use desk::Desk;
 use metrics::Metrics;
 use overflow::Courier;
@@ -60,6 +64,9 @@ use service::Service;
 use store::redis::{RedisSettings, RedisStore};
 use store::{Persistence, Store, StoreError, memory::MemoryStore};
 use ticker::{Outside, Ticker};
+
+/// The health name that says whether the store sees nothing of what content says.
+pub const SEALING: &str = "holdfast.queue.sealing";
 
 /// How long background tasks may take to end once nothing is served any more.
 const LAST_TASKS: Duration = Duration::from_secs(2);
@@ -91,6 +98,9 @@ pub enum RunError {
          \"ephemeral\" where that is meant, or keep the line in Redis"
     )]
     Ephemeral,
+    /// Content cannot be sealed with these settings.
+    #[error(transparent)]
+    Content(#[from] ContentError),
     /// The store cannot be opened.
     #[error("store: {0}")]
     Store(#[from] StoreError),
@@ -118,6 +128,7 @@ pub enum RunError {
 pub fn check(config: &Config) -> Result<(), RunError> {
     check_security(config)?;
     check_floor(&config.store)?;
+    content::check(config)?;
     policies::read(&config.policy, &config.store)?;
     Ok(())
 }
@@ -128,6 +139,7 @@ pub fn check(config: &Config) -> Result<(), RunError> {
 /// One line for what cannot be opened, read or put in force.
 pub async fn run<L: Listen>(config: Config, bound: Bound<L>, context: &Context) -> Result<(), RunError> {
     check_security(&config)?;
+    content::check(&config)?;
     let store = open_store(&config.store).await?;
     run_with_store(config, store, bound, context).await
 }
@@ -184,11 +196,12 @@ pub async fn run_with_store<L: Listen>(
     check_security(&config)?;
     context.readiness.set("queue", false);
     let wanted = policies::read(&config.policy, &config.store)?;
+    let metrics = Metrics::new(&context.telemetry.meter("holdfast-queue"));
+    let (content, keys) = Content::of(&config, metrics.content())?;
     for (helpline, policy) in &wanted {
         policies::install(&*store, helpline, policy, config.policy.overwrite).await?;
     }
-    let metrics = Metrics::new(&context.telemetry.meter("holdfast-queue"));
-    let desk = Arc::new(Desk::new(store, metrics));
+    let desk = Arc::new(Desk::new(store, content, metrics));
     for (helpline, policy) in &wanted {
         desk.policies().learn(helpline, policy);
     }
@@ -196,6 +209,10 @@ pub async fn run_with_store<L: Listen>(
     let tasks = TaskSet::new(context.stop.clone());
     let done = CancellationToken::new();
     spawn_background(&tasks, &config, &desk, replica.digest, &done)?;
+    if let Some(keys) = keys {
+        let every = Duration::from_millis(config.content.reload_ms);
+        tasks.spawn("content keys", content::follow(keys, desk.metrics().content(), every, done.clone()));
+    }
     let admin_stop = context.stop.child();
     if let Some(listener) = bound.admin {
         let admin = AdminServer::new(context.readiness.clone(), context.telemetry.registry());
@@ -246,6 +263,7 @@ async fn serve(
     listener: impl Listen,
     context: &Context,
 ) -> Result<(), RunError> {
+    let is_sealed = desk.content().is_sealed();
     let service = Service::new(desk, config.attach.clone(), config.events.clone(), context.stop.clone(), replica);
     let service = QueueServiceServer::new(service)
         .max_decoding_message_size(config.server.max_decoding_bytes)
@@ -254,6 +272,7 @@ async fn serve(
     let health = server::standard_services(&mut routes, &config.server, &[FILE_DESCRIPTOR_SET])?;
     routes.add_service(service);
     health.serving::<QueueServiceServer<Service>>().await;
+    health.set(SEALING, is_sealed).await;
     let (stop, readiness) = (context.stop.clone(), context.readiness.clone());
     Ok(server::serve(listener, routes.routes(), &config.server, stop, health, readiness).await?)
 }

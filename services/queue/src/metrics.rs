@@ -16,6 +16,7 @@ use tracing::{debug, error, warn};
 
 use crate::{
     config::Overwrite,
+    content::Count,
     convert,
     desk::Desk,
     policies,
@@ -33,6 +34,7 @@ pub(crate) struct Metrics {
     store: Histogram<f64>,
     overflow: Counter<u64>,
     pages: Counter<u64>,
+    content: Counter<u64>,
     attached: UpDownCounter<i64>,
     ledger_difference: Gauge<i64>,
     in_line: Gauge<u64>,
@@ -73,6 +75,14 @@ impl Metrics {
             pages: meter
                 .u64_counter("holdfast_pages")
                 .with_description("Waves of volunteers that were to be called up, by outcome: paged or failed")
+                .build(),
+            content: meter
+                .u64_counter("holdfast_content")
+                .with_description(
+                    "Pieces of content, by what was done: sealed, opened or rewrapped; not_sealed, not_opened and \
+                     not_rewrapped are content that its reader went without, keys_not_read a look at the keys that \
+                     failed",
+                )
                 .build(),
             attached: meter
                 .i64_up_down_counter("holdfast_attached_streams")
@@ -172,6 +182,12 @@ impl Metrics {
 
     fn policy(&self, helpline: &HelplineId, revision: u64) {
         self.policy_revision.record(revision, &[KeyValue::new("helpline", helpline.to_string())]);
+    }
+
+    /// Counts what was done to a piece of content.
+    pub(crate) fn content(&self) -> Count {
+        let content = self.content.clone();
+        Arc::new(move |done| content.add(1, &[KeyValue::new("done", done)]))
     }
 
     /// Counts an attached stream until the guard is dropped.

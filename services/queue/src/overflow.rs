@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::{
+    content::{Content, Field, Of},
     desk::Desk,
     error::Failure,
     metrics::Metrics,
@@ -136,12 +137,12 @@ impl Courier {
         Self { desk }
     }
 
-    /// A courier between the lines of a store, for tests of the store.
+    /// A courier between the lines of a store, for tests of the store: content goes as it comes.
     #[doc(hidden)]
     #[must_use]
     pub fn between(store: Arc<dyn Store>) -> Self {
         let metrics = Metrics::new(&opentelemetry::global::meter("courier"));
-        Self::new(Arc::new(Desk::new(store, metrics)))
+        Self::new(Arc::new(Desk::new(store, Content::as_it_came(), metrics)))
     }
 
     /// Goes on errands until done, some at once.
@@ -221,8 +222,9 @@ impl Courier {
         let Some(mut theirs) = known(self.desk.policies().get(&passage.to)).await? else {
             return Ok(false);
         };
+        let handoff = self.content_for(passage, chat).await;
         for _ in 0..ATTEMPTS {
-            let request = as_requested(passage, chat, &ours, &theirs);
+            let request = Request { handoff: handoff.clone(), ..as_requested(chat, &ours, &theirs) };
             let hold = Hold { from: passage.from.clone(), number: passage.number, age_ms, request };
             match self.execute(&passage.to, &Command::Hold(Box::new(hold))).await?.reply {
                 Ok(_) => return Ok(true),
@@ -235,6 +237,13 @@ impl Courier {
             theirs = newer;
         }
         Ok(false)
+    }
+
+    /// What was sealed for the responder, for the partner to keep: each helpline has keys of its own, so its key is
+    /// wrapped anew by the partner's. Where that cannot be, the chat goes without it.
+    async fn content_for(&self, passage: &Passage, chat: &Chat) -> Vec<u8> {
+        let of = Of { helpline: &passage.from, chat: &chat.id, field: Field::Handoff };
+        self.desk.content().rewrap(of, &passage.to, &chat.handoff).await
     }
 
     /// Tells the line that proposed what the partner said. Whether it agrees.
@@ -283,8 +292,8 @@ async fn known(
 }
 
 /// The chat as it would be requested at the partner: in the words of the partner's policy, with the same name, token
-/// and request, so that its visitor finds it there with what they have.
-fn as_requested(passage: &Passage, chat: &Chat, ours: &Policy, theirs: &Policy) -> Request {
+/// and request, so that its visitor finds it there with what they have. Its content is put in by whoever has the keys.
+fn as_requested(chat: &Chat, ours: &Policy, theirs: &Policy) -> Request {
     Request {
         chat: chat.id.clone(),
         request_key: chat.request_key.clone(),
@@ -299,7 +308,7 @@ fn as_requested(passage: &Passage, chat: &Chat, ours: &Policy, theirs: &Policy) 
         attested: chat.attested,
         resources_seen: true,
         overflow_now: false,
-        handoff: content_for(&passage.to, chat),
+        handoff: Vec::new(),
         trace: chat.trace.clone(),
     }
 }
@@ -314,13 +323,6 @@ fn topics(topics: &Mask, ours: &Policy, theirs: &Policy) -> Mask {
     // A requirement with one alternative reads as the mask of it.
     let all_of = theirs.requirement("topics", &[known.collect()]).ok();
     all_of.and_then(|all_of| Mask::from_text(&all_of.signature())).unwrap_or_default()
-}
-
-/// What was sealed for the responder, for the partner to keep. Each helpline has content keys of its own: once content
-/// is sealed in the store, it is opened here with the key of the line that proposes, sealed with the key of the
-/// partner, and nowhere else. Until then it goes as it came, sealed by the integrator.
-fn content_for(_partner: &HelplineId, chat: &Chat) -> Vec<u8> {
-    chat.handoff.clone()
 }
 
 /// Where errands are left for the courier.

@@ -365,7 +365,7 @@ pub(crate) async fn look_at_all(desk: &Desk) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{metrics::Metrics, store::memory::MemoryStore};
+    use crate::{content::Content, metrics::Metrics, store::memory::MemoryStore};
     use std::time::Duration;
 
     fn store() -> Arc<dyn Store> {
@@ -374,7 +374,7 @@ mod tests {
 
     fn desk(store: &Arc<dyn Store>) -> Arc<Desk> {
         let metrics = Metrics::new(&opentelemetry::global::meter("test"));
-        Arc::new(Desk::new(Arc::clone(store), metrics))
+        Arc::new(Desk::new(Arc::clone(store), Content::as_it_came(), metrics))
     }
 
     fn demo() -> (HelplineId, Policy) {

@@ -17,6 +17,7 @@ use tracing::Instrument;
 use crate::{
     attach::{self, Attaching},
     config::{AttachConfig, EventsConfig},
+    content::{Field, Of, Opened},
     convert,
     desk::{Desk, command_span},
     error::{Failure, Invalid},
@@ -89,7 +90,17 @@ impl Service {
         let chat = chat.filter(own).ok_or(Failure::UnknownChat)?;
         let place = self.desk.store().place(&helpline, &id).await?;
         let floor = self.desk.store().floor(&helpline, 0).await?;
-        Ok(convert::chat_view(chat, place, &floor))
+        let reply_handoff = self.reply_handoff(&helpline, &chat).await;
+        Ok(convert::chat_view(chat, reply_handoff, place, &floor))
+    }
+
+    /// What the responder left for the visitor. It is theirs while the chat is ACTIVE.
+    async fn reply_handoff(&self, helpline: &HelplineId, chat: &Chat) -> Opened {
+        if chat.state != ChatState::Active {
+            return Opened::default();
+        }
+        let of = Of { helpline, chat: &chat.id, field: Field::ReplyHandoff };
+        self.desk.content().open(of, &chat.reply_handoff).await
     }
 
     async fn place_of(&self, request: v1::GetPlaceRequest) -> Result<v1::GetPlaceResponse, Failure> {

@@ -220,6 +220,7 @@ mod tests {
     use super::*;
     use crate::{
         config::Overwrite,
+        content::Content,
         metrics::Metrics,
         overflow, pager,
         policies::{self, DEMO},
@@ -261,7 +262,7 @@ mod tests {
 
     fn ticker(n: u8, store: &Arc<dyn Store>, helpline: &HelplineId, done: &CancellationToken) -> Arc<Ticker> {
         let metrics = Metrics::new(&opentelemetry::global::meter("test"));
-        let desk = Arc::new(Desk::new(Arc::clone(store), metrics));
+        let desk = Arc::new(Desk::new(Arc::clone(store), Content::as_it_came(), metrics));
         let config = TickerConfig { interval_ms: 250, batch: 100, concurrency: 1 };
         let by = DigestHex::parse(&format!("{n:02x}")).unwrap();
         desk.policies().learn(helpline, &Policy::from_toml(DEMO).unwrap());

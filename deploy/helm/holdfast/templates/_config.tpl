@@ -24,6 +24,7 @@ Call with (dict "root" $ "service" "queue"). The keys are those of the config.to
 {{- end -}}
 {{- end -}}
 {{- $_ := set $config "store" $store -}}
+{{- $_ := set $config "content" (dict "key_dir" "/run/secrets/content-keys") -}}
 {{- $paging := dict -}}
 {{- if $values.paging.secret.name -}}
 {{- $_ := set $paging "secret_file" "/run/secrets/paging/secret" -}}

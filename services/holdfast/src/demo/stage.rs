@@ -28,6 +28,7 @@ const REDIS_SERVER: &str = "HOLDFAST_REDIS_SERVER";
 /// The helplines' policies are in this folder, the key of the visitors' tokens in this file.
 const POLICIES: &str = "policies";
 const TOKEN_KEY: &str = "token.key";
+const CONTENT_KEYS: &str = "content-keys";
 /// What the webhook knows us by.
 const HOOK_SECRET: &str = "hook.secret";
 /// A process must serve within this.
@@ -131,7 +132,14 @@ impl Stage {
         }
         fs::write(folder.path().join(HOOK_SECRET), secret)?;
         // The folder is ours alone, and gone afterwards.
-        fs::write(folder.path().join(TOKEN_KEY), format!("{:032x}{:032x}", random::<u128>(), random::<u128>()))?;
+        let key = || format!("{:032x}{:032x}", random::<u128>(), random::<u128>());
+        fs::write(folder.path().join(TOKEN_KEY), key())?;
+        let content_keys = folder.path().join(CONTENT_KEYS);
+        fs::create_dir(&content_keys)?;
+        // The partner seals with a key of its own, so that what overflows changes keys.
+        for file in ["2020-01-01.key".to_owned(), format!("{}.2020-01-01.key", House::Partner.name())] {
+            fs::write(content_keys.join(file), key())?;
+        }
         Ok(Self {
             actors: Vec::new(),
             intake: String::new(),
@@ -157,9 +165,10 @@ impl Stage {
             let name = format!("queue-{n}");
             let (listen, admin) = (next()?, next()?);
             let settings = format!(
-                "{}{store}[policy]\ndir = {}\n[paging]\nsecret_file = {}\n",
+                "{}{store}[policy]\ndir = {}\n[content]\nkey_dir = {}\n[paging]\nsecret_file = {}\n",
                 server(&name, listen, admin),
                 quoted(&self.folder.path().join(POLICIES)),
+                quoted(&self.folder.path().join(CONTENT_KEYS)),
                 quoted(&self.folder.path().join(HOOK_SECRET))
             );
             self.start_service(&programs.queue, &name, listen, &settings).await?;

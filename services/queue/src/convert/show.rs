@@ -13,6 +13,7 @@ use holdfast_domain::{
 use holdfast_proto::v1;
 
 use crate::{
+    content::Opened,
     error::Failure,
     events::cursor_text,
     store::{self, Below, Cursor, Durability, Floor, Persistence, ResponderView},
@@ -123,12 +124,12 @@ fn durability(durability: Durability) -> v1::Durability {
     v1::Durability { persistence: persistence.into(), replicas_acked: durability.replicas_acked }
 }
 
-/// The answer to a command.
-pub(crate) fn outcome(reply: Reply, worth: Durability) -> Result<v1::Outcome, Failure> {
+/// The answer to a command. The handoff of an assignment was opened for whoever gets it.
+pub(crate) fn outcome(reply: Reply, handoff: Opened, worth: Durability) -> Result<v1::Outcome, Failure> {
     let outcome = match reply {
         Reply::Chat { .. } => chat_outcome(reply),
         Reply::Responder { .. } => responder_outcome(reply),
-        Reply::Accepted { .. } => accepted(reply),
+        Reply::Accepted { .. } => accepted(reply, handoff),
         Reply::Done { .. } => Some(v1::outcome::Outcome::Done(v1::DoneView {})),
         Reply::Ticked { .. } | Reply::Policy { .. } => None,
     };
@@ -183,29 +184,30 @@ fn responder_outcome(reply: Reply) -> Option<v1::outcome::Outcome> {
     }))
 }
 
-fn accepted(reply: Reply) -> Option<v1::outcome::Outcome> {
-    let Reply::Accepted { chat, fence: mark, urgency: how, version, handoff, trace } = reply else {
+fn accepted(reply: Reply, handoff: Opened) -> Option<v1::outcome::Outcome> {
+    let Reply::Accepted { chat, fence: mark, urgency: how, version, handoff: _, trace } = reply else {
         return None;
     };
     Some(v1::outcome::Outcome::Accepted(v1::AcceptedView {
         chat_id: chat.to_string(),
         fence: Some(fence(mark)),
         urgency: urgency(how),
-        handoff,
+        handoff: handoff.bytes,
         version,
         traceparent: trace,
+        handoff_lost: handoff.lost,
     }))
 }
 
-/// A chat for its visitor. The reply handoff is theirs while the chat is ACTIVE.
-pub(crate) fn chat_view(chat: Chat, place: u64, floor: &Floor) -> v1::GetChatResponse {
-    let active = chat.state == ChatState::Active;
+/// A chat for its visitor, with the reply handoff that was opened for them.
+pub(crate) fn chat_view(chat: Chat, reply: Opened, place: u64, floor: &Floor) -> v1::GetChatResponse {
     let outcome = chat.ended.map(|(outcome, _)| outcome);
     let owner = chat.owner.filter(|_| matches!(chat.state, ChatState::Active | ChatState::Ended));
     v1::GetChatResponse {
         wait: wait(floor.waits.of(chat.urgency), place, floor.pace_ms),
         responder_id: owner.map(|owner| owner.responder.to_string()).unwrap_or_default(),
-        reply_handoff: if active { chat.reply_handoff } else { Vec::new() },
+        reply_handoff: reply.bytes,
+        reply_handoff_lost: reply.lost,
         chat: Some(v1::Chat {
             chat_id: chat.id.to_string(),
             state: state(chat.state),
