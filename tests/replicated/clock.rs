@@ -108,6 +108,7 @@ fn settings(server: &RedisServer) -> RedisSettings {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_leaps_by_an_hour_takes_nobody_for_gone_and_finds_who_is() {
+    let _turn = crate::turn().await;
     let server = durable();
     let store = RedisStore::connect_with_given_time(&settings(&server)).await.expect("a store");
     let mut now = 1_800_000_000_000;
@@ -141,6 +142,7 @@ async fn a_clock_that_leaps_by_an_hour_takes_nobody_for_gone_and_finds_who_is() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_freezes_for_longer_than_a_lease_takes_nobody_for_gone() {
+    let _turn = crate::turn().await;
     let (lease_ms, pause) = lease_and_pause();
     let mut server = durable();
     let store = RedisStore::connect(&settings(&server)).await.expect("a store");
@@ -156,6 +158,7 @@ async fn a_store_that_freezes_for_longer_than_a_lease_takes_nobody_for_gone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_gone_for_longer_than_a_lease_takes_nobody_for_gone() {
+    let _turn = crate::turn().await;
     let (lease_ms, pause) = lease_and_pause();
     let mut server = durable();
     let store = RedisStore::connect(&settings(&server)).await.expect("a store");

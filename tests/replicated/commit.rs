@@ -42,6 +42,7 @@ async fn counted(server: &RedisServer, section: &str, line: &str, number: &str) 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hand_over_is_not_told_before_a_replica_has_it_and_then_it_is_the_same_one() {
+    let _turn = crate::turn().await;
     let mut group = patient_group().await;
     let line = Line::open(&following(&group), "river").await;
     let session = line.sign_in("ana", 1).await;
@@ -62,6 +63,7 @@ async fn a_hand_over_is_not_told_before_a_replica_has_it_and_then_it_is_the_same
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_waits_for_replicas_holds_up_nobody_else() {
+    let _turn = crate::turn().await;
     let mut group = patient_group().await;
     let settings = following(&group);
     let settings =
@@ -89,6 +91,7 @@ async fn whoever_waits_for_replicas_holds_up_nobody_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_that_come_together_share_one_wait() {
+    let _turn = crate::turn().await;
     let group = patient_group().await;
     let line = Line::open(&following(&group), "river").await;
     let before = counted(&group.nodes[0], "commandstats", "cmdstat_wait", "calls").await;
@@ -105,6 +108,7 @@ async fn commands_that_come_together_share_one_wait() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_script_that_the_node_has_forgotten_is_run_again_with_a_wait_that_covers_it() {
+    let _turn = crate::turn().await;
     let mut group = patient_group().await;
     let line = Line::open(&following(&group), "river").await;
     line.request(0).await;
@@ -124,6 +128,7 @@ async fn a_script_that_the_node_has_forgotten_is_run_again_with_a_wait_that_cove
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_answer_has_something_to_wait_for_a_repeat_and_a_refusal_too() {
+    let _turn = crate::turn().await;
     let server = RedisServer::start(&["--appendonly", "no"]);
     let settings = holdfast_queue::store::redis::RedisSettings::at(vec![server.url().to_owned()]);
     let store =
@@ -153,6 +158,7 @@ async fn every_answer_has_something_to_wait_for_a_repeat_and_a_refusal_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_a_cluster_the_replicas_of_the_primary_that_wrote_are_waited_for_and_its_successor_follows() {
+    let _turn = crate::turn().await;
     let mut cluster = RedisCluster::start_with_replicas(2).await;
     let settings = holdfast_queue::store::redis::RedisSettings { cluster: true, ..careful(cluster.urls()) };
     let lines = three_lines(&cluster, &settings).await;
@@ -185,6 +191,7 @@ async fn in_a_cluster_the_replicas_of_the_primary_that_wrote_are_waited_for_and_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_moves_is_followed_and_one_that_is_on_its_way_is_left_alone() {
+    let _turn = crate::turn().await;
     let cluster = RedisCluster::start_with_replicas(1).await;
     let settings = holdfast_queue::store::redis::RedisSettings { cluster: true, ..careful(cluster.urls()) };
     let line = &three_lines(&cluster, &settings).await[0];

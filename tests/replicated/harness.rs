@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 #[tokio::test]
 async fn sentinels_promote_a_replica_and_the_old_primary_comes_back_as_one() {
+    let _turn = crate::turn().await;
     let mut group = RedisSentinel::start().await;
     let mut told = group.told(1).await;
 
@@ -22,6 +23,7 @@ async fn sentinels_promote_a_replica_and_the_old_primary_comes_back_as_one() {
 
 #[tokio::test]
 async fn a_cluster_promotes_a_replica_of_a_primary_that_died() {
+    let _turn = crate::turn().await;
     let mut cluster = RedisCluster::start_with_replicas(2).await;
     let before = cluster.primary_of("hf:{river}:line").await.expect("a primary");
 

@@ -7,3 +7,14 @@ mod fencing;
 mod harness;
 mod line;
 mod sentinel;
+mod standing;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// Groups of servers are heavy: so many tests have theirs at a time.
+static TURNS: Semaphore = Semaphore::const_new(2);
+
+/// Waits for a turn, and has it while it is held.
+async fn turn() -> SemaphorePermit<'static> {
+    TURNS.acquire().await.expect("never closed")
+}

@@ -11,6 +11,7 @@ const WORD_AGAIN_WITHIN: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_the_primary_is_killed_the_promoted_one_gives_durable_words_and_knows_the_old_ones() {
+    let _turn = crate::turn().await;
     let mut group = RedisSentinel::start().await;
     let line = Line::open(&following(&group), "river").await;
     let mut told = line.store.notices();
@@ -52,6 +53,7 @@ async fn after_the_primary_is_killed_the_promoted_one_gives_durable_words_and_kn
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_is_demoted_while_it_lives_is_left() {
+    let _turn = crate::turn().await;
     let group = RedisSentinel::start().await;
     let line = Line::open(&following(&group), "river").await;
     line.request(0).await;
@@ -72,6 +74,7 @@ async fn a_primary_that_is_demoted_while_it_lives_is_left() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_freezes_is_replaced_and_gives_no_word_when_it_wakes() {
+    let _turn = crate::turn().await;
     let mut group = RedisSentinel::start().await;
     let (settings, helpline) = (following(&group), "river");
     let line = Line::open(&settings, helpline).await;

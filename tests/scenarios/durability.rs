@@ -5,7 +5,7 @@ use holdfast_proto::v1::durability::Persistence;
 use holdfast_proto::v1::{Assignment, ChatState};
 use holdfast_tests::people::{Responder, close, engage};
 use holdfast_tests::processes::{Deployment, PATIENCE, Setup};
-use holdfast_tests::redis_sentinel::replication;
+use holdfast_tests::redis_sentinel::{PRIMARY_NAME, RedisSentinel, replication};
 use holdfast_tests::redis_server::RedisServer;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -172,6 +172,36 @@ async fn a_request_that_was_answered_is_answered_again_below_the_floor_and_chats
     assert_ne!(claimed, Persistence::Fsynced, "it claims what is not true any more");
     assert_eq!(accepted.durability.expect("a durability").persistence(), Persistence::Async);
     ana.closes(&accepted.assignment.expect("an assignment")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_primary_dies_people_wait_some_seconds_and_what_they_were_told_holds() {
+    let mut group = RedisSentinel::start().await;
+    let settings = vec![
+        ("STORE__REDIS_URLS", group.nodes[0].url().to_owned()),
+        ("STORE__REDIS_SENTINELS", group.sentinel_urls().join(",")),
+        ("STORE__REDIS_PRIMARY_NAME", PRIMARY_NAME.to_owned()),
+        ("STORE__REPLICAS_REQUIRED", "1".to_owned()),
+        ("STORE__FLOOR_REPLICAS", "1".to_owned()),
+    ];
+    let house = Deployment::start(Setup { queue_settings: settings, ..Setup::default() }).await;
+    until_accepting(&house, "the beginning").await;
+    let mut ana = house.responder("ana").await;
+    let (mut talking, mut next) = (house.visitor().await, house.visitor().await);
+    asks_until_heard(&mut talking).await;
+    talking.watch().await;
+    let chat = ana.takes().await;
+
+    group.nodes[0].kill();
+    let killed = Instant::now();
+    asks_until_heard(&mut next).await;
+    println!("a visitor was heard again {:?} after the primary died", killed.elapsed());
+    let closed = until_done(&mut ana, || close(&chat)).await;
+
+    assert_eq!(closed.code, 0, "the fence that the dead primary minted still opens the chat: {closed:?}");
+    talking.until(ChatState::Ended).await;
+    assert_eq!(ana.takes().await.chat_id, next.chat_id());
+    house.nobody_is_lost(2).await;
 }
 
 /// A store with a replica, and queues that give no word that the replica has not heard.

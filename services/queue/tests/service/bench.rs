@@ -14,12 +14,15 @@ use holdfast_proto::v1::{
 };
 use holdfast_queue::{
     Bound, Config, RunError,
-    store::{Cursor, Durability, Floor, Notice, Placed, ResponderView, Store, StoreError, memory::MemoryStore},
+    store::{
+        Below, Cursor, Durability, Floor, Notice, Placed, ResponderView, Standing, Store, StoreError,
+        memory::MemoryStore,
+    },
 };
 use holdfast_runtime::{Context, Readiness, Stop, clock::wall_ms, telemetry};
 use tokio::{
     net::TcpListener,
-    sync::{Semaphore, broadcast, mpsc},
+    sync::{Semaphore, broadcast, mpsc, watch},
     task::JoinHandle,
     time::timeout,
 };
@@ -352,6 +355,8 @@ pub(crate) struct TestStore {
     pub(crate) gate: Semaphore,
     /// The span that the last command of a person came in.
     pub(crate) span: Mutex<Option<String>>,
+    /// How it says that it stands.
+    standing: watch::Sender<Standing>,
 }
 
 impl TestStore {
@@ -361,7 +366,12 @@ impl TestStore {
             answer: Mutex::new(None),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
             span: Mutex::new(None),
+            standing: watch::Sender::new(Standing { below: None, ..Standing::default() }),
         }
+    }
+
+    pub(crate) fn stand(&self, below: Option<Below>) {
+        self.standing.send_replace(Standing { below, ..Standing::default() });
     }
 
     pub(crate) fn close_gate(&self) {
@@ -451,6 +461,10 @@ impl Store for TestStore {
 
     fn durability(&self) -> Durability {
         self.inner.durability()
+    }
+
+    fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
     }
 
     fn snapshot<'a>(&'a self, h: &'a HelplineId) -> BoxFuture<'a, Result<Snapshot, StoreError>> {

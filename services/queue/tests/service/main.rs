@@ -20,6 +20,7 @@ mod pager;
 mod partners;
 mod policy;
 mod refusals;
+mod standing;
 mod start;
 mod supervision;
 mod ticker;

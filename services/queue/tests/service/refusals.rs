@@ -71,6 +71,7 @@ async fn every_failure_of_the_store_has_its_code_and_says_nothing_of_what_it_hol
     for (error, code, reason) in [
         (StoreError::Unreachable(held.clone()), Code::Unavailable, "STORE_UNREACHABLE"),
         (StoreError::Refusing(held.clone()), Code::Unavailable, "STORE_REFUSING"),
+        (StoreError::NotReplicated { acked: 0, wanted: 1 }, Code::Unavailable, "STORE_NOT_REPLICATED"),
         (StoreError::Garbled(held), Code::Internal, "INTERNAL"),
     ] {
         let status = refused(&bench, Err(error)).await;

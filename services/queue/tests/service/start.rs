@@ -24,7 +24,8 @@ async fn without_authentication_it_starts_only_when_that_is_meant() {
 #[tokio::test]
 async fn a_folder_without_policies_and_a_bad_policy_are_named() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = || config(&[("policy.dir", folder.path().to_str().unwrap())]);
+    let no_floor = ("store.floor_persistence", "ephemeral");
+    let settings = || config(&[no_floor, ("policy.dir", folder.path().to_str().unwrap())]);
     assert!(refused(settings()).await.contains("holds no *.toml"));
 
     write(folder.path(), "a.toml", "helpline = \"a\"\nname = \"A\"\n[numbers]\nfan_out = 9\n");

@@ -96,7 +96,7 @@ impl Level {
 
     /// Asks a primary that was just found, before it is used.
     pub(super) async fn ask_first(&self, number: u64, dial: &Dial) {
-        let mut asking = self.asking(dial);
+        let mut asking = Asking { advised: true, ..self.asking(dial) };
         self.ask(number, &mut asking).await;
     }
 
@@ -131,7 +131,7 @@ impl Level {
 
     fn asking(&self, dial: &Dial) -> Asking {
         let dial = dial.with_response_timeout(WITHIN + self.expected.wait_timeout);
-        Asking { dial, connection: None, expected: self.expected }
+        Asking { dial, connection: None, expected: self.expected, advised: false }
     }
 
     /// Asks once; the error that shows whether the node is still the primary.
@@ -170,9 +170,23 @@ struct Asking {
     dial: Dial,
     connection: Option<MultiplexedConnection>,
     expected: Expected,
+    /// What could be better was said.
+    advised: bool,
 }
 
 impl Asking {
+    /// Replicas are waited for, and a primary that has lost them takes writes all the same: those are lost with it.
+    fn advise(&mut self, config: &BTreeMap<String, String>) {
+        let takes_all = config.get("min-replicas-to-write").is_some_and(|least| least == "0");
+        if takes_all && self.expected.replicas_required > 0 && !self.advised {
+            self.advised = true;
+            tracing::warn!(
+                address = self.dial.address(),
+                "min-replicas-to-write is 0 on the primary: set it to 1"
+            );
+        }
+    }
+
     async fn ask(&mut self, canary: &str) -> Result<Report, RedisError> {
         if self.connection.is_none() {
             let connected = self.dial.connect_to_primary().await;
@@ -192,6 +206,9 @@ impl Asking {
         let config = config(connection).await?;
         let replicas = sing(connection, canary, expected).await?;
         let measured = config.as_ref().map(persistence);
+        if let Some(config) = &config {
+            self.advise(config);
+        }
         let trouble = if !info.is("maxmemory_policy", "noeviction") {
             Some(Below::Eviction)
         } else if info.is("aof_enabled", "1") && !info.is("aof_last_write_status", "ok") {
@@ -226,6 +243,7 @@ impl<'a> Info<'a> {
 async fn config(connection: &mut MultiplexedConnection) -> Result<Option<BTreeMap<String, String>>, RedisError> {
     let mut ask = redis::cmd("CONFIG");
     ask.arg("GET").arg("appendonly").arg("appendfsync").arg("no-appendfsync-on-rewrite").arg("save");
+    ask.arg("min-replicas-to-write");
     match ask.query_async(connection).await {
         Ok(config) => Ok(Some(config)),
         Err(error) if is_forbidden(&error) => Ok(None),
@@ -299,8 +317,11 @@ pub(super) async fn scripts_can_read_the_replication_id(
     match found.map(redis::from_redis_value::<String>) {
         Ok(Ok(id)) if id.len() >= 8 => Ok(()),
         Ok(_) => Err(refused("it is not told".to_owned())),
-        Err(error) if error.is_io_error() || error.is_timeout() => Err(super::store_error(error)),
-        Err(error) => Err(refused(error.category().to_owned())),
+        Err(error) if error.code() == Some("NOPERM") => Err(refused("NOPERM".to_owned())),
+        Err(error) => match super::store_error(error) {
+            StoreError::Garbled(why) => Err(refused(why)),
+            passing => Err(passing),
+        },
     }
 }
 
