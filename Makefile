@@ -24,7 +24,7 @@ test: ## everything a change must pass, beside lint
 
 test-long: ## the same with the slow tests and many more random cases
 	tests/tools/setup test
-	HOLDFAST_HISTORIES=$${HOLDFAST_HISTORIES:-50000} cargo test --workspace --locked --no-fail-fast $(ARGS) -- --include-ignored
+	HOLDFAST_LONG=1 HOLDFAST_HISTORIES=$${HOLDFAST_HISTORIES:-50000} cargo test --workspace --locked --no-fail-fast $(ARGS) -- --include-ignored
 
 lint: ## format, clippy, docs, contract, dependencies, deployment files
 	tests/tools/setup lint
