@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run demo test test-long lint bench image tools clean
+.PHONY: help run demo test test-long simulate lint bench image tools clean
 
 ARGS ?=
 
@@ -25,6 +25,9 @@ test: ## everything a change must pass, beside lint
 test-long: ## the same with the slow tests and many more random cases
 	tests/tools/setup test
 	HOLDFAST_LONG=1 HOLDFAST_HISTORIES=$${HOLDFAST_HISTORIES:-50000} cargo test --workspace --locked --no-fail-fast $(ARGS) -- --include-ignored
+
+simulate: ## the services on a simulated network: 10,000 seeds, about two seconds of a core each (HOLDFAST_SEEDS=n)
+	HOLDFAST_SEEDS=$${HOLDFAST_SEEDS:-10000} cargo test --locked -p holdfast-tests --test simulation whatever -- --nocapture
 
 lint: ## format, clippy, docs, contract, dependencies, deployment files
 	tests/tools/setup lint

@@ -2,10 +2,12 @@
 
 use std::{error::Error, time::Duration};
 
+use hyper_util::rt::TokioIo;
 use tonic::{
     Code, Status,
     transport::{Channel, Endpoint},
 };
+use tower::service_fn;
 
 use crate::config::ClientConfig;
 pub use crate::{
@@ -35,10 +37,13 @@ pub enum ClientError {
 /// When `uri` is not an absolute `http://` or `https://` address.
 pub fn channel(uri: &str, config: &ClientConfig) -> Result<Channel, ClientError> {
     let endpoint = endpoint(uri, config)?;
-    Ok(match config.dial.clone().connector() {
-        Some(connector) => endpoint.connect_with_connector_lazy(connector),
-        None => endpoint.connect_lazy(),
-    })
+    let Some(connect) = config.dial.connect() else {
+        return Ok(endpoint.connect_lazy());
+    };
+    Ok(endpoint.connect_with_connector_lazy(service_fn(move |to| {
+        let connecting = connect(to);
+        async move { connecting.await.map(TokioIo::new) }
+    })))
 }
 
 fn endpoint(uri: &str, config: &ClientConfig) -> Result<Endpoint, ClientError> {
@@ -61,7 +66,8 @@ fn endpoint(uri: &str, config: &ClientConfig) -> Result<Endpoint, ClientError> {
 /// gone. The outcome of the first attempt stays unknown.
 ///
 /// True for `UNAVAILABLE`; `CANCELLED` that is not ours (a server that closes says so; when we give up there is no
-/// status to ask about); `UNKNOWN` from a broken connection. A deadline that passed is not retried.
+/// status to ask about); `UNKNOWN` and `INTERNAL` from a broken connection (a peer that says GOAWAY in the middle of a
+/// call is `INTERNAL`). A deadline that passed is not retried.
 #[must_use]
 pub fn is_retryable(status: &Status) -> bool {
     if status.code() == Code::Unavailable {
@@ -70,7 +76,7 @@ pub fn is_retryable(status: &Status) -> bool {
     if status.code() == Code::Cancelled {
         return status.message() != crate::deadline::TONIC_TIMEOUT;
     }
-    status.code() == Code::Unknown && is_broken_connection(status)
+    matches!(status.code(), Code::Unknown | Code::Internal) && is_broken_connection(status)
 }
 
 fn is_broken_connection(status: &Status) -> bool {
@@ -151,6 +157,7 @@ mod tests {
             Status::cancelled("operation was canceled"),
             Status::unknown("h2 protocol error: http2 error"),
             Status::unknown("transport error"),
+            Status::internal("h2 protocol error: http2 error"),
         ];
         let no = [
             Status::cancelled(crate::deadline::TONIC_TIMEOUT),

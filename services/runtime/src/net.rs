@@ -6,13 +6,11 @@
 use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc};
 
 use futures::future::BoxFuture;
-use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
 };
 use tonic::transport::Uri;
-use tower::service_fn;
 use tracing::debug;
 
 /// A socket on which peers arrive.
@@ -56,7 +54,7 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// What connects to the host and port of an address.
-type Connect = dyn Fn(Uri) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> + Send + Sync;
+pub(crate) type Connect = dyn Fn(Uri) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> + Send + Sync;
 
 /// How another service is reached. Clones are the same.
 #[derive(Clone, Default)]
@@ -73,21 +71,8 @@ impl Dial {
         Self(Some(Arc::new(connect)))
     }
 
-    pub(crate) fn connector(
-        self,
-    ) -> Option<
-        impl tower::Service<
-            Uri,
-            Response = TokioIo<Box<dyn Stream>>,
-            Error = io::Error,
-            Future = impl Future<Output = io::Result<TokioIo<Box<dyn Stream>>>> + Send,
-        > + Send,
-    > {
-        let connect = self.0?;
-        Some(service_fn(move |uri| {
-            let connecting = connect(uri);
-            async move { connecting.await.map(TokioIo::new) }
-        }))
+    pub(crate) fn connect(&self) -> Option<Arc<Connect>> {
+        self.0.clone()
     }
 }
 
