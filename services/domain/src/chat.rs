@@ -234,9 +234,9 @@ pub struct Chat {
     pub erased: bool,
     /// What became of it, and when (service clock), once ENDED.
     pub ended: Option<(EndedAs, u64)>,
-    /// Sealed by the integrator for the responder who accepts. Gone when the chat ends.
+    /// From the integrator for the responder who accepts, as the store keeps it: sealed. Gone when the chat ends.
     pub handoff: Vec<u8>,
-    /// Sealed by the responder for the visitor. Gone when the chat ends.
+    /// From the responder for the visitor, as the store keeps it: sealed. Gone when the chat ends.
     pub reply_handoff: Vec<u8>,
     /// The trace that the request came with, so that the hand-over can be linked to it.
     pub trace: String,

@@ -12,7 +12,7 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus,
 
 use crate::{
     Failure,
-    remote::{ACCEPTING, Remote},
+    remote::{ACCEPTING, Remote, SEALING},
     terminal::say,
     words,
 };
@@ -57,6 +57,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         ("dispatch", check(&dispatch, serving(&dispatch, "")).await),
         ("accepting", check(&intake, serving(&intake, ACCEPTING)).await),
         ("store", check(&queue, store(&queue, &args.helpline)).await),
+        ("content", check(&queue, sealing(&queue)).await),
         ("limits", check(&intake, limits(&intake)).await),
         ("ledger", check(&queue, ledger(&queue, &args.helpline)).await),
         ("clock", check(&queue, clock(&queue, &args.helpline)).await),
@@ -108,6 +109,16 @@ async fn serving(remote: &Remote, name: &str) -> Result<Finding, Problem> {
     let status = answer.into_inner().status();
     let said = format!("{} in {}", status.as_str_name(), words::span(began.elapsed()));
     Ok(if status == ServingStatus::Serving { Ok(said) } else { Err(said) })
+}
+
+async fn sealing(remote: &Remote) -> Result<Finding, Problem> {
+    let request = HealthCheckRequest { service: SEALING.to_owned() };
+    let answer = HealthClient::new(remote.channel()?).check(request).await?;
+    if answer.into_inner().status() == ServingStatus::Serving {
+        return Ok(Ok("sealed before it reaches the store".to_owned()));
+    }
+    let said = "kept as it comes, for whoever reads the store (set content.key_dir), or the queue is stopping";
+    Ok(Err(said.to_owned()))
 }
 
 async fn limits(remote: &Remote) -> Result<Finding, Problem> {

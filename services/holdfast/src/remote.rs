@@ -25,6 +25,9 @@ const CLIENT: ClientConfig = ClientConfig {
 /// The health name that says whether intake lets new chats in.
 pub(crate) const ACCEPTING: &str = "holdfast.intake.accepting";
 
+/// The health name that says whether the queue seals content before it reaches the store.
+pub(crate) const SEALING: &str = "holdfast.queue.sealing";
+
 /// The longest wait that a server may ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 

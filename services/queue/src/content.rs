@@ -77,15 +77,23 @@ pub enum ContentError {
 pub(crate) enum Field {
     /// From the integrator, for the responder.
     Handoff,
-    /// From the responder, for the visitor.
-    ReplyHandoff,
+    /// From the responder, for the visitor: of the offer of this number, and of no other responder.
+    ReplyHandoff(u32),
 }
 
 impl Field {
     fn word(self) -> &'static str {
         match self {
             Self::Handoff => "handoff",
-            Self::ReplyHandoff => "reply_handoff",
+            Self::ReplyHandoff(_) => "reply_handoff",
+        }
+    }
+
+    /// Which of several.
+    fn number(self) -> u32 {
+        match self {
+            Self::Handoff => 0,
+            Self::ReplyHandoff(offer) => offer,
         }
     }
 }

@@ -188,7 +188,7 @@ fn content_of(command: &mut Command) -> Option<(&ChatId, Field, &mut Vec<u8>)> {
         let Request { chat, handoff, .. } = &mut **request;
         Some((chat, Field::Handoff, handoff))
     } else if let Command::Accept { offer, reply_handoff, .. } = command {
-        Some((&offer.chat, Field::ReplyHandoff, reply_handoff))
+        Some((&offer.chat, Field::ReplyHandoff(offer.number), reply_handoff))
     } else {
         None
     }

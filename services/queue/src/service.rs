@@ -96,10 +96,10 @@ impl Service {
 
     /// What the responder left for the visitor. It is theirs while the chat is ACTIVE.
     async fn reply_handoff(&self, helpline: &HelplineId, chat: &Chat) -> Opened {
-        if chat.state != ChatState::Active {
+        let Some(owner) = chat.owner.as_ref().filter(|_| chat.state == ChatState::Active) else {
             return Opened::default();
-        }
-        let of = Of { helpline, chat: &chat.id, field: Field::ReplyHandoff };
+        };
+        let of = Of { helpline, chat: &chat.id, field: Field::ReplyHandoff(owner.offer) };
         self.desk.content().open(of, &chat.reply_handoff).await
     }
 

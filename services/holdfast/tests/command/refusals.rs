@@ -39,7 +39,7 @@ async fn a_policy_without_queue_is_told_so() {
 async fn a_doctor_who_finds_nobody_says_so_line_by_line() {
     let args = ["doctor", "--intake", NOBODY, "--queue", NOBODY, "--dispatch", NOBODY];
     let ended = alone(&args).await;
-    assert_eq!(ended.errors, "holdfast: 7 of 7 checks failed\n");
+    assert_eq!(ended.errors, "holdfast: 9 of 9 checks failed\n");
     assert!(ended.output.iter().all(|line| line.starts_with("FAIL")));
 }
 

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Each content has a random key of its own, which is kept nowhere else: whoever removes the envelope has destroyed the
-//! key. The key is bound to helpline, chat and field. The content is bound to chat and field only, so that a chat may
-//! go to another helpline without being opened.
+//! key. The key is bound to helpline, chat and field, and a reply to its offer. The content is bound to all of that but the
+//! helpline, so that a chat may go to another one without being opened.
 
 use chacha20poly1305::{
     KeyInit, XChaCha20Poly1305, XNonce,
@@ -16,7 +16,7 @@ use holdfast_domain::HelplineId;
 use secrecy::{ExposeSecret, SecretBox};
 
 use super::{
-    Of,
+    Field, Of,
     keys::{KeyFault, Keys, Kid, Wrapped},
 };
 
@@ -114,16 +114,17 @@ fn new_key() -> Result<Key, KeyFault> {
 // Names hold no zero byte, so two contexts are never written alike.
 
 fn key_context(of: Of<'_>) -> Vec<u8> {
-    context("key", &[of.helpline.as_str(), of.chat.as_str(), of.field.word()])
+    context("key", of.field, &[of.helpline.as_str(), of.chat.as_str()])
 }
 
 fn content_context(of: Of<'_>) -> Vec<u8> {
-    context("content", &[of.chat.as_str(), of.field.word()])
+    context("content", of.field, &[of.chat.as_str()])
 }
 
-fn context(what: &str, names: &[&str]) -> Vec<u8> {
+fn context(what: &str, field: Field, names: &[&str]) -> Vec<u8> {
     let mut context = vec![VERSION];
-    for name in [what].iter().chain(names) {
+    let number = field.number().to_string();
+    for name in [what, field.word(), &number].iter().chain(names) {
         context.extend_from_slice(name.as_bytes());
         context.push(0);
     }

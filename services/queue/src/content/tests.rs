@@ -119,12 +119,44 @@ async fn an_envelope_opens_at_its_own_helpline_chat_and_field_only() {
     for elsewhere in [
         Of { helpline: &names.south, ..names.usual() },
         Of { chat: &names.two, ..names.usual() },
-        Of { field: Field::ReplyHandoff, ..names.usual() },
+        Of { field: Field::ReplyHandoff(0), ..names.usual() },
     ] {
         assert_eq!(content.open(elsewhere, &sealed).await, Opened::LOST, "{elsewhere:?}");
         assert_eq!(content.rewrap(elsewhere, &names.south, &sealed).await, LOST, "{elsewhere:?}");
     }
     assert_eq!(made_up().open(names.usual(), &sealed).await, Opened::LOST);
+}
+
+#[tokio::test]
+async fn a_reply_is_of_one_offer_and_cannot_be_put_back_after_another() {
+    let (content, names) = (made_up(), Names::new());
+    let of = |offer| Of { field: Field::ReplyHandoff(offer), ..names.usual() };
+    let sealed = content.seal(of(1), SAID.to_vec()).await;
+    assert_eq!(content.open(of(1), &sealed).await, whole(SAID));
+    assert_eq!(content.open(of(2), &sealed).await, Opened::LOST);
+}
+
+/// What is said about settings.
+fn checked(settings: &[(&str, &str)]) -> Result<(), String> {
+    let settings: Vec<_> = settings.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+    check(&Config::load(None, &settings).unwrap()).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_lasting_store_needs_keys_or_a_word_that_they_are_not_wanted() {
+    let redis = [("store.kind", "redis"), ("policy.dir", "policies")];
+    let with = |setting| checked(&[redis[0], redis[1], setting]);
+    assert!(checked(&redis).unwrap_err().starts_with("content.key_dir"));
+    assert_eq!(with(("content.key_dir", "keys")), Ok(()));
+    assert_eq!(with(("security.insecure_random_content_key", "true")), Ok(()));
+    assert_eq!(with(("security.insecure_unsealed_content", "true")), Ok(()));
+    assert_eq!(checked(&[]), Ok(()));
+}
+
+#[test]
+fn keys_and_the_word_that_nothing_is_sealed_contradict_each_other() {
+    let both = [("content.key_dir", "keys"), ("security.insecure_unsealed_content", "true")];
+    assert!(checked(&both).unwrap_err().starts_with("security.insecure_unsealed_content"));
 }
 
 #[tokio::test]
