@@ -7,11 +7,14 @@ use holdfast_domain::{Command, HelplineId};
 use holdfast_queue::store::Store;
 use holdfast_queue::store::redis::RedisStore;
 
+use holdfast_tests::proxy::Link;
 use holdfast_tests::redis_server::RedisServer;
+use holdfast_tests::script_editor::Editor;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tokio::runtime::Runtime;
 
 fn histories() -> u32 {
@@ -25,31 +28,44 @@ async fn node_of(connection: &mut redis::aio::MultiplexedConnection) -> u32 {
     u32::from_str_radix(&line[..8], 16).expect("hexadecimal digits")
 }
 
-struct Bench {
+/// The two stores, side by side.
+pub struct Bench {
     runtime: Runtime,
     store: RedisStore,
     connection: redis::aio::MultiplexedConnection,
     helpline: HelplineId,
     node: u32,
+    _link: Option<Link>,
     _server: RedisServer,
 }
 
 impl Bench {
     fn new() -> Self {
-        let server = RedisServer::start(&["--appendonly", "no"]);
+        Self::on(RedisServer::start(&["--appendonly", "no"]), None)
+    }
+
+    /// The same with an editor between the store and its client.
+    pub fn edited(editor: Arc<Editor>) -> Self {
+        Self::on(RedisServer::start_on_port(&["--appendonly", "no"]), Some(editor))
+    }
+
+    fn on(server: RedisServer, editor: Option<Arc<Editor>>) -> Self {
         let runtime = Runtime::new().expect("a runtime");
+        let link = editor.map(|editor| runtime.block_on(Link::edited("store", server.port(), Some(editor))));
         let (store, connection, node) = runtime.block_on(async {
-            let settings = settings(vec![server.url().to_owned()], false);
+            let through = link.as_ref().map(|link| format!("redis://127.0.0.1:{}", link.port()));
+            let settings = settings(vec![through.unwrap_or_else(|| server.url().to_owned())], false);
             let store = RedisStore::connect_with_given_time(&settings).await.expect("a store");
             let mut connection = server.connection().await;
             let node = node_of(&mut connection).await;
             (store, connection, node)
         });
         let helpline = HelplineId::parse("test").expect("a name");
-        Self { runtime, store, connection, helpline, node, _server: server }
+        Self { runtime, store, connection, helpline, node, _link: link, _server: server }
     }
 
-    fn play(&mut self, which: u8, ops: &[TimedOp]) -> Result<Player, TestCaseError> {
+    /// Plays a history on both, and compares.
+    pub fn play(&mut self, which: u8, ops: &[TimedOp]) -> Result<Player, TestCaseError> {
         let mut player = Player::new(self.node);
         let runtime = &self.runtime;
         let flushed: String =

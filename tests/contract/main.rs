@@ -5,6 +5,7 @@
 mod care;
 mod differential;
 mod fixture;
+mod mutants;
 mod overflow;
 mod routing;
 mod suite;

@@ -236,7 +236,12 @@ pub fn history(length: usize) -> impl Strategy<Value = Vec<TimedOp>> {
         1 => Just(3_600_000i64),
         1 => Just(-3_600_000i64),
     ];
-    prop::collection::vec((pass, op()), length / 2..=length)
+    let ops = prop::collection::vec((pass, op()), length / 2..=length);
+    // Half of them on a coarse grain, so that deadlines and arrivals fall on the very same millisecond.
+    (any::<bool>(), ops).prop_map(|(coarse, ops)| {
+        let grain = if coarse { 100 } else { 1 };
+        ops.into_iter().map(|(pass, op)| (pass / grain * grain, op)).collect()
+    })
 }
 
 /// One of a few policies, with durations short enough for everything to happen within a history.
