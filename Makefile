@@ -3,12 +3,12 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run demo test test-long simulate lint bench image tools clean
+.PHONY: help run demo test test-long simulate lint chaos chaos-long chaos-planted bench image tools clean
 
 ARGS ?=
 
 help: ## this list
-	@awk -F ': ## ' '/^[a-z-]+: ## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ': ## ' '/^[a-z-]+: ## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## the line on this machine, nothing installed, until Ctrl-C
 	cargo run --locked -p holdfast -- up $(ARGS)
@@ -37,6 +37,17 @@ lint: ## format, clippy, docs, contract, dependencies, deployment files
 	tests/tools/check-deploy
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+chaos: ## break everything under load and judge what people saw: half an hour (ARGS=short: two minutes)
+	tests/tools/setup store
+	cargo build --locked -p holdfast-intake -p holdfast-queue -p holdfast-dispatch
+	cargo run --locked -p holdfast-tests --bin chaos -- $(or $(ARGS),whole)
+
+chaos-long: ## the same in parts until there is enough of it; goes on where it was broken off
+	$(MAKE) chaos ARGS=long
+
+chaos-planted: ## bugs that are planted in the scripts are caught, one run each
+	$(MAKE) chaos ARGS="planted $(ARGS)"
 
 bench: ## the figures, against raw Redis and raw gRPC on this machine
 	tests/tools/setup store

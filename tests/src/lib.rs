@@ -1,5 +1,6 @@
 //! The harness that the suites share: real servers on sockets of their own, stopped by pid when dropped.
 
+pub mod chaos;
 pub mod collector;
 pub mod events;
 pub mod http;
@@ -7,6 +8,8 @@ pub mod in_process;
 pub mod inbox;
 pub mod people;
 pub mod processes;
+pub mod proxy;
 pub mod redis_cluster;
 pub mod redis_sentinel;
 pub mod redis_server;
+pub mod script_editor;

@@ -383,7 +383,7 @@ insecure_no_authentication = true
 ";
 
 /// Puts a content key that is only good for scenarios into a folder, whole from the first moment.
-fn put_key(folder: &Path, file: &str) {
+pub fn put_key(folder: &Path, file: &str) {
     let hidden = folder.join(".new");
     write(&hidden, &format!("a content key that is only good for scenarios: {file}"));
     fs::rename(hidden, folder.join(file)).expect("a key in its place");
@@ -536,6 +536,20 @@ impl Process {
         status.expect("its status")
     }
 
+    /// How it ended, if it did so by itself; it can be started again then.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        let status = self.child.as_mut()?.try_wait().ok()??;
+        self.child = None;
+        Some(status)
+    }
+
+    /// Waits for its end; `None` when it takes longer, and then it still runs.
+    pub async fn ends_within(&mut self, within: Duration) -> Option<ExitStatus> {
+        let status = timeout(within, self.child.as_mut()?.wait()).await.ok()?.ok()?;
+        self.child = None;
+        Some(status)
+    }
+
     /// What it logged.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
@@ -603,10 +617,12 @@ pub fn program(service: &str) -> PathBuf {
     profile.join(format!("holdfast-{service}"))
 }
 
-/// `target/debug` for a test binary in `target/debug/deps`.
-fn profile_dir() -> PathBuf {
-    let test = std::env::current_exe().expect("a path of this program");
-    test.ancestors().nth(2).expect("a target directory").to_owned()
+/// `target/debug` for a program there, and for a test binary in `target/debug/deps`.
+pub fn profile_dir() -> PathBuf {
+    let program = std::env::current_exe().expect("a path of this program");
+    let dir = program.parent().expect("a directory");
+    let above = if dir.ends_with("deps") { dir.parent() } else { Some(dir) };
+    above.expect("a target directory").to_owned()
 }
 
 /// Cargo writes beside each program which sources it was made of.

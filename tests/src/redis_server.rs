@@ -20,6 +20,7 @@ pub struct RedisServer {
     dir: TempDir,
     url: String,
     args: Vec<String>,
+    environment: Vec<(String, String)>,
     ready: &'static str,
     stopped: bool,
 }
@@ -59,13 +60,20 @@ impl RedisServer {
 
     /// Starts a node on this port of loopback.
     pub fn start_at(port: u16, settings: &[&str]) -> Self {
+        Self::start_at_with(port, settings, &[])
+    }
+
+    /// The same with more in its environment.
+    pub fn start_at_with(port: u16, settings: &[&str], environment: &[(String, String)]) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
         let port_text = port.to_string();
         let mut args = vec!["--port", port_text.as_str(), "--bind", "127.0.0.1", "--save", ""];
         args.extend(["--dir", text(dir.path())]);
         args.extend(settings);
         let args = owned(&args);
-        Self::launch(dir, format!("redis://127.0.0.1:{port}"), args, READY)
+        let url = format!("redis://127.0.0.1:{port}");
+        let child = spawn(&args, environment, READY);
+        Self { child, dir, url, args, environment: environment.to_vec(), ready: READY, stopped: false }
     }
 
     /// Starts a node on a free port of loopback with a file of settings, one a line. What is changed at run time and
@@ -91,8 +99,8 @@ impl RedisServer {
     }
 
     fn launch(dir: TempDir, url: String, args: Vec<String>, ready: &'static str) -> Self {
-        let child = spawn(&args, ready);
-        Self { child, dir, url, args, ready, stopped: false }
+        let child = spawn(&args, &[], ready);
+        Self { child, dir, url, args, environment: Vec::new(), ready, stopped: false }
     }
 
     /// Kills it, as a crash would. What it has written stays.
@@ -104,7 +112,7 @@ impl RedisServer {
 
     /// Starts it again where it was, with what it had written.
     pub fn start_again(&mut self) {
-        self.child = spawn(&self.args, self.ready);
+        self.child = spawn(&self.args, &self.environment, self.ready);
     }
 
     /// Whether its process runs, be it stopped.
@@ -193,16 +201,17 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
-fn run(args: &[String]) -> Child {
+fn run(args: &[String], environment: &[(String, String)]) -> Child {
     let program = program();
     let mut command = Command::new(&program);
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     let child = command.args(args).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn();
     child.unwrap_or_else(|e| panic!("{} does not start: {e}", program.display()))
 }
 
 /// Starts the program and waits until it says that it is ready.
-fn spawn(args: &[String], sign: &'static str) -> Child {
-    let mut child = run(args);
+fn spawn(args: &[String], environment: &[(String, String)], sign: &'static str) -> Child {
+    let mut child = run(args, environment);
     let output = BufReader::new(child.stdout.take().expect("its output"));
     let (ready, is_ready) = mpsc::channel();
     // The thread reads on until the server ends, so that the server never waits for a reader.

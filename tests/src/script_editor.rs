@@ -2,10 +2,11 @@
 //! scripts on their way. The services know nothing of it, so there is no switch that could be left on.
 //!
 //! Scripts are addressed by the digest of their content. A service loads its own text, and is told its digest; when it
-//! calls that, the editor has the changed text evaluated instead, once, and from then on calls the digest of that.
+//! calls that, the editor has the changed text evaluated instead, once on each connection and after each time that the
+//! script is loaded there, and from then on calls the digest of that.
 
 use redis::Script;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 /// One change: wherever a script holds a text, it holds another one instead.
@@ -32,8 +33,6 @@ pub struct Editor {
 struct Changed {
     text: String,
     digest: String,
-    /// The store has seen it since a service loaded its own.
-    is_known: bool,
 }
 
 impl Editor {
@@ -54,18 +53,20 @@ impl Editor {
     }
 
     /// A command as it goes on.
-    fn command(&self, mut words: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    fn command(&self, mut words: Vec<Vec<u8>>, known: &mut HashSet<Vec<u8>>) -> Vec<Vec<u8>> {
         let is =
             |word: Option<&Vec<u8>>, name: &str| word.is_some_and(|w| w.eq_ignore_ascii_case(name.as_bytes()));
         if is(words.first(), "SCRIPT") && is(words.get(1), "LOAD") && words.len() == 3 {
-            self.change(&words[2]);
+            if let Some(digest) = self.change(&words[2]) {
+                known.remove(&digest);
+            }
         } else if is(words.first(), "EVALSHA") && words.len() > 1 {
-            if let Some(changed) = self.changed.lock().expect("no panic").get_mut(&words[1]) {
-                if std::mem::replace(&mut changed.is_known, true) {
-                    words[1] = changed.digest.clone().into_bytes();
-                } else {
+            if let Some(changed) = self.changed.lock().expect("no panic").get(&words[1]) {
+                if known.insert(words[1].clone()) {
                     words[0] = b"EVAL".to_vec();
                     words[1] = changed.text.clone().into_bytes();
+                } else {
+                    words[1] = changed.digest.clone().into_bytes();
                 }
             }
         } else if let (true, Some(acknowledged)) = (is(words.first(), "WAIT"), self.forged_wait) {
@@ -75,8 +76,9 @@ impl Editor {
         words
     }
 
-    fn change(&self, text: &[u8]) {
-        let Ok(own) = std::str::from_utf8(text) else { return };
+    /// The digest of a script that is changed.
+    fn change(&self, text: &[u8]) -> Option<Vec<u8>> {
+        let own = std::str::from_utf8(text).ok()?;
         let mut text = own.to_owned();
         for (at, edit) in self.edits.iter().enumerate() {
             if text.contains(edit.from) {
@@ -84,24 +86,28 @@ impl Editor {
                 self.planted.lock().expect("no panic")[at] = true;
             }
         }
-        if text != own {
-            let sent = Script::new(own).get_hash().as_bytes().to_vec();
-            let changed = Changed { digest: Script::new(&text).get_hash().to_owned(), text, is_known: false };
-            self.changed.lock().expect("no panic").insert(sent, changed);
+        if text == own {
+            return None;
         }
+        let sent = Script::new(own).get_hash().as_bytes().to_vec();
+        let changed = Changed { digest: Script::new(&text).get_hash().to_owned(), text };
+        self.changed.lock().expect("no panic").insert(sent.clone(), changed);
+        Some(sent)
     }
 }
 
 /// What goes to the store over one connection.
 pub struct Stream {
     editor: Arc<Editor>,
+    /// Scripts whose changed text went over this connection.
+    known: HashSet<Vec<u8>>,
     rest: Vec<u8>,
 }
 
 impl Stream {
     /// A new connection.
     pub fn new(editor: &Arc<Editor>) -> Self {
-        Self { editor: Arc::clone(editor), rest: Vec::new() }
+        Self { editor: Arc::clone(editor), known: HashSet::new(), rest: Vec::new() }
     }
 
     /// What goes on of what came: whole commands only.
@@ -110,7 +116,7 @@ impl Stream {
         let (mut out, mut at) = (Vec::new(), 0);
         while let Some((words, length)) = command(&self.rest[at..]) {
             at += length;
-            write(&mut out, &self.editor.command(words));
+            write(&mut out, &self.editor.command(words, &mut self.known));
         }
         self.rest.drain(..at);
         out

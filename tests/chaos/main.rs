@@ -1,0 +1,121 @@
+//! `make chaos`: breaks everything, in the form that is named, and ends with a table and an honest exit code.
+
+use holdfast_tests::chaos::checker::Findings;
+use holdfast_tests::chaos::{Form, Run, planted, report, run, runs_dir, seed};
+use std::process::ExitCode;
+
+const USAGE: &str =
+    "chaos [short | whole | single | sentinel | cluster | rolls | herd | long | planted [part of a bug's name]]
+HOLDFAST_SEED names a plan; without it there is another one each time.";
+
+/// What `long` must come to.
+const LONG: Goal = Goal { chats: 50_000, faults: 200 };
+
+/// What a run must come to, to have shown something.
+struct Goal {
+    chats: u64,
+    faults: u64,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let (name, more) = (std::env::args().nth(1), std::env::args().nth(2));
+    let forms = match name.as_deref() {
+        Some("short") => vec![Form::short(seed())],
+        None | Some("whole") => Form::whole(seed()),
+        Some("rolls") => vec![Form::rolls(seed())],
+        Some("herd") => vec![Form::herd(seed())],
+        Some(part) if Form::whole(0).iter().any(|form| form.name == part) => {
+            Form::whole(seed()).into_iter().filter(|form| form.name == part).collect()
+        }
+        Some("long") => return long().await,
+        Some("planted") => return catch_all(&more.unwrap_or_default()).await,
+        Some(_) => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    let sum = |of: fn(&Form) -> usize| forms.iter().map(of).sum::<usize>() as u64;
+    let goal = Goal { chats: sum(|form| form.chats), faults: sum(|form| form.wishes.faults) };
+    let mut all = nothing();
+    for form in &forms {
+        let Some(findings) = played(form).await else { return ExitCode::FAILURE };
+        all = all.and(findings);
+    }
+    verdict(&all, &goal)
+}
+
+fn nothing() -> Findings {
+    Findings { availability: 1.0, ..Findings::default() }
+}
+
+async fn played(form: &Form) -> Option<Findings> {
+    match run(form).await {
+        Ok(Run { findings, history }) => {
+            println!("the history: {}", history.display());
+            Some(findings)
+        }
+        Err(why) => {
+            eprintln!("chaos could not begin: {why}");
+            None
+        }
+    }
+}
+
+fn verdict(findings: &Findings, goal: &Goal) -> ExitCode {
+    println!("\n{}", report::report(findings));
+    let (chats, faults) = (findings.acknowledged, findings.fired());
+    let enough = chats >= goal.chats && faults >= goal.faults;
+    if !enough {
+        println!("TOO LITTLE: {chats} of {} chats, {faults} of {} faults", goal.chats, goal.faults);
+    }
+    if enough && findings.broken_laws().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// One part after the other, until there are enough chats and faults. What was found is kept after each part, so that
+/// it can be broken off and goes on where it was; a new one begins when the file is gone.
+async fn long() -> ExitCode {
+    let file = runs_dir().join("long.json");
+    let mut parts: Vec<Findings> = match std::fs::read(&file) {
+        Ok(kept) => serde_json::from_slice(&kept).unwrap_or_else(|e| panic!("{}: {e}", file.display())),
+        Err(_) => Vec::new(),
+    };
+    let first = seed();
+    loop {
+        let all = parts.iter().cloned().fold(nothing(), Findings::and);
+        let enough = all.acknowledged >= LONG.chats && all.fired() >= LONG.faults && parts.len() > 4;
+        if enough || !all.broken_laws().is_empty() {
+            println!("{} parts; the next one begins anew when {} is gone", parts.len(), file.display());
+            return verdict(&all, &LONG);
+        }
+        let form = match parts.len() {
+            0 => Form::rolls(first),
+            1 => Form::herd(first),
+            part => {
+                let forms = Form::whole(first + part as u64);
+                let form = forms[(part - 2) % forms.len()].clone();
+                Form { name: format!("part-{part}-{}", form.name), ..form }
+            }
+        };
+        println!("part {}: so far {} chats, {} faults", parts.len() + 1, all.acknowledged, all.fired());
+        let Some(findings) = played(&form).await else { return ExitCode::FAILURE };
+        parts.push(findings);
+        let kept = serde_json::to_vec(&parts).expect("what was found");
+        std::fs::write(&file, kept).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    }
+}
+
+/// Every bug that is planted must be caught.
+async fn catch_all(part: &str) -> ExitCode {
+    let mut missed = 0;
+    for bug in planted::BUGS.iter().filter(|bug| bug.name.contains(part)) {
+        match planted::play(bug, seed()).await {
+            Ok(how) => println!("CAUGHT {}: {how}\n", bug.name),
+            Err(why) => {
+                missed += 1;
+                println!("MISSED {}: {why}\n", bug.name);
+            }
+        }
+    }
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
