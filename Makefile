@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run demo test test-long simulate lint chaos chaos-long chaos-planted bench image tools clean
+.PHONY: help run demo test test-long simulate fuzz lint chaos chaos-long chaos-planted bench image tools clean
 
 ARGS ?=
 
@@ -28,6 +28,11 @@ test-long: ## the same with the slow tests and many more random cases
 
 simulate: ## the services on a simulated network: 10,000 seeds, about two seconds of a core each (HOLDFAST_SEEDS=n)
 	HOLDFAST_SEEDS=$${HOLDFAST_SEEDS:-10000} cargo test --locked -p holdfast-tests --test simulation whatever -- --nocapture
+
+fuzz: ## decoders and scripts against odd inputs, 200 times as many as test (HOLDFAST_FUZZ=n), another seed each time
+	tests/tools/setup store
+	HOLDFAST_FUZZ=$${HOLDFAST_FUZZ:-200} HOLDFAST_SEED=$${HOLDFAST_SEED:-$$(date +%s)} \
+		cargo test --locked -p holdfast-tests --test fuzz -- --nocapture
 
 lint: ## format, clippy, docs, contract, dependencies, deployment files
 	tests/tools/setup lint

@@ -39,6 +39,8 @@ mod convert;
 mod desk;
 mod error;
 mod events;
+#[cfg(feature = "test-util")]
+pub mod fuzzing;
 mod kpis;
 mod metrics;
 mod outbox;

@@ -212,6 +212,17 @@ impl RedisStore {
         self.changed.notify_one();
     }
 
+    /// A command's script and all its arguments, the time first: for tests, which run it with others.
+    ///
+    /// # Errors
+    /// When the command cannot be written as arguments.
+    #[doc(hidden)]
+    pub fn script_of(&self, command: &Command) -> Result<(String, Vec<Vec<u8>>), StoreError> {
+        let mut arguments = vec![self.time_argument().into_bytes()];
+        arguments.extend(self.arguments(command)?);
+        Ok((self.scripts.of(command).code().to_owned(), arguments))
+    }
+
     fn time_argument(&self) -> String {
         match &self.time {
             TimeSource::Store => String::new(),
@@ -607,6 +618,23 @@ fn heads(index: &holdfast_domain::line::Index) -> Vec<(String, i64)> {
 
 fn all(index: &holdfast_domain::line::Index) -> Vec<(String, i64)> {
     index.all().map(|(score, member)| (member.to_owned(), score)).collect()
+}
+
+/// Whether fields are a record of this kind.
+#[cfg(feature = "test-util")]
+pub(crate) fn reads_record(kind: &str, fields: BTreeMap<String, Vec<u8>>) -> bool {
+    let fields = Fields(fields);
+    match kind {
+        "chat" => ChatId::parse("c").is_ok_and(|id| decode::chat(&id, &fields).is_ok()),
+        "responder" => ResponderId::parse("r").is_ok_and(|id| decode::responder(&id, &fields).is_ok()),
+        _ => decode::line(&fields).is_ok(),
+    }
+}
+
+/// Whether a payload is a notice.
+#[cfg(feature = "test-util")]
+pub(crate) fn reads_notice(payload: &str) -> bool {
+    decode::notice(payload).is_some()
 }
 
 /// Script arguments in order.

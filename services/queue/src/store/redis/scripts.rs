@@ -3,6 +3,8 @@
 use holdfast_domain::{Act, Command};
 use std::sync::Arc;
 
+const ARGUMENTS: &str = include_str!("../lua/shared/arguments.lua");
+
 const PRELUDE: &str = include_str!("../lua/shared/prelude.lua");
 
 /// Each is run when the first of its functions is needed, in this order.
@@ -35,22 +37,23 @@ impl Script {
     }
 }
 
-/// The first line (`#!lua flags=…`) must stay the first; the shared parts follow it.
-fn join(own: &str) -> Arc<Script> {
+/// The first line (`#!lua flags=…`) must stay the first; the look at the arguments and the shared parts follow it.
+fn join(own: &str, kinds: &str) -> Arc<Script> {
     let (first, rest) = own.split_once('\n').unwrap_or((own, ""));
     let parts: String =
         PARTS.iter().map(|part| format!("parts[#parts + 1] = function()\n{part}\nend\n")).collect();
-    Script::new(format!("{first}\n{PRELUDE}\n{parts}\n{rest}"))
+    let look = format!("do\n{ARGUMENTS}\ntakes('{kinds}')\nend");
+    Script::new(format!("{first}\n{look}\n{PRELUDE}\n{parts}\n{rest}"))
 }
 
 macro_rules! scripts {
-    ($($name:ident = $file:literal for $pattern:pat),+ $(,)?) => {
-        /// One script per command.
+    ($($name:ident = $file:literal takes $kinds:literal for $pattern:pat),+ $(,)?) => {
+        /// One script per command, and the kinds of its arguments after the time.
         pub(super) struct Scripts { $($name: Arc<Script>),+ }
 
         impl Scripts {
             pub(super) fn new() -> Self {
-                Self { $($name: join(include_str!(concat!("../lua/", $file, ".lua")))),+ }
+                Self { $($name: join(include_str!(concat!("../lua/", $file, ".lua")), $kinds)),+ }
             }
 
             pub(super) fn of(&self, command: &Command) -> &Arc<Script> {
@@ -61,39 +64,39 @@ macro_rules! scripts {
 }
 
 scripts! {
-    request = "request" for Command::Request(_),
-    triage = "triage" for Command::Triage { .. },
-    beat = "beat" for Command::Beat { .. },
-    leave = "leave" for Command::Leave { .. },
-    resume = "resume" for Command::Resume { .. },
-    erase = "erase" for Command::Erase { .. },
-    sign_in = "sign_in" for Command::SignIn { .. },
-    heartbeat = "heartbeat" for Command::Heartbeat { .. },
-    set_status = "set_status" for Command::SetStatus { .. },
-    unlink = "unlink" for Command::Unlink { .. },
-    sign_out = "sign_out" for Command::SignOut { .. },
-    accept = "accept" for Command::Accept { .. },
-    decline = "decline" for Command::Decline { .. },
-    engage = "engage" for Command::Engage { .. },
-    call_supervisor = "call_supervisor" for Command::CallSupervisor { .. },
-    close = "close" for Command::Close { .. },
-    transfer = "transfer" for Command::Transfer { .. },
-    finish_wrap_up = "finish_wrap_up" for Command::FinishWrapUp { .. },
-    extend_cool_down = "extend_cool_down" for Command::ExtendCoolDown { .. },
-    set_urgency = "set_urgency" for Command::Supervise { act: Act::SetUrgency { .. }, .. },
-    assign = "assign" for Command::Supervise { act: Act::Assign { .. }, .. },
-    pull = "pull" for Command::Supervise { act: Act::Pull { .. }, .. },
-    take_over = "take_over" for Command::Supervise { act: Act::TakeOver { .. }, .. },
-    end = "end" for Command::Supervise { act: Act::End { .. }, .. },
-    end_break = "end_break" for Command::Supervise { act: Act::EndBreak { .. }, .. },
-    rest = "rest" for Command::Supervise { act: Act::Rest { .. }, .. },
-    force_offline = "force_offline" for Command::Supervise { act: Act::ForceOffline { .. }, .. },
-    reroute = "reroute" for Command::Supervise { act: Act::Reroute { .. }, .. },
-    hold = "hold" for Command::Hold(_),
-    admit = "admit" for Command::Admit { .. },
-    release = "release" for Command::Release { .. },
-    settle_proposal = "settle_proposal" for Command::SettleProposal { .. },
-    report_page = "report_page" for Command::ReportPage { .. },
-    tick = "tick" for Command::Tick { .. },
-    set_policy = "set_policy" for Command::SetPolicy { .. },
+    request = "request" takes "chat digest digest hash urgency steps mask_or_none people whole flag sealed trace flag flag" for Command::Request(_),
+    triage = "triage" takes "chat hash urgency word" for Command::Triage { .. },
+    beat = "beat" takes "chat hash" for Command::Beat { .. },
+    leave = "leave" takes "chat hash flag" for Command::Leave { .. },
+    resume = "resume" takes "chat hash" for Command::Resume { .. },
+    erase = "erase" takes "chat hash" for Command::Erase { .. },
+    sign_in = "sign_in" takes "person mask few mask_or_none ms load flag whole" for Command::SignIn { .. },
+    heartbeat = "heartbeat" takes "person whole" for Command::Heartbeat { .. },
+    set_status = "set_status" takes "person whole status" for Command::SetStatus { .. },
+    unlink = "unlink" takes "person whole" for Command::Unlink { .. },
+    sign_out = "sign_out" takes "person whole" for Command::SignOut { .. },
+    accept = "accept" takes "person whole chat number sealed" for Command::Accept { .. },
+    decline = "decline" takes "person whole chat number word" for Command::Decline { .. },
+    engage = "engage" takes "person whole chat whole number" for Command::Engage { .. },
+    call_supervisor = "call_supervisor" takes "person whole chat whole number" for Command::CallSupervisor { .. },
+    close = "close" takes "person whole chat whole number" for Command::Close { .. },
+    transfer = "transfer" takes "person whole chat whole number" for Command::Transfer { .. },
+    finish_wrap_up = "finish_wrap_up" takes "person whole chat" for Command::FinishWrapUp { .. },
+    extend_cool_down = "extend_cool_down" takes "person whole ms" for Command::ExtendCoolDown { .. },
+    set_urgency = "set_urgency" takes "person word chat urgency" for Command::Supervise { act: Act::SetUrgency { .. }, .. },
+    assign = "assign" takes "person word chat person flag" for Command::Supervise { act: Act::Assign { .. }, .. },
+    pull = "pull" takes "person word chat" for Command::Supervise { act: Act::Pull { .. }, .. },
+    take_over = "take_over" takes "person word chat whole" for Command::Supervise { act: Act::TakeOver { .. }, .. },
+    end = "end" takes "person word chat word" for Command::Supervise { act: Act::End { .. }, .. },
+    end_break = "end_break" takes "person word person" for Command::Supervise { act: Act::EndBreak { .. }, .. },
+    rest = "rest" takes "person word person ms" for Command::Supervise { act: Act::Rest { .. }, .. },
+    force_offline = "force_offline" takes "person word person" for Command::Supervise { act: Act::ForceOffline { .. }, .. },
+    reroute = "reroute" takes "person word signature signature ms whole" for Command::Supervise { act: Act::Reroute { .. }, .. },
+    hold = "hold" takes "chat digest digest hash urgency steps mask_or_none people whole flag sealed trace helpline number whole" for Command::Hold(_),
+    admit = "admit" takes "chat helpline number" for Command::Admit { .. },
+    release = "release" takes "chat helpline number" for Command::Release { .. },
+    settle_proposal = "settle_proposal" takes "chat helpline number flag" for Command::SettleProposal { .. },
+    report_page = "report_page" takes "whole flag" for Command::ReportPage { .. },
+    tick = "tick" takes "digest batch" for Command::Tick { .. },
+    set_policy = "set_policy" takes "whole text text text nobody_or_person" for Command::SetPolicy { .. },
 }
