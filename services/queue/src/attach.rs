@@ -1,7 +1,7 @@
 //! One attached replica: its commands in, their outcomes and the notices out, each with a limit.
 //!
 //! ```text
-//!   hello ─► welcome ─► commands ── window ── turn ── deadline ─► answers ─┐
+//!   hello ─► welcome ─► commands ── window ── turns ── deadline ─► answers ┐
 //!                       notices ── role ── buffer (or: look again) ────────┴─► outbox ── patience ─► reader
 //! ```
 //!
@@ -19,7 +19,7 @@ use holdfast_runtime::{
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch},
-    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at},
 };
 use tonic::Streaming;
 use tracing::{Instrument, info};
@@ -31,6 +31,7 @@ use crate::{
     error::{Failure, Invalid},
     outbox::{Kind, Outbox},
     store::{Notice, Standing},
+    turns::Turns,
 };
 
 /// What a stream needs from its service.
@@ -38,6 +39,8 @@ pub(crate) struct Attaching {
     pub(crate) desk: Arc<Desk>,
     pub(crate) config: AttachConfig,
     pub(crate) stop: Stop,
+    /// What new chats take, of all streams.
+    pub(crate) requests: Arc<Turns>,
     /// This replica's name.
     pub(crate) replica: String,
     /// One of the streams that may be open at once, given back at the end.
@@ -181,10 +184,11 @@ impl Stream {
 
     fn begin(&mut self, correlation: u64, asked: Asked, until: Instant) {
         let (desk, turns) = (Arc::clone(&self.attaching.desk), Arc::clone(&self.turns));
+        let requests = Arc::clone(&self.attaching.requests);
         let span = command_span(&asked);
         continue_from(&asked.trace, &span);
         let work = async move {
-            match in_turn(&desk, &turns, &asked, until).await {
+            match in_turn(&desk, &requests, &turns, &asked, until).await {
                 Ok(outcome) => response(correlation, to::Message::Outcome(outcome)),
                 Err(failure) => refusal(correlation, &failure),
             }
@@ -257,16 +261,32 @@ impl Stream {
     }
 }
 
-/// Waits for a turn, then carries the command out; past its deadline it is not begun.
-async fn in_turn(desk: &Desk, turns: &Semaphore, asked: &Asked, until: Instant) -> Result<v1::Outcome, Failure> {
-    let turn = tokio::time::timeout_at(until, turns.acquire()).await;
-    let begun = matches!(turn, Ok(Ok(_))) && Instant::now() < until;
-    if !begun {
-        let late = Err(Failure::NotBegun);
-        desk.count(asked.word(), &late);
-        return late;
+/// Waits for a turn, then carries the command out; past its deadline it is not begun. A new chat waits among its like
+/// first, so that those who wait keep nobody else from a turn.
+async fn in_turn(
+    desk: &Desk,
+    requests: &Turns,
+    turns: &Semaphore,
+    asked: &Asked,
+    until: Instant,
+) -> Result<v1::Outcome, Failure> {
+    let both = async {
+        let request = requests.take(asked.requested()).await?;
+        // It is never closed.
+        Ok((request, turns.acquire().await.ok()))
+    };
+    let turn = match timeout_at(until, both).await {
+        Ok(Ok(turn)) if Instant::now() < until => Ok(turn),
+        Ok(Err(overloaded)) => Err(overloaded),
+        Ok(Ok(_)) | Err(_) => Err(Failure::NotBegun),
+    };
+    match turn {
+        Ok(_turn) => desk.carry_out(asked, Some(until)).await,
+        Err(failure) => {
+            desk.count(asked.word(), &Err::<(), _>(failure.clone()));
+            Err(failure)
+        }
     }
-    desk.carry_out(asked, Some(until)).await
 }
 
 fn response(correlation: u64, message: to::Message) -> v1::AttachResponse {

@@ -163,6 +163,12 @@ pub struct AttachConfig {
     /// Commands of one stream that are carried out at once. 1 to 65,536.
     #[serde(deserialize_with = "within::<_, _, 1, 65_536>")]
     pub concurrency: usize,
+    /// Requests for new chats that are carried out at once, of all streams; IMMINENT ones do not count. 1 to 65,536.
+    #[serde(deserialize_with = "within::<_, _, 1, 65_536>")]
+    pub request_turns: usize,
+    /// Requests that may wait for that; LOW ones only while half of the places are free. 0 to 65,536.
+    #[serde(deserialize_with = "within::<_, _, 0, 65_536>")]
+    pub max_waiting_requests: usize,
     /// Streams at once. 1 to 10,000.
     #[serde(deserialize_with = "within::<_, _, 1, 10_000>")]
     pub max_streams: usize,

@@ -132,7 +132,7 @@ impl Desk {
 
     /// Below the floor nobody new comes in, whatever the policy says.
     fn door(&self, asked: &Asked, policy: &Policy) -> Door {
-        let below = self.standing.borrow().below.filter(|_| asked.is_request());
+        let below = self.standing.borrow().below.filter(|_| asked.requested().is_some());
         below.map_or_else(|| asked.door(policy, self.wall_ms()), Door::BelowFloor)
     }
 

@@ -111,6 +111,8 @@ reasons! {
     OutcomeUnknown = "OUTCOME_UNKNOWN",
     /// More commands are unanswered than the window allows.
     WindowFull = "WINDOW_FULL",
+    /// Too many requests wait to be carried out; nothing was changed.
+    Overloaded = "OVERLOADED",
     /// As many streams are open as this replica serves.
     TooManyStreams = "TOO_MANY_STREAMS",
     /// The first message must be a hello, soon, and only the first.
@@ -144,8 +146,9 @@ pub(crate) enum Failure {
     UnknownChat,
     UnknownResponder,
     UnknownRevision,
-    /// The helpline is closed; when it opens (wall time), if that is known.
+    /// What keeps acknowledgements from being worth enough.
     BelowFloor(Below),
+    /// The helpline is closed; when it opens (wall time), if that is known.
     Closed(Option<u64>),
     /// What is wrong with a policy, one line each.
     PolicyRefused(Vec<String>),
@@ -158,6 +161,7 @@ pub(crate) enum Failure {
     NotBegun,
     OutcomeUnknown,
     WindowFull(u32),
+    Overloaded,
     TooManyStreams,
     HelloExpected,
     SlowReader,
@@ -265,6 +269,12 @@ impl Failure {
                 format!("more than {window} commands of this stream are unanswered"),
             )
             .retry(SOON),
+            Self::Overloaded => Said::new(
+                Code::ResourceExhausted,
+                Reason::Overloaded,
+                "too many requests wait to be carried out; nothing was changed",
+            )
+            .retry(LATER),
             Self::TooManyStreams => Said::new(
                 Code::ResourceExhausted,
                 Reason::TooManyStreams,

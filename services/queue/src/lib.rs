@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! service ─┬─ attach ── outbox     one stream for each replica that speaks for visitors or responders
+//!          ├─ turns                who waits, and who is refused, when too many ask for new chats
 //!          ├─ events               what happened, for whoever comes back with a cursor
 //!          ├─ kpis                 how a line has served, from what happened
 //!          └─ desk ── policies     commands to the store, under the helpline's policy
@@ -50,6 +51,7 @@ mod policies;
 mod service;
 pub mod store;
 mod ticker;
+mod turns;
 
 pub use config::{Config, StoreConfig, StoreKind};
 pub use content::ContentError;

@@ -25,6 +25,7 @@ use crate::{
     kpis::Folds,
     outbox::{OutboxStream, outbox},
     policies,
+    turns::Turns,
 };
 
 /// Chats and responders of a floor when no limit is stated, and the highest limit.
@@ -39,6 +40,7 @@ pub(crate) struct Service {
     events: EventsConfig,
     stop: Stop,
     replica: String,
+    requests: Arc<Turns>,
     attach_places: Arc<Semaphore>,
     events_places: Arc<Semaphore>,
     folds: Folds,
@@ -52,9 +54,20 @@ impl Service {
         stop: Stop,
         replica: String,
     ) -> Self {
+        let requests = Arc::new(Turns::new(&attach));
         let attach_places = Arc::new(Semaphore::new(attach.max_streams));
         let events_places = Arc::new(Semaphore::new(events.max_streams));
-        Self { desk, attach, events, stop, replica, attach_places, events_places, folds: Folds::default() }
+        Self {
+            desk,
+            attach,
+            events,
+            stop,
+            replica,
+            requests,
+            attach_places,
+            events_places,
+            folds: Folds::default(),
+        }
     }
 
     /// The helpline of a call, when it is served.
@@ -216,6 +229,7 @@ impl QueueService for Service {
         let attaching = Attaching {
             desk: Arc::clone(&self.desk),
             config: self.attach.clone(),
+            requests: Arc::clone(&self.requests),
             stop: self.stop.clone(),
             replica: self.replica.clone(),
             _place: place,
@@ -233,7 +247,11 @@ impl QueueService for Service {
         let trace = convert::traceparent(header.unwrap_or_default()).to_owned();
         let asked = convert::asked(request.into_inner().command, &trace).map_err(|failure| failure.status())?;
         let span = command_span(&asked);
-        let outcome = self.desk.carry_out(&asked, None).instrument(span).await;
+        let outcome = async {
+            let _turn = self.requests.take(asked.requested()).await?;
+            self.desk.carry_out(&asked, None).await
+        };
+        let outcome = outcome.instrument(span).await;
         answer(outcome.map(|outcome| v1::ExecuteResponse { outcome: Some(outcome) }))
     }
 

@@ -131,9 +131,12 @@ impl Asked {
         }
     }
 
-    /// Whether it asks for a new chat.
-    pub(crate) fn is_request(&self) -> bool {
-        matches!(self.what, What::Request(_))
+    /// How urgent a new chat is that it asks for, if it asks for one.
+    pub(crate) fn requested(&self) -> Option<Urgency> {
+        match &self.what {
+            What::Request(draft) => Some(draft.request.urgency),
+            What::Whole(_) | What::SignIn(_) | What::Reroute(_) => None,
+        }
     }
 
     /// Whether it may come in at this moment. Everything but a new chat may, always; IMMINENT chats always may.

@@ -71,6 +71,34 @@ async fn commands_past_the_window_are_refused_and_the_others_answered() {
 }
 
 #[tokio::test]
+async fn while_the_store_cannot_keep_up_new_chats_are_refused_at_once_and_nothing_else_is() {
+    let few = [("attach.request_turns", "1"), ("attach.max_waiting_requests", "1"), ("attach.concurrency", "8")];
+    let bench = Bench::with(&few).await;
+    let session = bench.signed_in("ana").await;
+    let mut intake = bench.intake().await;
+    bench.store.close_gate();
+    let asks = |name: &str, urgency: v1::Urgency| {
+        Command::Request(v1::RequestCommand { urgency: urgency.into(), ..chat_request(name) })
+    };
+    let begun =
+        [intake.begin(asks("c1", v1::Urgency::High)).await, intake.begin(asks("c2", v1::Urgency::High)).await];
+
+    let moderate = intake.begin(asks("c3", v1::Urgency::Moderate)).await;
+    let refused = intake.answer(moderate).await.unwrap_err();
+    let imminent = intake.begin(asks("c4", v1::Urgency::Imminent)).await;
+    let key = v1::SessionKey { responder_id: "ana".to_owned(), session };
+    let heartbeat = Command::Heartbeat(v1::HeartbeatCommand { session: Some(key) });
+    let heartbeat = intake.begin(heartbeat).await;
+    bench.store.open_gate();
+
+    assert_eq!((refused.code, refused.reason.as_str()), (i32::from(Code::ResourceExhausted), "OVERLOADED"));
+    assert!(refused.retry_after.is_some(), "it says when to come again");
+    for number in begun.into_iter().chain([imminent, heartbeat]) {
+        assert!(intake.answer(number).await.is_ok(), "{number} was carried out");
+    }
+}
+
+#[tokio::test]
 async fn a_deadline_says_whether_the_command_was_begun() {
     let bench = Bench::with(&[("attach.concurrency", "1")]).await;
     let mut intake = bench.intake().await;
