@@ -36,9 +36,12 @@ async fn whom_a_visitor_would_like_to_meet_again_is_asked_first_and_alone() {
     for responder in ["ana", "ben"] {
         bench.execute(sign_in(responder)).await.unwrap();
     }
+    let Command::SignIn(zoe) = sign_in("zoe") else { unreachable!() };
+    bench.execute(Command::SignIn(v1::SignInCommand { ready: false, ..zoe })).await.unwrap();
     let preferred = |id: &str| v1::RequestCommand { preferred_responder_id: id.to_owned(), ..chat_request(id) };
     assert_eq!(asked(&bench, preferred("ben")).await, ["ben"]);
-    assert_eq!(asked(&bench, preferred("zoe")).await, Vec::<String>::new(), "she is waited for");
+    assert_eq!(asked(&bench, preferred("zoe")).await, Vec::<String>::new(), "she is waited for: she is on shift");
+    assert_eq!(asked(&bench, preferred("eve")).await.len(), 1, "she is not, so anyone is asked");
 }
 
 #[tokio::test]

@@ -318,10 +318,10 @@ pub(super) async fn scripts_can_read_the_replication_id(
         Ok(Ok(id)) if id.len() >= 8 => Ok(()),
         Ok(_) => Err(refused("it is not told".to_owned())),
         Err(error) if error.code() == Some("NOPERM") => Err(refused("NOPERM".to_owned())),
-        Err(error) => match super::store_error(error) {
-            StoreError::Garbled(why) => Err(refused(why)),
-            passing => Err(passing),
-        },
+        Err(error) => {
+            let error = super::store_error(error);
+            Err(if let StoreError::Garbled(why) = error { refused(why) } else { error })
+        }
     }
 }
 
