@@ -1,11 +1,12 @@
 //! `make chaos`: breaks everything, in the form that is named, and ends with a table and an honest exit code.
 
-use holdfast_tests::chaos::checker::Findings;
+use holdfast_tests::chaos::checker::{Findings, History, judge};
+use holdfast_tests::chaos::history::read;
 use holdfast_tests::chaos::{Form, Run, planted, report, run, runs_dir, seed};
 use std::process::ExitCode;
 
-const USAGE: &str =
-    "chaos [short | whole | single | sentinel | cluster | rolls | herd | long | planted [part of a bug's name]]
+const USAGE: &str = "chaos [short | whole | single | sentinel | cluster | rolls | herd | long |
+       planted [part of a bug's name] | judge history.jsonl]
 HOLDFAST_SEED names a plan; without it there is another one each time.";
 
 /// What `long` must come to.
@@ -29,6 +30,11 @@ async fn main() -> ExitCode {
             Form::whole(seed()).into_iter().filter(|form| form.name == part).collect()
         }
         Some("long") => return long().await,
+        Some("judge") => {
+            let file = more.unwrap_or_default();
+            let findings = judge(&History::from(read(file.as_ref())));
+            return verdict(&findings, &Goal { chats: 0, faults: 0 });
+        }
         Some("planted") => return catch_all(&more.unwrap_or_default()).await,
         Some(_) => {
             eprintln!("{USAGE}");

@@ -1,10 +1,11 @@
 //! The short form of `make chaos`, which every change must pass.
 
-use holdfast_tests::chaos::{Form, Run, report, run, seed};
+use holdfast_tests::chaos::{Form, Run, named_seed, report, run};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_everything_breaks_once_nobody_is_lost_and_nobody_doubled() {
-    let form = Form::short(seed());
+    // The same plan each time, so that a change answers for itself alone; `make chaos` takes others.
+    let form = Form::short(named_seed().unwrap_or(4));
 
     let Run { findings, history } = run(&form).await.expect("a world");
 

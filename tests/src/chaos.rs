@@ -157,10 +157,14 @@ impl Form {
     }
 }
 
-/// The seed: `HOLDFAST_SEED`, else another one each time, which is told.
+/// The seed that `HOLDFAST_SEED` names.
+pub fn named_seed() -> Option<u64> {
+    std::env::var("HOLDFAST_SEED").ok().and_then(|seed| seed.parse().ok())
+}
+
+/// The same, else another one each time, which is told.
 pub fn seed() -> u64 {
-    let named = std::env::var("HOLDFAST_SEED").ok().and_then(|seed| seed.parse().ok());
-    named.unwrap_or_else(|| rand::random_range(1..1_000_000))
+    named_seed().unwrap_or_else(|| rand::random_range(1..1_000_000))
 }
 
 /// Where histories and logs of runs are.

@@ -46,6 +46,8 @@ pub struct History {
     pub floors: Vec<Floor>,
     /// When the machine stood still.
     pub stalls: Vec<Stall>,
+    /// Events that were told and that the loss of a primary took back.
+    pub taken_back: u64,
 }
 
 impl From<Vec<Record>> for History {
@@ -65,11 +67,32 @@ impl From<Vec<Record>> for History {
         history.ops.sort_by_key(|op| op.invoked_ms);
         history.told.sort_by_key(|told| told.at_ms);
         history.faults.sort_by_key(|fault| fault.began_ms);
+        history.take_back();
         history
     }
 }
 
 impl History {
+    /// A replica that takes the place of a lost primary may not have its last changes. Nobody was given a word that
+    /// relied on them, but an onlooker may have read of them: the stream begins again behind what the replica has. Every
+    /// law is judged by what stands in the end.
+    fn take_back(&mut self) {
+        let lossy = ["kill_primary", "freeze_primary", "lonely_primary"];
+        let mut kept: Vec<Event> = Vec::with_capacity(self.events.len());
+        for event in std::mem::take(&mut self.events) {
+            let lost = |fault: &Fault| lossy.contains(&fault.class.as_str()) && fault.began_ms <= event.at_ms;
+            if self.faults.iter().any(lost) {
+                let is_void =
+                    |told: &&Event| told.generation == event.generation && told.sequence >= event.sequence;
+                let void = kept.iter().rev().take_while(is_void).count();
+                kept.truncate(kept.len() - void);
+                self.taken_back += void as u64;
+            }
+            kept.push(event);
+        }
+        self.events = kept;
+    }
+
     /// How long the machine stood still within a time.
     fn stalled(&self, from_ms: u64, to_ms: u64) -> u64 {
         let within = |stall: &Stall| stall.to_ms.min(to_ms).saturating_sub(stall.from_ms.max(from_ms));
@@ -169,6 +192,8 @@ pub struct Findings {
     pub acknowledged: u64,
     /// Stale words that were tried, and refused as they must be.
     pub stale_refused: u64,
+    /// Events that were told and that the loss of a primary took back.
+    pub taken_back: u64,
     /// Of the requests made while nothing was broken, the share that was acknowledged after one repeat at most.
     pub availability: f64,
 }
@@ -214,6 +239,7 @@ impl Findings {
         }
         self.acknowledged += other.acknowledged;
         self.stale_refused += other.stale_refused;
+        self.taken_back += other.taken_back;
         self.availability = self.availability.min(other.availability);
         self
     }
@@ -236,7 +262,7 @@ impl Findings {
 
 /// Judges a history.
 pub fn judge(history: &History) -> Findings {
-    let mut findings = Findings::default();
+    let mut findings = Findings { taken_back: history.taken_back, ..Findings::default() };
     let line = line::read(history, &mut findings);
     owners::judge(history, &mut findings);
     loss::judge(history, &line, &mut findings);

@@ -59,6 +59,7 @@ fn laws(findings: &Findings, out: &mut String) {
     }
     let percent = findings.availability * 100.0;
     line(out, &format!("stale words that were tried and refused: {}", findings.stale_refused));
+    line(out, &format!("events that were read and that the loss of a primary took back: {}", findings.taken_back));
     line(out, &format!("requests acknowledged with one repeat at most while nothing was broken: {percent:.2} %"));
 }
 

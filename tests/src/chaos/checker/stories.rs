@@ -126,7 +126,7 @@ fn good() -> History {
         ..Fault::default()
     };
     let floors = vec![Floor { at_ms: 80_000, accepted: 2, ended: 2, last: true, ..Floor::default() }];
-    History { world, ops, told, events, faults: vec![vanish], floors, stalls: Vec::new() }
+    History { world, ops, told, events, faults: vec![vanish], floors, ..History::default() }
 }
 
 /// Judged, with the events numbered as they stand.
@@ -280,6 +280,36 @@ fn two_chats_of_one_request_are_told() {
 fn a_gap_in_the_stream_and_another_store_are_told() {
     assert_eq!(broken(|h| h.events[17].sequence = 99), [Law::Stream]);
     assert_eq!(broken(|h| h.events[17].generation = "another".to_owned()), [Law::Stream]);
+}
+
+#[test]
+fn what_the_loss_of_a_primary_took_back_never_was_and_what_was_acknowledged_of_it_is_lost() {
+    let failover = |acknowledged: bool| {
+        let mut history = good();
+        for (sequence, event) in (1..).zip(&mut history.events) {
+            event.sequence = sequence;
+        }
+        // Read of, and gone: the last event comes again under the same number.
+        let last = history.events.len() - 1;
+        history.events.insert(last, Event { sequence: 18, ..event(50_000, "requested", "c9", "") });
+        if acknowledged {
+            history.ops.push(request("c9", 49_990));
+        }
+        history.faults.push(Fault {
+            class: "kill_primary".to_owned(),
+            began_ms: 50_001,
+            healed_ms: 55_000,
+            fired: true,
+            ..Fault::default()
+        });
+        history.take_back();
+        assert_eq!(history.taken_back, 1);
+        // Nobody asks for anything afterwards, so how soon they would be answered is not told.
+        let broken = judged(history).broken_laws();
+        broken.into_iter().filter(|law| *law != Law::Liveness).collect::<Vec<_>>()
+    };
+    assert_eq!(failover(false), []);
+    assert_eq!(failover(true), [Law::Loss]);
 }
 
 #[test]
