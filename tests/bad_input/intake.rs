@@ -307,8 +307,8 @@ fn locales(facts: &Facts) -> Vec<Row> {
     let rows = bad_locales.into_iter().map(|(why, locale)| {
         let ways = [
             request(|r| r.locale.clone_from(&locale)),
-            to(WATCH, v1::WatchChatRequest { key: key(), locale: locale.clone() }),
-            to(RESUME, v1::ResumeChatRequest { key: key(), locale: locale.clone() }),
+            to(WATCH, v1::WatchChatRequest { key: key(), locale: locale.clone(), ticket: Vec::new() }),
+            to(RESUME, v1::ResumeChatRequest { key: key(), locale: locale.clone(), ticket: Vec::new() }),
             to(FALLBACK, v1::GetFallbackRequest { helpline: HELPLINE.to_owned(), locale, ..Default::default() }),
         ];
         bad(format!("a locale {why}"), ways.into_iter().flatten().collect::<Vec<_>>()).field("locale")

@@ -803,7 +803,7 @@ fn refused_policies() -> Vec<(String, String)> {
 
 fn reads(facts: &Facts) -> Vec<Row> {
     let helpline = || HELPLINE.to_owned();
-    let chat = |key| to(GET_CHAT, v1::GetChatRequest { helpline: helpline(), key });
+    let chat = |key| to(GET_CHAT, v1::GetChatRequest { helpline: helpline(), key, ticket_version: 0 });
     let with = |change: &dyn Fn(&mut v1::HashedChatKey)| {
         let mut key = facts.waiting.hashed();
         change(&mut key);
@@ -885,7 +885,10 @@ fn helplines(facts: &Facts) -> Vec<Row> {
         let command = both(v1::Command { helpline: helpline(), command: Some(beat) });
         let reads = [
             to(WATCH_EVENTS, v1::WatchEventsRequest { helpline: helpline(), ..Default::default() }),
-            to(GET_CHAT, v1::GetChatRequest { helpline: helpline(), key: Some(facts.waiting.hashed()) }),
+            to(
+                GET_CHAT,
+                v1::GetChatRequest { helpline: helpline(), key: Some(facts.waiting.hashed()), ticket_version: 0 },
+            ),
             to(GET_PLACE, v1::GetPlaceRequest { helpline: helpline(), chat_id: facts.waiting.chat_id.clone() }),
             to(GET_RESPONDER, v1::GetResponderRequest { helpline: helpline(), responder_id: "ana".to_owned() }),
             to(GET_FLOOR, v1::GetFloorRequest { helpline: helpline(), limit: 0 }),

@@ -385,7 +385,7 @@ impl World {
 
     /// What a visitor whose chat was completed is given for the next time.
     async fn return_token(&mut self, chat: &Held) -> Vec<u8> {
-        let watch = v1::WatchChatRequest { key: Some(chat.key()), locale: String::new() };
+        let watch = v1::WatchChatRequest { key: Some(chat.key()), locale: String::new(), ticket: Vec::new() };
         let mut updates = self.intake.watch_chat(watch).await.expect("a chat to watch").into_inner();
         let first = updates.message().await.expect("a message").and_then(|m| m.message);
         match first {

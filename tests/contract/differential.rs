@@ -2,7 +2,7 @@
 //! every step, the same records, order, timers and ledger at the end.
 
 use crate::fixture::settings;
-use holdfast_domain::histories::{Player, TimedOp, history, seed};
+use holdfast_domain::histories::{Player, TimedOp, Turn, history, history_of_losses, seed};
 use holdfast_domain::{Command, HelplineId};
 use holdfast_queue::store::Store;
 use holdfast_queue::store::redis::RedisStore;
@@ -34,45 +34,47 @@ pub struct Bench {
     store: RedisStore,
     connection: redis::aio::MultiplexedConnection,
     helpline: HelplineId,
-    node: u32,
     _link: Option<Link>,
+    copy: Vec<(Vec<u8>, Vec<u8>)>,
     _server: RedisServer,
 }
 
 impl Bench {
     fn new() -> Self {
-        Self::on(RedisServer::start(&["--appendonly", "no"]), None)
+        Self::on(RedisServer::start(&["--appendonly", "no", "--enable-debug-command", "local"]), None)
     }
 
     /// The same with an editor between the store and its client.
     pub fn edited(editor: Arc<Editor>) -> Self {
-        Self::on(RedisServer::start_on_port(&["--appendonly", "no"]), Some(editor))
+        let settings = ["--appendonly", "no", "--enable-debug-command", "local"];
+        Self::on(RedisServer::start_on_port(&settings), Some(editor))
     }
 
     fn on(server: RedisServer, editor: Option<Arc<Editor>>) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let link = editor.map(|editor| runtime.block_on(Link::edited("store", server.port(), Some(editor))));
-        let (store, connection, node) = runtime.block_on(async {
+        let (store, connection) = runtime.block_on(async {
             let through = link.as_ref().map(|link| format!("redis://127.0.0.1:{}", link.port()));
             let settings = settings(vec![through.unwrap_or_else(|| server.url().to_owned())], false);
             let store = RedisStore::connect_with_given_time(&settings).await.expect("a store");
-            let mut connection = server.connection().await;
-            let node = node_of(&mut connection).await;
-            (store, connection, node)
+            (store, server.connection().await)
         });
         let helpline = HelplineId::parse("test").expect("a name");
-        Self { runtime, store, connection, helpline, node, _link: link, _server: server }
+        Self { runtime, store, connection, helpline, _link: link, copy: Vec::new(), _server: server }
     }
 
     /// Plays a history on both, and compares.
     pub fn play(&mut self, which: u8, ops: &[TimedOp]) -> Result<Player, TestCaseError> {
-        let mut player = Player::new(self.node);
-        let runtime = &self.runtime;
-        let flushed: String =
-            runtime.block_on(redis::cmd("FLUSHALL").query_async(&mut self.connection)).expect("an empty store");
-        assert_eq!(flushed, "OK");
+        self.tell(&mut redis::cmd("FLUSHALL"));
+        let mut player = Player::new(self.node());
+        self.store.set_life(&Player::life(0));
         self.step(&mut player, &Player::first_command(which))?;
         for op in ops {
+            if let Some(turn) = player.turn(op) {
+                self.store.set_life(&player.next_life());
+                self.take(turn);
+                player.take(turn, self.node());
+            }
             let command = player.command(op);
             self.step(&mut player, &command)?;
         }
@@ -80,6 +82,44 @@ impl Bench {
         let found = found.map_err(|e| TestCaseError::fail(e.to_string()))?;
         prop_assert_eq!(&found, player.line.snapshot(), "the records differ at the end");
         Ok(player)
+    }
+
+    /// What happens to a Redis.
+    fn take(&mut self, turn: Turn) {
+        match turn {
+            Turn::Copy => self.copy(),
+            Turn::LoseEverything => self.tell(&mut redis::cmd("FLUSHALL")),
+            Turn::FailOver => {
+                self.tell(&mut redis::cmd("FLUSHALL"));
+                for (key, value) in std::mem::take(&mut self.copy) {
+                    self.tell(redis::cmd("RESTORE").arg(&key).arg(0).arg(&value));
+                    self.copy.push((key, value));
+                }
+                self.tell(redis::cmd("DEBUG").arg("CHANGE-REPL-ID"));
+            }
+        }
+    }
+
+    fn copy(&mut self) {
+        let connection = &mut self.connection;
+        self.copy = self.runtime.block_on(async {
+            let keys: Vec<Vec<u8>> = redis::cmd("KEYS").arg("*").query_async(connection).await.expect("keys");
+            let mut copy = Vec::with_capacity(keys.len());
+            for key in keys {
+                let value = redis::cmd("DUMP").arg(&key).query_async(connection).await.expect("a value");
+                copy.push((key, value));
+            }
+            copy
+        });
+    }
+
+    fn tell(&mut self, command: &mut redis::Cmd) {
+        let said: String = self.runtime.block_on(command.query_async(&mut self.connection)).expect("an answer");
+        assert_eq!(said, "OK");
+    }
+
+    fn node(&mut self) -> u32 {
+        self.runtime.block_on(node_of(&mut self.connection))
     }
 
     fn step(&self, player: &mut Player, command: &Command) -> Result<(), TestCaseError> {
@@ -94,19 +134,33 @@ impl Bench {
 
 #[test]
 fn random_histories_play_the_same_on_both_stores() {
-    let config = Config {
-        cases: histories(),
-        rng_seed: seed(),
-        failure_persistence: None,
-        max_shrink_iters: 300,
-        ..Config::default()
-    };
+    let wanted = if histories() >= 2000 { 50 } else { 1 };
+    play_the_same(history(160), histories(), 60, |_| wanted);
+}
+
+#[test]
+fn histories_in_which_the_store_is_lost_play_the_same_on_both_stores() {
+    // The other test reaches the rest.
+    let wanted = |command: &str| u64::from(matches!(command, "restore" | "reassert"));
+    play_the_same(history_of_losses(160), histories().div_ceil(4), 50, wanted);
+}
+
+/// Plays so many histories on both, of whose commands so many percent must take effect, and each must be reached so
+/// often in every state that it meets.
+fn play_the_same(
+    history: impl Strategy<Value = Vec<TimedOp>>,
+    cases: u32,
+    effect: u64,
+    wanted: impl Fn(&str) -> u64,
+) {
+    let config =
+        Config { cases, rng_seed: seed(), failure_persistence: None, max_shrink_iters: 300, ..Config::default() };
     let mut runner = TestRunner::new(config);
     let bench = RefCell::new(Bench::new());
     let counts = RefCell::new((0u64, 0u64));
     let reached: RefCell<BTreeMap<_, u64>> = RefCell::default();
     runner
-        .run(&(any::<u8>(), history(160)), |(which, ops)| {
+        .run(&(any::<u8>(), history), |(which, ops)| {
             let player = bench.borrow_mut().play(which, &ops)?;
             counts.borrow_mut().0 += player.counts.0;
             counts.borrow_mut().1 += player.counts.1;
@@ -118,9 +172,9 @@ fn random_histories_play_the_same_on_both_stores() {
         .unwrap_or_else(|e| panic!("{e}"));
     let (all, effective) = counts.into_inner();
     let percent = effective * 100 / all;
-    println!("{} histories, {all} commands, {percent} % took effect", histories());
-    assert!(percent >= 60, "only {percent} % of the commands took effect: the histories test too little");
-    let wanted = if histories() >= 2000 { 50 } else { 1 };
-    let rare: Vec<_> = reached.borrow().iter().filter(|(_, n)| **n < wanted).map(|(p, n)| (*p, *n)).collect();
-    assert_eq!(rare, Vec::new(), "these (state, command) pairs were reached less than {wanted} times");
+    println!("{cases} histories, {all} commands, {percent} % took effect");
+    assert!(percent >= effect, "only {percent} % of the commands took effect: the histories test too little");
+    let rare: Vec<_> =
+        reached.borrow().iter().filter(|(pair, n)| **n < wanted(pair.1)).map(|(p, n)| (*p, *n)).collect();
+    assert_eq!(rare, Vec::new(), "these (state, command) pairs were reached too seldom");
 }

@@ -22,6 +22,8 @@ pub struct Fixture {
     pub policy: Policy,
     wall_ms: Arc<AtomicU64>,
     given: Option<Arc<RedisStore>>,
+    urls: Vec<String>,
+    memory: Option<Arc<MemoryStore>>,
 }
 
 /// How to reach a test's Redis.
@@ -39,20 +41,23 @@ impl Fixture {
         let wall_ms = Arc::new(AtomicU64::new(START_MS));
         let clock = Arc::clone(&wall_ms);
         let store = MemoryStore::new(Box::new(move || clock.load(Ordering::Relaxed)), 7, "first".to_owned());
-        Self::with(Arc::new(store), wall_ms, None)
+        let store = Arc::new(store);
+        Self { memory: Some(store.clone()), ..Self::with(store, wall_ms, None) }
     }
 
     pub async fn on_redis(urls: Vec<String>, cluster: bool) -> Self {
-        let store = RedisStore::connect_with_given_time(&settings(urls, cluster)).await.expect("a store");
+        let settings = settings(urls.clone(), cluster);
+        let store = RedisStore::connect_with_given_time(&settings).await.expect("a store");
+        store.set_life("first");
         let store = Arc::new(store);
-        Self::with(store.clone(), Arc::new(AtomicU64::new(START_MS)), Some(store))
+        Self { urls, ..Self::with(store.clone(), Arc::new(AtomicU64::new(START_MS)), Some(store)) }
     }
 
     fn with(store: Arc<dyn Store>, wall_ms: Arc<AtomicU64>, given: Option<Arc<RedisStore>>) -> Self {
         let helpline = HelplineId::parse("test").expect("a name");
         let mut policy = histories::policy(0);
         policy.numbers.first_reply_ms = 0;
-        Self { store, helpline, policy, wall_ms, given }
+        Self { store, helpline, policy, wall_ms, given, urls: Vec::new(), memory: None }
     }
 
     /// The same on another helpline.
@@ -66,6 +71,27 @@ impl Fixture {
         let policy = Box::new(self.policy.clone());
         self.ok(&Command::SetPolicy { policy, expected: 0, by: None }).await;
         self
+    }
+
+    /// The store loses this helpline's line.
+    pub async fn wipe(&self) {
+        if let Some(memory) = &self.memory {
+            memory.lose_everything();
+        }
+        if let Some(given) = &self.given {
+            given.set_life("second");
+        }
+        for url in &self.urls {
+            let client = redis::Client::open(url.as_str()).expect("an address");
+            let mut connection = client.get_multiplexed_async_connection().await.expect("a connection");
+            let pattern = format!("hf:\\{{{}\\}}:*", self.helpline);
+            let keys: Vec<String> =
+                redis::cmd("KEYS").arg(pattern).query_async(&mut connection).await.expect("keys");
+            if !keys.is_empty() {
+                // A replica answers that it only reads; its primary is asked too.
+                let _: Result<u64, _> = redis::cmd("DEL").arg(&keys).query_async(&mut connection).await;
+            }
+        }
     }
 
     /// Lets time pass, a second at most, as the service clock would.

@@ -7,6 +7,7 @@ mod differential;
 mod fixture;
 mod mutants;
 mod overflow;
+mod recovery;
 mod routing;
 mod suite;
 mod supervision;
@@ -14,6 +15,7 @@ mod supervision;
 /// All promises, by what they are about.
 mod promises {
     pub use crate::care::*;
+    pub use crate::recovery::*;
     pub use crate::routing::*;
     pub use crate::suite::*;
     pub use crate::supervision::*;
@@ -98,6 +100,15 @@ on_both_stores![
     a_supervisor_ends_chats_only_as_what_they_are,
     a_supervisor_ends_breaks_gives_rest_and_signs_people_out,
     a_reroute_lets_others_serve_for_a_time_and_ends_by_itself,
+    everybody_comes_back_at_their_old_rank_and_new_ones_come_after_them,
+    a_repeat_after_a_loss_is_answered_with_the_chat_that_came_back,
+    nothing_that_comes_back_is_offered_before_the_hold_is_over_and_what_is_new_is_at_once,
+    whoever_had_a_chat_has_it_again_under_the_same_fence_and_the_next_one_is_higher,
+    an_assignment_alone_brings_its_chat_back_and_makes_room_for_it,
+    a_chat_that_came_back_from_its_owner_before_the_loss_is_not_theirs,
+    a_record_that_is_there_always_wins_a_tombstone_too,
+    an_expired_or_a_strangers_ticket_brings_nothing_back_after_a_loss,
+    only_one_replica_brings_the_policy_back_and_nothing_happens_before,
 ];
 
 #[tokio::test(flavor = "multi_thread")]

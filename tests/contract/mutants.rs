@@ -26,8 +26,8 @@ const MUTANTS: &[(&str, &str, &str, &str)] = &[
     ("shared/matching.lua", "math.min(num(weight), capacity)", "num(weight)", "heavy chats fit nobody"),
     (
         "shared/matching.lua",
-        "if c.urgency == H.IMMINENT and free > 0 then weight = math.min(weight, free) end",
-        "",
+        "return urgency == H.IMMINENT and free > 0 and math.min(weight, free) or weight",
+        "return weight",
         "danger weighs more than there is room",
     ),
     (

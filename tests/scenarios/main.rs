@@ -9,6 +9,7 @@ mod content;
 mod durability;
 mod events;
 mod failure;
+mod lost_store;
 mod matching;
 mod offers;
 mod operation;

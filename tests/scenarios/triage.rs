@@ -118,7 +118,7 @@ async fn what_is_answered_later_moves_a_visitor_up() {
 
     let mut door = IntakeServiceClient::new(connect(&house.intakes[0].url()).await);
     let key = Some(other.key.clone());
-    let told = UpdateChatRequest { key, urgency: 0, answers: vec![said("distress", "8")] };
+    let told = UpdateChatRequest { key, answers: vec![said("distress", "8")], ..UpdateChatRequest::default() };
     door.update_chat(told).await.expect("an answer");
 
     other.until_chat("first in line", |chat| chat.urgency() == Urgency::High && chat.place == 1).await;

@@ -129,7 +129,7 @@ impl Visitor {
 
     /// The chat at its end, or nothing when the stream ended first.
     async fn watch(&mut self, key: &ChatKey) -> Result<Option<Chat>, Status> {
-        let request = WatchChatRequest { key: Some(key.clone()), locale: String::new() };
+        let request = WatchChatRequest { key: Some(key.clone()), ..WatchChatRequest::default() };
         let opening = self.door.watch_chat(Request::new(request));
         let opened = timeout(PATIENCE, opening).await.map_err(|_| Status::unavailable("no answer"))?;
         let mut stream = opened?.into_inner();
@@ -162,7 +162,7 @@ impl Visitor {
 
     async fn resume(&mut self, key: &ChatKey) {
         loop {
-            let request = ResumeChatRequest { key: Some(key.clone()), locale: String::new() };
+            let request = ResumeChatRequest { key: Some(key.clone()), ..ResumeChatRequest::default() };
             match self.door.resume_chat(patiently(request)).await {
                 Ok(_) => return,
                 Err(status) => self.try_again("resume", &status).await,

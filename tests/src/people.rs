@@ -10,9 +10,9 @@ use holdfast_proto::v1::watch_chat_response::Message as Watched;
 use holdfast_proto::v1::{
     Accept, Action, ActionResult, Assignment, AssignmentEnded, Chat, ChatKey, ChatState, ChatUpdate, Close,
     Decline, DeclineReason, Drain, Engaged, EraseChatRequest, Fence, Heartbeat, LeaveChatRequest, Offer,
-    RequestChatRequest, RequestChatResponse, Rescinded, ResponderStatus, ResumeChatRequest, SessionRequest,
-    SessionResponse, SetStatus, SignIn, SignOut, SignedIn, Tag, Transfer, Urgency, WatchChatRequest,
-    WatchChatResponse, session_request,
+    RequestChatRequest, RequestChatResponse, Rescinded, ResponderStatus, ResumeChatRequest, ResumeChatResponse,
+    SessionRequest, SessionResponse, SetStatus, SignIn, SignOut, SignedIn, Tag, Transfer, Urgency,
+    WatchChatRequest, WatchChatResponse, session_request,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -34,6 +34,8 @@ pub struct Visitor {
     pub headers: Vec<(&'static str, String)>,
     /// Their hold on the chat, once they have one.
     pub key: ChatKey,
+    /// The newest ticket that they kept.
+    pub ticket: Vec<u8>,
     client: IntakeServiceClient<Channel>,
     inbox: Option<Inbox<WatchChatResponse>>,
 }
@@ -46,14 +48,21 @@ impl Visitor {
         let ask =
             RequestChatRequest { helpline: HELPLINE.to_owned(), request_id, ..RequestChatRequest::default() };
         let client = IntakeServiceClient::new(connect(url).await);
-        Self { ask, headers: Vec::new(), key: ChatKey::default(), client, inbox: None }
+        Self { ask, headers: Vec::new(), key: ChatKey::default(), ticket: Vec::new(), client, inbox: None }
+    }
+
+    /// Somebody else over the same connection, as at an integrator's.
+    pub fn beside(&self, request_id: &str) -> Self {
+        let ask = RequestChatRequest { request_id: request_id.to_owned(), ..self.ask.clone() };
+        let (headers, client) = (self.headers.clone(), self.client.clone());
+        Self { ask, headers, key: ChatKey::default(), ticket: Vec::new(), client, inbox: None }
     }
 
     /// The same person on another connection, watching nothing.
     pub async fn elsewhere(&self, url: &str) -> Self {
         let client = IntakeServiceClient::new(connect(url).await);
         let (ask, headers, key) = (self.ask.clone(), self.headers.clone(), self.key.clone());
-        Self { ask, headers, key, client, inbox: None }
+        Self { ask, headers, key, ticket: self.ticket.clone(), client, inbox: None }
     }
 
     /// As urgent as said.
@@ -77,6 +86,7 @@ impl Visitor {
         let request = self.request(self.ask.clone());
         let asked = self.client.request_chat(request).await?.into_inner();
         let chat_id = asked.chat.as_ref().map(|chat| chat.chat_id.clone()).unwrap_or_default();
+        self.ticket.clone_from(&asked.ticket);
         self.key = ChatKey { helpline: HELPLINE.to_owned(), chat_id, visitor_token: asked.visitor_token.clone() };
         Ok(asked)
     }
@@ -95,7 +105,11 @@ impl Visitor {
 
     /// Watches the chat; an older stream ends.
     pub async fn watch(&mut self) {
-        let message = WatchChatRequest { key: Some(self.key.clone()), locale: self.ask.locale.clone() };
+        let message = WatchChatRequest {
+            key: Some(self.key.clone()),
+            locale: self.ask.locale.clone(),
+            ticket: self.ticket.clone(),
+        };
         let request = self.request(message);
         let opened = timeout(PATIENCE, self.client.watch_chat(request)).await.expect("an answer in time");
         let mut stream = opened.expect("a stream").into_inner();
@@ -144,7 +158,8 @@ impl Visitor {
 
     /// How the chat stands, which also brings an abandoned one back.
     pub async fn resumes(&mut self) -> Chat {
-        let message = ResumeChatRequest { key: Some(self.key.clone()), locale: String::new() };
+        let message =
+            ResumeChatRequest { key: Some(self.key.clone()), locale: String::new(), ticket: self.ticket.clone() };
         let request = self.request(message);
         let resumed = self.client.resume_chat(request).await.expect("a chat to come back to");
         resumed.into_inner().chat.expect("a chat")
@@ -155,6 +170,13 @@ impl Visitor {
         let request = self.request(EraseChatRequest { key: Some(self.key.clone()) });
         let erased = self.client.erase_chat(request).await.expect("an erased chat");
         erased.into_inner().chat.expect("a chat")
+    }
+
+    /// Presents the ticket without a stream, as an SMS gateway does.
+    pub async fn try_resume(&mut self) -> Result<ResumeChatResponse, Status> {
+        let (key, ticket) = (Some(self.key.clone()), self.ticket.clone());
+        let request = self.request(ResumeChatRequest { key, locale: String::new(), ticket });
+        Ok(self.client.resume_chat(request).await?.into_inner())
     }
 
     /// Leaves.

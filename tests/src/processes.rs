@@ -290,6 +290,7 @@ impl Site<'_> {
             write(&policies.join(format!("{}.toml", policy.helpline)), &policy.to_toml().expect("a policy"));
         }
         write(&self.dir.join("token.key"), "a key that is only good for scenarios");
+        write(&self.dir.join("ticket.key"), "another key that is only good for scenarios");
         let store = redis.map_or_else(
             || "kind = \"memory\"\nfloor_persistence = \"ephemeral\"".to_owned(),
             |redis| format!("kind = \"redis\"\nredis_urls = [{:?}]", redis.url()),
@@ -299,7 +300,9 @@ impl Site<'_> {
         fs::create_dir(&keys).expect("a folder for keys");
         put_key(&keys, KEY);
         let content = format!("[content]\nkey_dir = {keys:?}\nreload_ms = 200\n");
-        write(&self.dir.join("queue.toml"), &format!("{}{dir}{content}[store]\n{store}\n{QUEUE}", self.common()));
+        let tickets = format!("[tickets]\nkey_file = {:?}\n", self.dir.join("ticket.key"));
+        let queue = format!("{}{dir}{content}{tickets}[store]\n{store}\n{QUEUE}", self.common());
+        write(&self.dir.join("queue.toml"), &queue);
         let key = format!("visitor_token_key_file = {:?}\n", self.dir.join("token.key"));
         write(&self.dir.join("intake.toml"), &format!("{}{dir}{INTAKE}{key}", self.common()));
         write(&self.dir.join("dispatch.toml"), &format!("{}{DISPATCH}", self.common()));

@@ -115,6 +115,17 @@ impl RedisServer {
         self.child = spawn(&self.args, &self.environment, self.ready);
     }
 
+    /// Kills it and starts it again where it was, with nothing: its disk is lost.
+    pub fn start_again_empty(&mut self) {
+        self.kill();
+        for entry in std::fs::read_dir(self.dir.path()).expect("its directory").flatten() {
+            let path = entry.path();
+            let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            removed.unwrap_or_else(|e| panic!("{} stays: {e}", path.display()));
+        }
+        self.start_again();
+    }
+
     /// Whether its process runs, be it stopped.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))

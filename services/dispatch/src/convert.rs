@@ -2,17 +2,17 @@
 
 pub mod acts;
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use holdfast_domain::{
     ChatId, HelplineId, IdError, ResponderId,
-    limits::{MAX_CAPACITY, MAX_HANDOFF_BYTES, MAX_TAGS},
+    limits::{MAX_CAPACITY, MAX_HANDOFF_BYTES, MAX_TAGS, MAX_TICKET_BYTES},
 };
 use holdfast_proto::v1::{
     AcceptCommand, AcceptedView, Action, Assignment, AssignmentKey, CallSupervisorCommand, CloseCommand, Command,
     DeclineCommand, DeclineReason, EngageCommand, Event, ExtendCoolDownCommand, Fence, FinishWrapUpCommand,
-    HeartbeatCommand, HeldOffer, Offer, OfferKey, ResponderStatus, SessionKey, SetStatusCommand, SignIn,
-    SignInCommand, SignOutCommand, Tag, TransferCommand, UnlinkCommand, action, command,
+    HeartbeatCommand, HeldOffer, Offer, OfferKey, ReassertCommand, ResponderStatus, SessionKey, SetStatusCommand,
+    SignIn, SignInCommand, SignOutCommand, Tag, TransferCommand, UnlinkCommand, action, command,
 };
 use uuid::Uuid;
 
@@ -73,6 +73,22 @@ impl Who {
         let offer = Some(OfferKey { session, chat_id: chat_id.to_owned(), offer_number });
         self.command(command::Command::Accept(AcceptCommand { offer, reply_handoff: Vec::new() }))
     }
+
+    /// Asks the line to give a chat back that it may have lost.
+    #[must_use]
+    pub fn reassert(&self, session: u64, chat_id: &str, sealed: &[u8]) -> Command {
+        let session = Some(self.session(session));
+        let (chat_id, sealed) = (chat_id.to_owned(), sealed.to_vec());
+        self.command(command::Command::Reassert(ReassertCommand { session, chat_id, sealed }))
+    }
+
+    /// What is left of a cool-down, after a sign-in that the line does not connect with the one before.
+    #[must_use]
+    pub fn cool_down(&self, session: u64, rest: Duration) -> Command {
+        let session = Some(self.session(session));
+        let rest = ExtendCoolDownCommand { session, r#for: rest.try_into().ok() };
+        self.command(command::Command::ExtendCoolDown(rest))
+    }
 }
 
 fn named(within: &str, field: &str, error: &IdError) -> Invalid {
@@ -106,6 +122,31 @@ pub fn sign_in(sign_in: SignIn) -> Result<(Who, Command), Invalid> {
     };
     let command = who.command(command::Command::SignIn(command));
     Ok((who, command))
+}
+
+/// What a responder says that they hold: sealed assignments by chat.
+///
+/// # Errors
+/// The first field that is wrong.
+pub fn sealed(sign_in: &SignIn) -> Result<HashMap<String, Vec<u8>>, Invalid> {
+    let field = "sign_in.sealed_assignments";
+    let most = usize::try_from(MAX_CAPACITY).unwrap_or(usize::MAX);
+    if sign_in.sealed_assignments.len() > most {
+        return Err(Invalid::new(field, format!("at most {most} assignments")));
+    }
+    let mut held = HashMap::with_capacity(sign_in.sealed_assignments.len());
+    for (i, assignment) in sign_in.sealed_assignments.iter().enumerate() {
+        let here = format!("{field}[{i}]");
+        ChatId::parse(&assignment.chat_id).map_err(|e| Invalid::new(format!("{here}.chat_id"), e.to_string()))?;
+        if assignment.sealed.is_empty() || assignment.sealed.len() > MAX_TICKET_BYTES {
+            let problem = format!("must be 1 to {MAX_TICKET_BYTES} bytes long");
+            return Err(Invalid::new(format!("{here}.sealed"), problem));
+        }
+        if held.insert(assignment.chat_id.clone(), assignment.sealed.clone()).is_some() {
+            return Err(Invalid::new(format!("{here}.chat_id"), "names the same chat twice"));
+        }
+    }
+    Ok(held)
 }
 
 fn check_tag(field: &str, tag: &Tag) -> Result<(), Invalid> {
@@ -296,6 +337,7 @@ pub fn assigned(view: AcceptedView, offer_number: u32) -> Assignment {
         handoff: view.handoff,
         offer_number,
         handoff_lost: view.handoff_lost,
+        sealed: view.sealed,
     }
 }
 

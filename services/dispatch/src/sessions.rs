@@ -7,15 +7,19 @@
 mod known;
 mod registry;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use holdfast_link::{Link, LinkError};
 use holdfast_proto::v1::{
     AcceptedView, Action, ActionResult, Assignment, AssignmentEnded, ChatOutcome, Drain, Event,
     GetResponderRequest, GetResponderResponse, Outcome, Replaced, Rescinded, ResponderOutcomeView,
-    ResponderStatus, SessionRequest, SessionResponse, SignIn, SignedIn, StatusChanged, outcome, session_request,
-    session_response,
+    ResponderStatus, SessionRequest, SessionResponse, SignIn, SignInCommand, SignedIn, StatusChanged, command,
+    outcome, session_request, session_response,
 };
 use holdfast_runtime::{
     Stop,
@@ -218,6 +222,10 @@ enum Done {
     Read { news: u64, seen: Result<GetResponderResponse, LinkError> },
     /// The hand-off of a chat that is theirs.
     Fetched { chat_id: String, offer_number: u32, outcome: Result<Outcome, Failure> },
+    /// The line was asked for a chat back.
+    Claimed { chat_id: String, outcome: Result<Outcome, Failure> },
+    /// They were signed in again, because the line had lost the session.
+    SignedIn { outcome: Result<Outcome, Failure> },
 }
 
 /// One session.
@@ -227,7 +235,17 @@ struct Session {
     seat: Seat,
     out: Outgoing,
     number: u64,
+    /// How they came, to come again if the line loses the session.
+    sign_in: SignInCommand,
+    came_at: Instant,
+    /// What proves the chats that are theirs, should the line lose them.
+    sealed: HashMap<String, Vec<u8>>,
+    claiming: HashSet<String>,
+    signing_in: bool,
+    /// The line said that another sign-in counts.
+    is_stale: bool,
     poll_every: Duration,
+    presence: Presence,
     known: Known,
     /// Counts what changed what we know: a look that began before may be older than what we know.
     news: u64,
@@ -248,16 +266,22 @@ struct Session {
     actions: usize,
     accepting: HashSet<String>,
     fetching: HashSet<String>,
-    work: FuturesUnordered<BoxFuture<'static, Done>>,
+    work: FuturesUnordered<BoxFuture<'static, (u64, Done)>>,
+    /// The sign-in under which the work began that is looked at.
+    worked_as: u64,
 }
 
 impl Session {
     async fn begin(means: Means, sign_in: SignIn, incoming: &Incoming, out: Outgoing) -> Result<Self, Failure> {
+        let sealed = convert::sealed(&sign_in)?;
         let (who, command) = convert::sign_in(sign_in)?;
         if means.stop.is_draining() {
             return Err(Failure::Draining);
         }
         let seat = means.sessions.register(&who)?; // before the state is looked at, so that no notice is missed
+        let Some(command::Command::SignIn(sign_in)) = command.command.clone() else {
+            return Err(something_else());
+        };
         let outcome = means.link.execute(command, means.patience).await?;
         let view = responder_view(outcome)?;
         let presence = means.policies.presence(&who.helpline).await;
@@ -269,7 +293,14 @@ impl Session {
             seat,
             out,
             number: view.session,
+            sign_in,
+            came_at: Instant::now(),
+            sealed,
+            claiming: HashSet::new(),
+            signing_in: false,
+            is_stale: false,
             poll_every,
+            presence,
             known: Known::default(),
             news: 0,
             version: 0,
@@ -285,6 +316,7 @@ impl Session {
             accepting: HashSet::new(),
             fetching: HashSet::new(),
             work: FuturesUnordered::new(),
+            worked_as: view.session,
             means,
             who,
         };
@@ -303,7 +335,10 @@ impl Session {
             let out = self.out.clone();
             let step = tokio::select! {
                 request = incoming.next(), if takes_actions => self.take(request, &mut incoming),
-                Some(done) = self.work.next() => self.done(done),
+                Some((session, done)) = self.work.next() => {
+                    self.worked_as = session;
+                    self.done(done)
+                }
                 Some(nudge) = self.seat.nudges.recv() => self.nudged(nudge),
                 () = self.seat.missed.notified() => {
                     self.read_at = self.read_at.min(Instant::now() + random_part(SPREAD));
@@ -374,8 +409,13 @@ impl Session {
             let outcome = perform(&link, &asked, patience).await;
             Done::Acted { number, asked, outcome }
         };
-        self.work.push(acting.instrument(span).boxed());
+        self.begin_work(acting.instrument(span).boxed());
         Ok(())
+    }
+
+    fn begin_work(&mut self, work: BoxFuture<'static, Done>) {
+        let session = self.number;
+        self.work.push(work.map(move |done| (session, done)).boxed());
     }
 
     fn done(&mut self, done: Done) -> Result<(), End> {
@@ -391,6 +431,14 @@ impl Session {
             Done::Fetched { chat_id, offer_number, outcome } => {
                 self.fetching.remove(&chat_id);
                 self.fetched(offer_number, outcome)
+            }
+            Done::Claimed { chat_id, outcome } => {
+                self.claiming.remove(&chat_id);
+                self.claimed(&chat_id, outcome)
+            }
+            Done::SignedIn { outcome } => {
+                self.signing_in = false;
+                self.signed_in_again(outcome)
             }
         }
     }
@@ -428,10 +476,10 @@ impl Session {
     }
 
     fn check_still_ours(&mut self, failure: &Failure) -> Result<(), End> {
-        if failure.is_stale_session() {
-            return self.replaced();
-        }
-        if failure.is_not_signed_in() {
+        // Another sign-in counts, or the line has lost this one: a look says which.
+        // What was said under a sign-in that the line has lost says nothing about the one after it.
+        self.is_stale |= failure.is_stale_session() && self.worked_as == self.number;
+        if failure.is_stale_session() || failure.is_not_signed_in() {
             self.read();
         }
         Ok(())
@@ -478,7 +526,7 @@ impl Session {
                 self.known.forget_offer(&event.chat_id, event.offer_number);
                 Ok(())
             }
-            "accepted" => {
+            "accepted" | "reclaimed" => {
                 self.news += 1;
                 self.known.forget_offer(&event.chat_id, event.offer_number);
                 if !self.known.is_assigned(&event.chat_id, event.fence.as_ref()) {
@@ -517,14 +565,16 @@ impl Session {
             helpline: self.who.helpline.as_str().to_owned(),
             responder_id: self.who.responder.as_str().to_owned(),
         };
-        self.work.push(async move { Done::Read { news, seen: link.responder(request, patience).await } }.boxed());
+        self.begin_work(async move { Done::Read { news, seen: link.responder(request, patience).await } }.boxed());
     }
 
     fn seen(&mut self, news: u64, seen: Result<GetResponderResponse, LinkError>) -> Result<(), End> {
         self.reading = false;
         let again = std::mem::take(&mut self.read_again);
         match seen {
-            Err(error) if error.code == Code::NotFound => return self.gone(),
+            // The line does not know them: it has lost them, or a supervisor's word was the last that it knew.
+            Err(error) if error.code == Code::NotFound && self.heard_out => return self.gone(),
+            Err(error) if error.code == Code::NotFound => self.sign_in_again(),
             Err(_) => self.read_at = Instant::now() + random_part(TRY_AGAIN_WITHIN),
             Ok(_) if news != self.news => {
                 // What we heard meanwhile may be newer than what was seen.
@@ -552,12 +602,19 @@ impl Session {
     /// Tells what was not told, and takes back what is no longer so.
     fn reconcile(&mut self, seen: GetResponderResponse) -> Result<(), End> {
         let view = seen.responder.clone().unwrap_or_default();
-        if view.session > self.number {
+        if view.session < self.number {
+            self.sign_in_again();
+            return Ok(());
+        }
+        if view.session > self.number || self.is_stale {
             return self.replaced();
         }
         self.version = view.version;
         let offline = view.status() == ResponderStatus::Offline;
         let gone = offline && (self.heard_out || self.is_believed(SIGNED_OUT));
+        if !offline {
+            self.claim_what_is_lost(&seen);
+        }
         self.take_back(&seen, gone)?;
         for offer in seen.offers {
             self.known.reopen(&offer.chat_id, offer.offer_number);
@@ -594,6 +651,10 @@ impl Session {
             |what: &str| ended.iter().chain(rescinded.iter().map(|(chat, _)| chat)).any(|chat| chat == what);
         self.doubts.keep(|what| what == SIGNED_OUT || lost(what));
         for chat in &ended {
+            // Whether it is lost or over, the line says.
+            if !at_the_end && self.claiming.contains(chat) {
+                continue;
+            }
             if at_the_end || self.is_believed(chat) {
                 let wraps_up = seen.wrap_ups.iter().any(|w| w.chat_id == *chat);
                 let outcome = if wraps_up { ChatOutcome::Completed } else { ChatOutcome::Unspecified };
@@ -650,7 +711,7 @@ impl Session {
             let outcome = link.execute(command, patience).await.map_err(Failure::from);
             Done::Fetched { chat_id, offer_number, outcome }
         };
-        self.work.push(fetching.boxed());
+        self.begin_work(fetching.boxed());
     }
 
     fn fetched(&mut self, offer_number: u32, outcome: Result<Outcome, Failure>) -> Result<(), End> {
@@ -664,8 +725,101 @@ impl Session {
         }
     }
 
+    /// Asks for the chats back that are theirs as far as is known here, and not as far as the line knows. Of one that is
+    /// over the line says so; then its notice was lost.
+    fn claim_what_is_lost(&mut self, seen: &GetResponderResponse) {
+        let is_held = |chat: &str| seen.assignments.iter().any(|held| held.chat_id == chat);
+        let lost: Vec<_> = self.sealed.iter().filter(|(chat, _)| !is_held(chat)).collect();
+        let lost: Vec<_> = lost.into_iter().map(|(chat, sealed)| (chat.clone(), sealed.clone())).collect();
+        for (chat_id, sealed) in lost {
+            if !self.claiming.insert(chat_id.clone()) {
+                continue;
+            }
+            let (link, patience) = (self.means.link.clone(), self.means.patience);
+            let command = self.who.reassert(self.number, &chat_id, &sealed);
+            let claiming = async move {
+                let outcome = link.execute(command, patience).await.map_err(Failure::from);
+                Done::Claimed { chat_id, outcome }
+            };
+            self.begin_work(claiming.boxed());
+        }
+    }
+
+    fn claimed(&mut self, chat_id: &str, outcome: Result<Outcome, Failure>) -> Result<(), End> {
+        match outcome {
+            Ok(Outcome { outcome: Some(outcome::Outcome::Accepted(view)), .. }) => {
+                let number = view.offer_number;
+                self.assign(view, number)
+            }
+            Ok(_) => Ok(()),
+            Err(failure) if failure.may_pass() || failure.is_stale_session() || failure.is_not_signed_in() => {
+                self.unsure = true;
+                self.read_at = self.read_at.min(Instant::now() + random_part(TRY_AGAIN_WITHIN));
+                self.check_still_ours(&failure)
+            }
+            // It is not theirs any more: a look takes it back, if they were told that it is.
+            Err(_) => {
+                self.sealed.remove(chat_id);
+                self.read();
+                Ok(())
+            }
+        }
+    }
+
+    /// The line has lost the session, and the responder is still here: they need not do anything.
+    fn sign_in_again(&mut self) {
+        if std::mem::replace(&mut self.signing_in, true) {
+            return;
+        }
+        let mut sign_in = self.sign_in.clone();
+        sign_in.ready = self.known.is_ready();
+        sign_in.shift_remaining = sign_in.shift_remaining.and_then(|shift| {
+            let left = Duration::try_from(shift).unwrap_or_default().saturating_sub(self.came_at.elapsed());
+            left.max(Duration::from_millis(1)).try_into().ok()
+        });
+        let (link, patience) = (self.means.link.clone(), self.means.patience);
+        let (who, rest) = (self.who.clone(), self.known.cooling_for());
+        let command = who.command(command::Command::SignIn(sign_in));
+        let signing_in = async move {
+            let outcome = link.execute(command, patience).await.map_err(Failure::from);
+            // A pause goes on as it was.
+            if let (Some(rest), Ok(Outcome { outcome: Some(outcome::Outcome::Responder(view)), .. })) =
+                (rest, &outcome)
+            {
+                let resting = link.execute(who.cool_down(view.session, rest), patience).await;
+                return Done::SignedIn { outcome: resting.map_err(Failure::from).or(outcome) };
+            }
+            Done::SignedIn { outcome }
+        };
+        self.begin_work(signing_in.boxed());
+    }
+
+    fn signed_in_again(&mut self, outcome: Result<Outcome, Failure>) -> Result<(), End> {
+        let view = match outcome.and_then(responder_view) {
+            Ok(view) => view,
+            Err(failure) if failure.may_pass() => {
+                self.read_at = self.read_at.min(Instant::now() + random_part(TRY_AGAIN_WITHIN));
+                return Ok(());
+            }
+            Err(_) => return self.gone(),
+        };
+        debug!(helpline = %self.who.helpline, responder = %self.who.responder, "signed in again: the line was lost");
+        self.number = view.session;
+        self.is_stale = false;
+        self.news += 1;
+        // Whoever is signed in is told everything that is in hand.
+        self.known = Known::default();
+        self.known.status(&view);
+        self.tell(session_response::Message::SignedIn(signed_in(&view, self.presence)))?;
+        self.read();
+        Ok(())
+    }
+
     fn assign(&mut self, view: AcceptedView, offer_number: u32) -> Result<(), End> {
         self.news += 1;
+        if !view.sealed.is_empty() {
+            self.sealed.insert(view.chat_id.clone(), view.sealed.clone());
+        }
         self.known.forget_offer(&view.chat_id, offer_number);
         if !self.known.assign(&view.chat_id, view.fence.as_ref()) {
             return Ok(());
@@ -676,6 +830,7 @@ impl Session {
 
     fn unassign(&mut self, chat_id: &str, outcome: ChatOutcome, reason: &str) -> Result<(), End> {
         self.news += 1;
+        self.sealed.remove(chat_id);
         if !self.known.unassign(chat_id) {
             return Ok(());
         }

@@ -206,7 +206,7 @@ fn heartbeat() -> action::Action {
 async fn a_chat_goes_from_the_request_to_the_hand_over_and_its_end() {
     let mut floor = floor().await;
     let chat = ask(&mut floor.visitors, "r-1").await;
-    let watch = WatchChatRequest { key: key(&chat), locale: String::new() };
+    let watch = WatchChatRequest { key: key(&chat), locale: String::new(), ticket: Vec::new() };
     let mut visitor = floor.visitors.watch_chat(watch).await.unwrap().into_inner();
     let mut sees = async |state: ChatState| loop {
         let message = soon("an update", visitor.message()).await.unwrap().unwrap().message.unwrap();

@@ -240,6 +240,12 @@ pub struct Chat {
     pub reply_handoff: Vec<u8>,
     /// The trace that the request came with, so that the hand-over can be linked to it.
     pub trace: String,
+    /// It came back from a ticket and may be in somebody's hands: it keeps its place and is not offered until the
+    /// recovery hold is over.
+    pub recovering: bool,
+    /// It came back from a ticket and nobody has accepted it since: an assignment of this chat takes it back if it is
+    /// at least the so many-th. 0 for a chat that no assignment of before can take back.
+    pub reclaim_from: u32,
     /// Its entry in the order of the line, if it stands there now.
     pub standing: Option<Standing>,
 }

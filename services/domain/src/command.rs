@@ -3,7 +3,7 @@
 //! A command is whole and checked when it gets here: names are well formed, tags are bits of the policy revision
 //! that the command names. What is left to refuse depends on the state of the line.
 
-use crate::chat::{EndedAs, Fence, OfferId, Step, TokenHash};
+use crate::chat::{Chat, EndedAs, Fence, OfferId, Step, TokenHash};
 use crate::event::{Event, Reason};
 use crate::ids::{ChatId, DigestHex, HelplineId, ResponderId};
 use crate::lifecycle::ChatState;
@@ -57,6 +57,120 @@ pub struct Hold {
     pub age_ms: u64,
     /// The chat as it would be requested here.
     pub request: Request,
+}
+
+/// What a ticket knows of a chat beside its request, sealed at one moment of the line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// Which life of the line it was.
+    pub generation: String,
+    /// The line's term at that moment.
+    pub term: u64,
+    /// That moment, on the service clock.
+    pub issued_ms: u64,
+    /// It brings nothing back from then on, on the service clock. The record of a chat that has ended outlives it.
+    pub expires_ms: u64,
+    /// When the chat arrived, on the service clock.
+    pub arrival_ms: u64,
+    /// Its sequence.
+    pub sequence: u64,
+    /// Its version.
+    pub version: u64,
+    /// Its routing step.
+    pub step: usize,
+    /// It had come back from ACTIVE, and so has the return head start.
+    pub returned: bool,
+    /// It was in somebody's hands.
+    pub active: bool,
+    /// How many offers were made so far.
+    pub offers_made: u32,
+    /// How many assignments were made so far.
+    pub assignments_made: u32,
+    /// How often it was proposed to partners so far.
+    pub proposals: u32,
+    /// The partner who handed it over, and which of that partner's proposals it was.
+    pub came_from: Option<(HelplineId, u32)>,
+}
+
+/// A chat that the line may have lost, as a ticket has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restore {
+    /// The chat as it would be requested now, with the urgency that was sealed.
+    pub request: Request,
+    /// The rest.
+    pub sealed: Sealed,
+}
+
+impl Restore {
+    /// A chat as it stands in a line, to be brought back to a later life of it. `expires_ms` is on the service clock, and
+    /// no later than the record of the chat is kept if it ended now.
+    #[must_use]
+    pub fn of(chat: &Chat, line: &Moment, expires_ms: u64) -> Self {
+        Self {
+            request: Request {
+                chat: chat.id.clone(),
+                request_key: chat.request_key.clone(),
+                body: chat.body.clone(),
+                token: chat.token,
+                urgency: chat.urgency,
+                steps: chat.steps.clone(),
+                topics: chat.topics,
+                excluded: chat.excluded.clone(),
+                revision: line.revision,
+                attested: chat.attested,
+                resources_seen: true,
+                overflow_now: false,
+                handoff: chat.handoff.clone(),
+                trace: chat.trace.clone(),
+            },
+            sealed: Sealed {
+                generation: line.generation.clone(),
+                term: line.term,
+                issued_ms: line.now_ms,
+                expires_ms,
+                arrival_ms: chat.arrival_ms,
+                sequence: chat.sequence,
+                version: chat.version,
+                step: chat.step,
+                returned: chat.returned,
+                active: chat.state == ChatState::Active,
+                offers_made: chat.offers_made,
+                assignments_made: chat.assignments_made,
+                proposals: chat.proposals,
+                came_from: chat.came_from.clone(),
+            },
+        }
+    }
+}
+
+/// What a ticket needs to know of the line at the moment at which it is sealed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Moment {
+    /// Which life of the line it is.
+    pub generation: String,
+    /// The term in force.
+    pub term: u64,
+    /// The service clock.
+    pub now_ms: u64,
+    /// The policy revision in force.
+    pub revision: u64,
+}
+
+/// An assignment that the line may have lost, as its responder holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reassert {
+    /// Whose it is.
+    pub responder: ResponderId,
+    /// Their sign-in now.
+    pub session: u64,
+    /// The offer that was accepted.
+    pub offer: u32,
+    /// The fence that it carries.
+    pub fence: Fence,
+    /// Sealed by the responder for the visitor.
+    pub reply_handoff: Vec<u8>,
+    /// The chat, sealed when it was accepted.
+    pub restore: Restore,
 }
 
 /// What a supervisor does.
@@ -191,6 +305,12 @@ pub enum Command {
         /// The visitor's right to speak for it.
         token: TokenHash,
     },
+    /// The visitor has a ticket of the chat. A chat that the line has lost is in it again, at its old place; of any other
+    /// chat it is a beat.
+    Restore(Box<Restore>),
+    /// The responder holds a sealed assignment. A chat that the line has lost, or has got back from a ticket since, is in
+    /// these hands again, under its old fence. Asking again is answered the same.
+    Reassert(Box<Reassert>),
     /// A responder comes, on a new device or back on the old one. The newest session wins.
     SignIn {
         /// Who.
@@ -391,6 +511,14 @@ pub enum Command {
         /// Who puts it in force; nobody when it comes from a file.
         by: Option<ResponderId>,
     },
+    /// The store has lost the line: it begins another life, under the policy that was last seen in force. Refused when
+    /// there is a policy.
+    Revive {
+        /// The policy, with its revision.
+        policy: Box<Policy>,
+        /// The service clock as last seen: it goes on from there. 0 when nobody knows: then it begins with the store's time.
+        clock_ms: u64,
+    },
 }
 
 impl Command {
@@ -404,6 +532,8 @@ impl Command {
             Self::Leave { .. } => "leave",
             Self::Resume { .. } => "resume",
             Self::Erase { .. } => "erase",
+            Self::Restore(_) => "restore",
+            Self::Reassert(_) => "reassert",
             Self::SignIn { .. } => "sign_in",
             Self::Heartbeat { .. } => "heartbeat",
             Self::SetStatus { .. } => "set_status",
@@ -425,6 +555,7 @@ impl Command {
             Self::ReportPage { .. } => "report_page",
             Self::Tick { .. } => "tick",
             Self::SetPolicy { .. } => "set_policy",
+            Self::Revive { .. } => "revive",
         }
     }
 }
@@ -460,6 +591,12 @@ pub enum Reply {
         spread: Spread,
         /// The partner who has it, once it has overflowed.
         partner: Option<HelplineId>,
+        /// Its sequence.
+        sequence: u64,
+        /// Which life of the line it is.
+        generation: String,
+        /// The term in force.
+        term: u64,
     },
     /// To a responder's commands: how they stand now.
     Responder {
@@ -476,7 +613,7 @@ pub enum Reply {
         /// The service clock now.
         now_ms: u64,
     },
-    /// To accept: the assignment.
+    /// To accept and reassert: the assignment.
     Accepted {
         /// Which chat.
         chat: ChatId,
@@ -490,6 +627,12 @@ pub enum Reply {
         handoff: Vec<u8>,
         /// The trace that the chat was requested with, or empty.
         trace: String,
+        /// The offer that was accepted.
+        offer: u32,
+        /// Which life of the line it is.
+        generation: String,
+        /// The service clock now.
+        now_ms: u64,
     },
     /// To tick.
     Ticked {
@@ -507,7 +650,7 @@ pub enum Reply {
         /// The service clock now.
         now_ms: u64,
     },
-    /// To set-policy: the revision that is in force now.
+    /// To set-policy and revive: the revision that is in force now.
     Policy {
         /// The revision.
         revision: u64,

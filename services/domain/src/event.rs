@@ -34,6 +34,10 @@ words! {
     EventKind {
         /// A chat was accepted into the line.
         Requested = "requested",
+        /// A chat that the store had lost is in the line again, at its old place.
+        Restored = "restored",
+        /// A chat that the store had lost is in the hands of its responder again.
+        Reclaimed = "reclaimed",
         /// Its urgency was changed.
         Triaged = "triaged",
         /// Its next routing step is in force.
@@ -112,6 +116,8 @@ words! {
         RerouteEnded = "reroute_ended",
         /// The helpline's policy was replaced.
         PolicySet = "policy_set",
+        /// The store had lost the line, and its policy is in force again: whoever was in it comes back.
+        Revived = "revived",
     }
 }
 

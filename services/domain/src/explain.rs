@@ -64,6 +64,8 @@ pub enum Standing {
 pub enum HeldBack {
     /// The visitor is out of touch.
     Away,
+    /// It came back after the store had lost it, and may be in somebody's hands: they have a moment to say so.
+    Recovering,
     /// Too few responders are on shift.
     GateClosed,
     /// The last free responders are kept for IMMINENT chats.
@@ -80,6 +82,7 @@ impl HeldBack {
     pub fn word(self) -> &'static str {
         match self {
             Self::Away => "away",
+            Self::Recovering => "recovering",
             Self::GateClosed => "gate_closed",
             Self::Reserve => "reserve",
             Self::EnoughOffers => "enough_offers",
@@ -310,6 +313,7 @@ impl Look<'_> {
         let open = u32::try_from(self.chat.offers.len()).unwrap_or(u32::MAX);
         let reasons = [
             (HeldBack::Away, self.chat.away),
+            (HeldBack::Recovering, self.chat.recovering),
             (HeldBack::GateClosed, self.around.on_shift < numbers.min_on_shift),
             (HeldBack::EnoughOffers, open >= self.chat.fan_out),
             (HeldBack::Reserve, reserved),

@@ -3,7 +3,7 @@
 //! of them take effect and some are deliberately stale, wrong or repeated.
 
 use crate::chat::{EndedAs, Fence, OfferId, Step, TokenHash};
-use crate::command::{Act, Applied, Command, Hold, Reply, Request};
+use crate::command::{Act, Applied, Command, Hold, Moment, Reassert, Reply, Request, Restore};
 use crate::event::Reason;
 use crate::ids::{ChatId, DigestHex, HelplineId, ResponderId};
 use crate::lifecycle::ChatState;
@@ -153,7 +153,27 @@ pub enum Op {
     ReportPage(bool),
     /// The policy is replaced by another one, at the right revision or not.
     SetPolicy(bool, u8),
+    /// Something happens to the store.
+    Store(Turn),
+    /// A visitor presents a ticket, one of the newest.
+    Restore(u16, Aim),
+    /// A responder presents a sealed assignment, one of the newest.
+    Reassert(u16, Aim),
 }
+
+/// What happens to a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// A replica is as far as the store at this moment.
+    Copy,
+    /// It loses everything.
+    LoseEverything,
+    /// The replica takes its place, on another node: what came after the copy is lost.
+    FailOver,
+}
+
+/// How many tickets and sealed assignments are remembered.
+const PAPERS: usize = 64;
 
 /// An intention, and how the store's time moves before it, in milliseconds.
 pub type TimedOp = (i64, Op);
@@ -221,6 +241,22 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// Histories in which the store is lost, whole or in part, and people come back with what they hold. Time only goes on
+/// here, and more between two losses than there are terms: what a clock that leaps back does to a line that has forgotten
+/// everything cannot be made good.
+pub fn history_of_losses(length: usize) -> impl Strategy<Value = Vec<TimedOp>> {
+    let op = prop_oneof![
+        30 => op(),
+        8 => (any::<u16>(), aim()).prop_map(|(pick, aim)| Op::Restore(pick, aim)),
+        6 => (any::<u16>(), aim()).prop_map(|(pick, aim)| Op::Reassert(pick, aim)),
+        1 => Just(Op::Store(Turn::Copy)),
+    ];
+    let usual = (prop_oneof![30 => 0..300i64, 10 => 300..1500i64], op);
+    let turn = prop_oneof![1 => Just(Turn::LoseEverything), 1 => Just(Turn::FailOver)];
+    let loss = (2_000..4_000i64, turn.prop_map(Op::Store));
+    prop::collection::vec(prop_oneof![30 => usual, 1 => loss], length / 2..=length)
+}
+
 /// The seed of a run of histories: the same each time, unless `HOLDFAST_SEED` names another.
 #[must_use]
 pub fn seed() -> proptest::test_runner::RngSeed {
@@ -279,6 +315,7 @@ pub fn policy(which: u8) -> Policy {
         overflow_answer_ms: 700,
         overflow_retry_ms: 900,
         prefer_for_ms: 600,
+        recovery_hold_ms: 1_500,
     };
     let partner = |name: &str| Partner { helpline: name.to_owned() };
     let partners = match which % 3 {
@@ -416,6 +453,13 @@ pub struct Player {
     /// Commands so far, and those that took effect.
     pub counts: (u64, u64),
     requests: Vec<Request>,
+    node: u32,
+    lives: u64,
+    copy: Option<Line>,
+    policy: Option<Policy>,
+    clock_ms: u64,
+    tickets: Vec<Restore>,
+    assignments: Vec<Reassert>,
 }
 
 impl Player {
@@ -423,12 +467,66 @@ impl Player {
     #[must_use]
     pub fn new(node: u32) -> Self {
         Self {
-            line: Line::new(node),
+            line: Line::named(node, Self::life(0)),
             wall_ms: 1_800_000_000_000,
             reached: BTreeMap::new(),
             counts: (0, 0),
             requests: Vec::new(),
+            node,
+            lives: 0,
+            copy: None,
+            policy: None,
+            clock_ms: 0,
+            tickets: Vec::new(),
+            assignments: Vec::new(),
         }
+    }
+
+    /// What the so many-th life of the line is called.
+    #[must_use]
+    pub fn life(number: u64) -> String {
+        format!("life-{number}")
+    }
+
+    /// What the next life of the line will be called, if it is lost.
+    #[must_use]
+    pub fn next_life(&self) -> String {
+        Self::life(self.lives + 1)
+    }
+
+    /// What happens to the store before the command of an intention: another store does the same.
+    #[must_use]
+    pub fn turn(&self, (_, op): &TimedOp) -> Option<Turn> {
+        match op {
+            Op::Store(Turn::FailOver) if self.copy.is_none() => None,
+            Op::Store(turn) => Some(*turn),
+            _ => None,
+        }
+    }
+
+    /// Lets it happen to the line. `node` is the one on which it goes on.
+    pub fn take(&mut self, turn: Turn, node: u32) {
+        match turn {
+            Turn::Copy => self.copy = Some(self.line.clone()),
+            Turn::LoseEverything => {
+                self.lives += 1;
+                self.copy = None;
+                self.line = Line::named(node, Self::life(self.lives));
+            }
+            Turn::FailOver => {
+                if let Some(copy) = self.copy.clone() {
+                    self.line = copy;
+                    self.line.move_to_node(node);
+                }
+            }
+        }
+        self.node = node;
+    }
+
+    /// The node on which the line is.
+    #[must_use]
+    pub fn node(&self) -> u32 {
+        self.node
     }
 
     /// The command that gives a line its policy.
@@ -458,6 +556,13 @@ impl Player {
             Op::ReportPage(delivered) => {
                 Command::ReportPage { wave: self.state().surge.waves, delivered: *delivered }
             }
+            Op::Store(Turn::LoseEverything) => {
+                let policy = Box::new(self.policy.clone().unwrap_or_else(|| policy(0)));
+                Command::Revive { policy, clock_ms: self.clock_ms }
+            }
+            Op::Store(Turn::Copy | Turn::FailOver) => Command::Tick { by: digest("t", 0), limit: 100 },
+            Op::Restore(pick, aim) => self.restore(*pick, *aim),
+            Op::Reassert(pick, aim) => self.reassert(*pick, *aim),
             Op::SetPolicy(right, which) => {
                 let revision = self.state().policy.as_ref().map_or(0, |p| p.revision);
                 let expected = if *right { revision } else { revision + 1 };
@@ -473,6 +578,7 @@ impl Player {
         }
         let applied = self.line.apply(self.wall_ms, command);
         self.counts.0 += 1;
+        self.keep_papers(command, &applied);
         let effect = match (&applied.reply, command) {
             (Err(_), _) => false,
             (Ok(Reply::Chat { replay: true, .. }), _) => true,
@@ -482,6 +588,8 @@ impl Player {
                 | Command::Heartbeat { .. }
                 | Command::Accept { .. }
                 | Command::Hold(_)
+                | Command::Restore(_)
+                | Command::Reassert(_)
                 | Command::Admit { .. }
                 | Command::Release { .. },
             ) => true,
@@ -524,6 +632,8 @@ impl Player {
                 ..
             } => of_chat(chat),
             Command::Hold(hold) => of_chat(&hold.request.chat),
+            Command::Restore(restore) => of_chat(&restore.request.chat),
+            Command::Reassert(reassert) => of_chat(&reassert.restore.request.chat),
             Command::Supervise {
                 act: Act::EndBreak { responder } | Act::Rest { responder, .. } | Act::ForceOffline { responder },
                 ..
@@ -538,8 +648,89 @@ impl Player {
             | Command::Supervise { act: Act::Reroute { .. }, .. }
             | Command::ReportPage { .. }
             | Command::Tick { .. }
-            | Command::SetPolicy { .. } => return None,
+            | Command::SetPolicy { .. }
+            | Command::Revive { .. } => return None,
         })
+    }
+
+    /// Visitors and responders keep what they are given: a ticket with each change of a chat, a sealed assignment with
+    /// each accept.
+    fn keep_papers(&mut self, command: &Command, applied: &Applied) {
+        let line = self.line.snapshot();
+        self.policy = line.policy.clone().or(self.policy.take());
+        self.clock_ms = line.clock.now_ms;
+        let moment = Moment {
+            generation: line.generation.clone(),
+            term: line.term.number,
+            now_ms: line.clock.now_ms,
+            revision: line.policy.as_ref().map_or(0, |p| p.revision),
+        };
+        let keeps_ms = line.policy.as_ref().map_or(0, |p| p.numbers.retention_ms);
+        let sealed = |chat: &ChatId| {
+            let chat = line.chats.get(chat).filter(|c| !matches!(c.state, ChatState::Held | ChatState::Ended))?;
+            Some((chat, Restore::of(chat, &moment, moment.now_ms + keeps_ms)))
+        };
+        let chats: std::collections::BTreeSet<&ChatId> =
+            applied.events.iter().filter_map(|e| e.chat.as_ref()).collect();
+        let tickets = chats.into_iter().filter_map(|chat| Some(sealed(chat)?.1));
+        self.tickets.extend(tickets);
+        if let (Ok(Reply::Accepted { chat, fence, .. }), Some((held, restore))) =
+            (&applied.reply, accepted(&applied.reply).and_then(sealed))
+            && let Some(owner) = &held.owner
+            && !matches!(command, Command::Reassert(_))
+            && held.id == *chat
+        {
+            self.assignments.push(Reassert {
+                responder: owner.responder.clone(),
+                session: 0,
+                offer: owner.offer,
+                fence: *fence,
+                reply_handoff: held.reply_handoff.clone(),
+                restore,
+            });
+        }
+        self.tickets.drain(..self.tickets.len().saturating_sub(PAPERS));
+        self.assignments.drain(..self.assignments.len().saturating_sub(PAPERS));
+    }
+
+    /// Most come with what the line lacks.
+    fn restore(&self, pick: u16, aim: Aim) -> Command {
+        let known = &self.state().chats;
+        let lost: Vec<&Restore> = self.tickets.iter().filter(|t| !known.contains_key(&t.request.chat)).collect();
+        let all: Vec<&Restore> = self.tickets.iter().collect();
+        let from = if lost.is_empty() || pick.is_multiple_of(5) { &all } else { &lost };
+        let Some(mut restore) = pick_from(from, pick).map(|t| (*t).clone()) else {
+            return self.visitor(VisitorDoes::Beat, pick, Aim::True);
+        };
+        restore.request.revision = self.revision() + u64::from(aim == Aim::Wild);
+        if aim == Aim::Stale {
+            restore.request.token = token(u64::MAX);
+        }
+        Command::Restore(Box::new(restore))
+    }
+
+    fn reassert(&self, pick: u16, aim: Aim) -> Command {
+        let known = &self.state().chats;
+        let active =
+            |r: &&Reassert| known.get(&r.restore.request.chat).is_none_or(|c| c.state != ChatState::Active);
+        let lost: Vec<&Reassert> = self.assignments.iter().filter(active).collect();
+        let all: Vec<&Reassert> = self.assignments.iter().collect();
+        let from = if lost.is_empty() || pick.is_multiple_of(4) { &all } else { &lost };
+        let Some(mut reassert) = pick_from(from, pick).map(|r| (*r).clone()) else {
+            return self.visitor(VisitorDoes::Beat, pick, Aim::True);
+        };
+        let here = self.state().responders.get(&reassert.responder).filter(|r| r.linked);
+        let Some(here) = here else {
+            return self.sign_in(reassert.responder, 5, 2, true, aim);
+        };
+        reassert.session = here.session - u64::from(aim == Aim::Wild && pick.is_multiple_of(2));
+        reassert.fence.epoch -= u64::from(aim == Aim::Stale);
+        reassert.restore.request.revision = self.revision() + u64::from(aim == Aim::Wild);
+        Command::Reassert(Box::new(reassert))
+    }
+
+    fn revision(&self) -> u64 {
+        self.state().policy.as_ref().map_or(0, |p| p.revision)
     }
 
     fn request(&mut self, urgency: u8, need: u8, attested: bool, wish: u8) -> Command {
@@ -807,6 +998,10 @@ impl Player {
             revision,
         }
     }
+}
+
+fn accepted(reply: &Result<Reply, crate::Refusal>) -> Option<&ChatId> {
+    if let Ok(Reply::Accepted { chat, .. }) = reply { Some(chat) } else { None }
 }
 
 fn pick_from<T>(items: &[T], pick: u16) -> Option<&T> {

@@ -76,6 +76,11 @@ pub const ALL: &[Invariant] = &[
         check: away_is_not_offered,
     },
     Invariant {
+        id: "INV-04",
+        promise: "a chat that comes back from a ticket is offered to nobody while it may be in somebody's hands",
+        check: recovering_is_not_offered,
+    },
+    Invariant {
         id: "INV-19",
         promise: "indexes and timers name only what lives, and everything that lives has a timer or an owner",
         check: nothing_is_orphaned,
@@ -210,6 +215,7 @@ fn nothing_hangs(line: &Snapshot) -> Result<(), String> {
     for chat in line.chats.values() {
         let timer = match chat.state {
             ChatState::Held => Timer::Hold(chat.id.clone()),
+            ChatState::Waiting if chat.recovering && !chat.away => Timer::Recover,
             ChatState::Waiting | ChatState::Offered if chat.partner.is_some() => Timer::Proposal(chat.id.clone()),
             ChatState::Active if silence && chat.owner.as_ref().is_some_and(|o| o.engaged_ms.is_none()) => {
                 Timer::Reply(chat.id.clone())
@@ -278,6 +284,15 @@ fn owners_are_present(line: &Snapshot) -> Result<(), String> {
     Ok(())
 }
 
+/// What comes back from a ticket may be in somebody's hands.
+fn recovering_is_not_offered(line: &Snapshot) -> Result<(), String> {
+    for chat in line.chats.values().filter(|c| c.recovering) {
+        let untouched = chat.state == ChatState::Waiting && chat.owner.is_none() && chat.partner.is_none();
+        ensure(untouched, || format!("{} may be in somebody's hands and is {}", chat.id, chat.state.word()))?;
+    }
+    Ok(())
+}
+
 fn away_is_not_offered(line: &Snapshot) -> Result<(), String> {
     for chat in line.chats.values() {
         let in_line = matches!(chat.state, ChatState::Waiting | ChatState::Offered);
@@ -342,5 +357,6 @@ fn names_the_living(line: &Snapshot, timer: &Timer) -> bool {
         Timer::Shift(responder) => line.responders.get(responder).is_some_and(|r| r.status != Status::Offline),
         Timer::Page => line.surge.stage > 0,
         Timer::Reroutes => !line.reroutes.is_empty(),
+        Timer::Recover => line.policy.is_some(),
     }
 }

@@ -28,10 +28,11 @@ const MAX_ON_SHIFT: usize = 100_000;
 const MAX_WRAPPING: usize = 64;
 
 /// What only those can do who are on shift.
-const DONE_HERE: [EventKind; 9] = [
+const DONE_HERE: [EventKind; 10] = [
     EventKind::Offered,
     EventKind::Declined,
     EventKind::Accepted,
+    EventKind::Reclaimed,
     EventKind::Engaged,
     EventKind::SupervisorCalled,
     EventKind::StatusChanged,
@@ -257,6 +258,8 @@ impl Fold {
         match event.kind {
             EventKind::Requested => self.came(id, event, false),
             EventKind::Admitted => self.came(id, event, true),
+            EventKind::Restored => self.restored(id, event),
+            EventKind::Reclaimed => self.reclaimed(id, event),
             EventKind::Accepted => self.accepted(id, event),
             EventKind::Returned => self.returned(id, event),
             EventKind::Ended => self.ended(id, event),
@@ -296,7 +299,8 @@ impl Fold {
             | EventKind::GateOpened
             | EventKind::Rerouted
             | EventKind::RerouteEnded
-            | EventKind::PolicySet => {}
+            | EventKind::PolicySet
+            | EventKind::Revived => {}
         }
     }
 
@@ -305,6 +309,22 @@ impl Fold {
         let phase = Phase::Waiting { since_ms: event.at_ms, first: true };
         self.follow(id, Followed { number: chat, urgency: event.urgency.unwrap_or_default(), phase }, event.at_ms);
         self.record(event.at_ms, chat, event.urgency, What::Came { taken_in });
+    }
+
+    /// The store had lost it. How long it waited before that was told before the first event.
+    fn restored(&mut self, id: &ChatId, event: &Event) {
+        if !self.chats.contains_key(id) {
+            self.came(id, event, false);
+        }
+    }
+
+    /// It is in the hands again that it was in: nobody has waited for that.
+    fn reclaimed(&mut self, id: &ChatId, event: &Event) {
+        let shift = event.responder.as_ref().and_then(|r| self.here.get(r)).map_or(0, |s| s.number);
+        let number = self.chats.get(id).map(|c| c.number);
+        let number = number.unwrap_or_else(|| self.number());
+        let phase = Phase::InHand { since_ms: event.at_ms, shift };
+        self.follow(id, Followed { number, urgency: event.urgency.unwrap_or_default(), phase }, event.at_ms);
     }
 
     fn accepted(&mut self, id: &ChatId, event: &Event) {

@@ -35,7 +35,7 @@ pub mod requirement;
 pub mod responder;
 
 pub use chat::{Asked, Chat, EndedAs, Fence, Offer, OfferId, Owner, Step, TokenHash};
-pub use command::{Act, Applied, Command, Hold, Refusal, Reply, Request};
+pub use command::{Act, Applied, Command, Hold, Moment, Reassert, Refusal, Reply, Request, Restore, Sealed};
 pub use event::{Event, EventKind, Reason};
 pub use ids::{ChatId, HelplineId, IdError, ResponderId};
 pub use lifecycle::ChatState;

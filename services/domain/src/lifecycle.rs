@@ -51,6 +51,8 @@ pub enum Happening {
     LastOfferGone,
     /// A responder takes it.
     Accept,
+    /// The responder who had it before the line forgot so takes it back.
+    Reclaim,
     /// It comes back from its owner: handed on, or the owner is lost.
     Return,
     /// It ends.
@@ -63,17 +65,17 @@ pub enum Happening {
 #[must_use]
 pub fn next(state: ChatState, happening: Happening) -> Option<ChatState> {
     use ChatState::{Active, Ended, Held, Offered, Waiting};
-    use Happening::{Accept, Admit, End, LastOfferGone, Offer, Reopen, Return};
+    use Happening::{Accept, Admit, End, LastOfferGone, Offer, Reclaim, Reopen, Return};
     match (state, happening) {
         (Held, Admit) => Some(Waiting),
         (Waiting | Offered, Offer) => Some(Offered),
         (Offered, LastOfferGone) => Some(Waiting),
-        (Offered, Accept) => Some(Active),
+        (Offered, Accept) | (Waiting | Offered, Reclaim) => Some(Active),
         (Active, Return) => Some(Waiting),
         (Waiting | Offered | Active, End(_)) => Some(Ended),
         (Ended, Reopen) => Some(Waiting),
         (Waiting | Offered | Active | Ended, Admit)
-        | (Held | Active | Ended, Offer)
+        | (Held | Active | Ended, Offer | Reclaim)
         | (Held | Waiting | Active | Ended, LastOfferGone | Accept)
         | (Held | Waiting | Offered | Ended, Return)
         | (Held | Ended, End(_))

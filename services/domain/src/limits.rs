@@ -29,6 +29,13 @@ pub const MAX_EXCLUDED: usize = 4;
 pub const MAX_REROUTES: usize = 8;
 /// Who holds a chat for a partner asks again this often what became of it, in milliseconds.
 pub const ASK_AGAIN_MS: u64 = 2_000;
+/// Bytes of a sealed ticket or assignment: what the longest ladder, both handoffs and every tag of a policy need.
+pub const MAX_TICKET_BYTES: usize = 48 * 1024;
+/// A chat that comes back from a ticket may have changed more often than the ticket knows: its version and the number
+/// of its offers go on this far beyond, so that nobody takes what is new for old.
+pub const RESTORED_GAP: u32 = 1000;
+/// Chats that one tick lets out of the recovery hold, first in line first.
+pub const RECOVER_BATCH: usize = 500;
 /// Policies of a helpline that are kept, for going back to one.
 pub const MAX_POLICIES: usize = 20;
 /// Timers that one tick handles.

@@ -10,6 +10,7 @@
 mod index;
 mod matching;
 mod partners;
+mod recovery;
 mod responders;
 mod supervision;
 mod surge;
@@ -152,6 +153,12 @@ pub struct Snapshot {
     pub policies: BTreeMap<u64, Policy>,
     /// The term in force.
     pub term: Term,
+    /// What this life of the line is called: another one begins when the store has lost everything. Empty before the
+    /// first policy.
+    pub generation: String,
+    /// When this life began, or a later term of it on another node: for the recovery hold after that, nothing that comes
+    /// back is offered.
+    pub recovering_since_ms: u64,
     /// Arrivals so far.
     pub arrivals: u64,
     /// Events so far.
@@ -196,6 +203,7 @@ impl Snapshot {
 pub struct Line {
     state: Snapshot,
     node: u32,
+    life: String,
     now: u64,
     events: Vec<Event>,
     freed: Vec<ResponderId>,
@@ -234,9 +242,16 @@ impl Line {
     /// An empty line on a node (the first 32 bits of its replication id; anything stable for an embedded line).
     #[must_use]
     pub fn new(node: u32) -> Self {
+        Self::named(node, format!("{node:08x}"))
+    }
+
+    /// The same, with a name for its life: no two lives of a helpline's line may have the same one.
+    #[must_use]
+    pub fn named(node: u32, life: String) -> Self {
         Self {
             state: Snapshot::default(),
             node,
+            life,
             now: 0,
             events: Vec::new(),
             freed: Vec::new(),
@@ -281,6 +296,8 @@ impl Line {
             Command::Leave { chat, token, fallback } => self.leave(chat, *token, *fallback),
             Command::Resume { chat, token } => self.resume(chat, *token),
             Command::Erase { chat, token } => self.erase(chat, *token),
+            Command::Restore(restore) => self.restore(restore),
+            Command::Reassert(reassert) => self.reassert(reassert),
             Command::SignIn { responder, capabilities, scarce, opt_out, shift_ms, capacity, ready, revision } => {
                 let arriving = Arriving {
                     capabilities: *capabilities,
@@ -318,8 +335,9 @@ impl Line {
             Command::Release { chat, from, number } => self.release(chat, from, *number),
             Command::SettleProposal { chat, to, number, taken } => self.settle_proposal(chat, to, *number, *taken),
             Command::ReportPage { wave, delivered } => self.report_page(*wave, *delivered),
-            Command::Tick { by, limit } => Ok(self.tick(by, *limit)),
+            Command::Tick { by, limit } => self.tick(by, *limit),
             Command::SetPolicy { policy, expected, by } => self.set_policy(policy, *expected, by.as_ref()),
+            Command::Revive { policy, clock_ms } => self.revive(policy, *clock_ms),
         }
     }
 
@@ -329,18 +347,27 @@ impl Line {
             return Err(Refusal::PolicyChanged { revision });
         }
         let revision = revision + 1;
-        let policy = Policy { revision, ..policy.clone() };
-        self.state.policies.insert(revision, policy.clone());
-        while self.state.policies.len() > crate::limits::MAX_POLICIES {
-            self.state.policies.pop_first();
-        }
-        self.state.policy = Some(policy);
+        self.put_in_force(policy, revision);
         self.by = by.cloned();
         self.tell(EventKind::PolicySet, About::default());
         self.settle_everybody();
         self.everyone = true;
         self.finish();
         Ok(Reply::Policy { revision })
+    }
+
+    /// The first policy begins a life of the line.
+    fn put_in_force(&mut self, policy: &Policy, revision: u64) {
+        let policy = Policy { revision, ..policy.clone() };
+        self.state.policies.insert(revision, policy.clone());
+        while self.state.policies.len() > crate::limits::MAX_POLICIES {
+            self.state.policies.pop_first();
+        }
+        self.state.policy = Some(policy);
+        if self.state.generation.is_empty() {
+            self.state.generation = self.life.clone();
+            self.state.recovering_since_ms = self.now;
+        }
     }
 
     /// What the new numbers say about order and care holds for everybody in line and on shift from this moment on.
@@ -410,6 +437,7 @@ impl Line {
             | Happening::Offer
             | Happening::LastOfferGone
             | Happening::Accept
+            | Happening::Reclaim
             | Happening::Return
             | Happening::Reopen => None,
         };
@@ -526,6 +554,8 @@ impl Line {
         let ended = self.with_chat(id, |c| {
             c.version += 1;
             c.away = false;
+            c.recovering = false;
+            c.reclaim_from = 0;
             c.shown = None;
             if outcome != EndedAs::Abandoned {
                 c.handoff.clear();
@@ -627,6 +657,9 @@ impl Line {
             pace_ms: self.state.pace.known_ms(),
             spread: self.state.waits.of(chat.urgency),
             partner: chat.partner.clone().filter(|_| chat.state == ChatState::Ended),
+            sequence: chat.sequence,
+            generation: self.state.generation.clone(),
+            term: self.state.term.number,
         })
     }
 
@@ -656,8 +689,12 @@ pub(crate) fn standing(chat: &Chat, numbers: &Numbers) -> Option<Standing> {
     }
     let head_start = Numbers::by(&numbers.head_start_ms, chat.urgency)
         + if chat.returned { numbers.return_head_start_ms } else { 0 };
-    Some(Standing { lane: lane_of(chat, numbers)?, score: score(chat.urgency, chat.arrival_ms, head_start) })
+    let lane = if chat.recovering { RECOVERING.to_owned() } else { lane_of(chat, numbers)? };
+    Some(Standing { lane, score: score(chat.urgency, chat.arrival_ms, head_start) })
 }
+
+/// The lane of those who came back from a ticket and are not offered yet: nobody fits it.
+pub(crate) const RECOVERING: &str = "recovering";
 
 /// Chats that ask for the same share a lane: `weight:hard:topics:requirement`.
 #[must_use]

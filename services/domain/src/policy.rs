@@ -319,6 +319,9 @@ pub struct Numbers {
     pub overflow_retry_ms: u64,
     /// Preferences and a preferred responder are waited for so long, then anyone who qualifies may come.
     pub prefer_for_ms: u64,
+    /// After the store has lost a line, or a part of it, nothing that comes back is offered for so long, because it may be
+    /// in somebody's hands: those have so long to say so.
+    pub recovery_hold_ms: u64,
 }
 
 impl Default for Numbers {
@@ -356,6 +359,7 @@ impl Default for Numbers {
             overflow_answer_ms: 10_000,
             overflow_retry_ms: minute,
             prefer_for_ms: minute,
+            recovery_hold_ms: 15_000,
         }
     }
 }

@@ -165,6 +165,7 @@ impl Desk {
             capabilities: self.args.can.clone(),
             capacity: self.args.capacity,
             ready: self.declared == ResponderStatus::Ready,
+            sealed_assignments: self.hand.sealed(),
             ..SignIn::default()
         };
         Session::open(&mut self.dispatch, sign_in).await

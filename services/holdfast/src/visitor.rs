@@ -82,6 +82,8 @@ struct Visitor {
     request: RequestChatRequest,
     began: Instant,
     key: ChatKey,
+    /// The newest ticket of the chat, for the case that the store loses it.
+    ticket: Vec<u8>,
     version: u64,
     shown: Option<Shown>,
     /// The next update is the first after a break.
@@ -127,6 +129,7 @@ impl Visitor {
             args,
             began: Instant::now(),
             key: ChatKey::default(),
+            ticket: Vec::new(),
             version: 0,
             shown: None,
             was_away: false,
@@ -178,6 +181,7 @@ impl Visitor {
         let Some(chat) = answer.chat else {
             return Err(self.remote.incomplete("a chat"));
         };
+        self.ticket = answer.ticket;
         self.key = ChatKey {
             helpline: self.args.helpline.clone(),
             chat_id: chat.chat_id.clone(),
@@ -193,7 +197,8 @@ impl Visitor {
 
     /// One stream, as long as it lasts.
     async fn watch(&mut self, stop: &Stop) -> Result<Watched, Failure> {
-        let request = WatchChatRequest { key: Some(self.key.clone()), locale: self.args.locale.clone() };
+        let (key, locale) = (Some(self.key.clone()), self.args.locale.clone());
+        let request = WatchChatRequest { key, locale, ticket: self.ticket.clone() };
         let opened = tokio::select! {
             opened = self.intake.watch_chat(request) => opened,
             () = stop.draining() => return Ok(Watched::Stopped),
@@ -244,6 +249,9 @@ impl Visitor {
     }
 
     async fn updated(&mut self, mut update: ChatUpdate) -> Result<Option<Watched>, Failure> {
+        if !update.ticket.is_empty() {
+            self.ticket = std::mem::take(&mut update.ticket);
+        }
         let Some(chat) = update.chat.take() else {
             return Ok(None);
         };
@@ -261,7 +269,8 @@ impl Visitor {
 
     /// Given up while out of touch: the token re-opens it at its old place.
     async fn come_back(&mut self) -> Result<Watched, Failure> {
-        let request = ResumeChatRequest { key: Some(self.key.clone()), locale: self.args.locale.clone() };
+        let (key, locale) = (Some(self.key.clone()), self.args.locale.clone());
+        let request = ResumeChatRequest { key, locale, ticket: self.ticket.clone() };
         match self.intake.resume_chat(request).await {
             Ok(answer) => {
                 let chat = answer.into_inner().chat.unwrap_or_default();

@@ -2,12 +2,14 @@
 
 use holdfast_domain::{
     ChatId, HelplineId, Mask, Policy, Step, Urgency,
-    limits::{MAX_ALTERNATIVES, MAX_CAPACITY, MAX_DURATION_MS, MAX_HANDOFF_BYTES, MAX_STEPS, MAX_TAGS},
+    limits::{
+        MAX_ALTERNATIVES, MAX_CAPACITY, MAX_DURATION_MS, MAX_HANDOFF_BYTES, MAX_STEPS, MAX_TAGS, MAX_TICKET_BYTES,
+    },
     policy::{self, Asking, MAX_ANSWERS, MAX_WORD_BYTES},
 };
 use holdfast_proto::v1::{
-    self, Alternative, Answer, ChatKey, GetFallbackResponse, GetLimitsResponse, HashedChatKey, RequestChatRequest,
-    Resource, RoutingStep, Tag, VisitorPresence,
+    self, Alternative, Answer, ChatKey, Command, GetFallbackResponse, GetLimitsResponse, HashedChatKey,
+    RequestChatRequest, Resource, RestoreCommand, RoutingStep, Tag, VisitorPresence,
 };
 use prost::Message;
 use sha2::{Digest, Sha256};
@@ -230,6 +232,24 @@ fn check_handoff(field: &str, handoff: &[u8]) -> Result<(), Invalid> {
     Ok(())
 }
 
+/// Checks a ticket; none is fine. Whether it opens is seen when it is needed.
+///
+/// # Errors
+/// When it cannot be one.
+pub fn check_ticket(ticket: &[u8]) -> Result<(), Invalid> {
+    if ticket.len() > MAX_TICKET_BYTES {
+        return Err(Invalid::new("ticket", format!("must be at most {MAX_TICKET_BYTES} bytes long")));
+    }
+    Ok(())
+}
+
+/// Asks the line to take a chat back that it may have lost.
+#[must_use]
+pub fn restore(hold: &Hold, ticket: &[u8]) -> Command {
+    let restore = RestoreCommand { key: Some(hold.key.clone()), ticket: ticket.to_vec() };
+    Command { helpline: hold.helpline.as_str().to_owned(), command: Some(v1::command::Command::Restore(restore)) }
+}
+
 /// Checks a language tag; an empty one is fine.
 ///
 /// # Errors
@@ -356,6 +376,7 @@ pub fn limits(max_message_bytes: usize) -> GetLimitsResponse {
         max_message_bytes: number(max_message_bytes),
         max_answers: number(MAX_ANSWERS),
         max_not_again: number(MAX_NOT_AGAIN),
+        max_ticket_bytes: number(MAX_TICKET_BYTES),
     }
 }
 

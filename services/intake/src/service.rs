@@ -154,7 +154,7 @@ impl Intake {
         Ok(RequestChatResponse {
             visitor_token,
             chat: view.chat,
-            ticket: Vec::new(),
+            ticket: view.ticket,
             wait: view.wait,
             resources,
             durability,
@@ -257,6 +257,26 @@ impl Intake {
         }
     }
 
+    /// Asks the line about a chat. If the store has lost it, the ticket brings it back first.
+    async fn about(
+        &self,
+        hold: &Hold,
+        ticket: &[u8],
+        command: command::Command,
+        until: Instant,
+    ) -> Result<(ChatOutcomeView, Option<Durability>), Failure> {
+        let asked = self.command(&hold.helpline, command.clone(), left(until)).await;
+        if ticket.is_empty() || !matches!(asked, Err(Failure::UnknownChat)) {
+            return asked;
+        }
+        // Somebody else may have brought it back meanwhile, and even ended it: the record decides.
+        let restored = self.link.execute(convert::restore(hold, ticket), left(until)).await;
+        match (self.command(&hold.helpline, command, left(until)).await, restored) {
+            (Err(Failure::UnknownChat), Err(failure)) => Err(failure.into()),
+            (again, _) => again,
+        }
+    }
+
     /// Where else to turn; none when that is not known here in time.
     async fn resources(&self, helpline: &HelplineId, locale: &str, region: &str) -> Vec<Resource> {
         let policy = timeout(FALLBACK_WITHIN, self.policies.get(helpline)).await;
@@ -339,15 +359,17 @@ impl Intake {
     async fn watch(&self, request: WatchChatRequest) -> Result<Updates, Failure> {
         let hold = convert::hold(request.key)?;
         convert::check_locale("locale", &request.locale)?;
+        convert::check_ticket(&request.ticket)?;
         if self.means.stop.is_draining() {
             return Err(Failure::Draining);
         }
         let seat = self.watches.register(&hold)?;
-        Ok(Box::pin(watch::open(self.means.clone(), seat, hold, request.locale).await?))
+        Ok(Box::pin(watch::open(self.means.clone(), seat, hold, request.locale, request.ticket).await?))
     }
 
     async fn update(&self, request: UpdateChatRequest, until: Instant) -> Result<UpdateChatResponse, Failure> {
         let hold = convert::hold(request.key)?;
+        convert::check_ticket(&request.ticket)?;
         let stated = convert::urgency("urgency", request.urgency)?;
         let answers = convert::answers("answers", request.answers)?;
         let urgency = match answers.is_empty() {
@@ -359,8 +381,8 @@ impl Intake {
         let triage =
             TriageCommand { key: key_of(&hold), urgency: convert::told(urgency).into(), classifier: false };
         let command = command::Command::Triage(triage);
-        let (view, durability) = self.command(&hold.helpline, command, left(until)).await?;
-        Ok(UpdateChatResponse { chat: view.chat, durability })
+        let (view, durability) = self.about(&hold, &request.ticket, command, until).await?;
+        Ok(UpdateChatResponse { chat: view.chat, durability, ticket: view.ticket })
     }
 
     /// How urgent new answers make a chat. Those that no rule speaks of are no signal: LOW changes nothing.
@@ -389,11 +411,13 @@ impl Intake {
     async fn resume(&self, request: ResumeChatRequest, patience: Duration) -> Result<ResumeChatResponse, Failure> {
         let hold = convert::hold(request.key)?;
         convert::check_locale("locale", &request.locale)?;
+        convert::check_ticket(&request.ticket)?;
         let resume = command::Command::Resume(ResumeCommand { key: key_of(&hold) });
-        let resuming = self.command(&hold.helpline, resume, patience);
+        let resuming = self.about(&hold, &request.ticket, resume, Instant::now() + patience);
         let (resumed, resources) = tokio::join!(resuming, self.resources(&hold.helpline, &request.locale, ""));
         let (view, durability) = resumed?;
-        Ok(ResumeChatResponse { chat: view.chat, wait: view.wait, resources, durability })
+        let ticket = view.ticket;
+        Ok(ResumeChatResponse { chat: view.chat, wait: view.wait, resources, durability, ticket })
     }
 
     async fn erase(&self, request: EraseChatRequest, patience: Duration) -> Result<EraseChatResponse, Failure> {

@@ -36,6 +36,9 @@ use crate::{
 /// Messages that wait for a visitor who reads slowly; one more and the stream ends.
 const OUTGOING: usize = 8;
 
+/// A newer ticket is asked for when the one at hand is so old, or as old as half of what ended chats are remembered.
+const FRESH_FOR: Duration = Duration::from_secs(3600);
+
 /// Streams on one chat at once.
 const MAX_PER_CHAT: usize = 16;
 
@@ -116,6 +119,8 @@ impl Watches {
     pub async fn route(self: Arc<Self>, mut notices: Notices) {
         loop {
             match notices.next().await {
+                // The store had lost the line: whoever watches has to say where they were.
+                LinkNotice::Event { helpline, event } if event.kind == "revived" => self.wake_line(&helpline),
                 LinkNotice::Event { helpline, event } => self.wake(&helpline, &event.chat_id),
                 LinkNotice::LookAgain => self.wake_all(),
             }
@@ -129,6 +134,12 @@ impl Watches {
         };
         line.changed.send_replace(());
         for seat in line.chats.get(chat).into_iter().flatten() {
+            seat.notify_one();
+        }
+    }
+
+    fn wake_line(&self, helpline: &str) {
+        for seat in self.lines().get(helpline).into_iter().flat_map(|line| line.chats.values().flatten()) {
             seat.notify_one();
         }
     }
@@ -188,11 +199,22 @@ struct Shown {
     wait: Option<WaitRange>,
 }
 
+/// The newest ticket of the chat.
+#[derive(Default)]
+struct Ticket {
+    sealed: Vec<u8>,
+    /// The version of the chat that it was sealed at; 0 while that is not known.
+    version: u64,
+    /// When it came.
+    since: Option<Instant>,
+}
+
 /// One stream.
 struct Watcher {
     means: Means,
     hold: Hold,
     locale: String,
+    ticket: Ticket,
     seat: Seat,
     out: mpsc::Sender<Result<WatchChatResponse, Status>>,
     shown: Option<Shown>,
@@ -222,11 +244,14 @@ pub async fn open(
     seat: Seat,
     hold: Hold,
     locale: String,
+    ticket: Vec<u8>,
 ) -> Result<impl Stream<Item = Result<WatchChatResponse, Status>> + Send + 'static, Failure> {
     let (out, messages) = mpsc::channel(OUTGOING);
     let (last, failed) = oneshot::channel();
-    let mut watcher = Watcher { means, hold, locale, seat, out, shown: None, state: ChatState::Unspecified };
-    let first = watcher.read().await?;
+    let ticket = Ticket { sealed: ticket, ..Ticket::default() };
+    let mut watcher =
+        Watcher { means, hold, locale, ticket, seat, out, shown: None, state: ChatState::Unspecified };
+    let first = watcher.read_or_restore().await?;
     match watcher.show(first).await {
         Ok(()) => {
             tokio::spawn(watcher.run(last));
@@ -279,9 +304,13 @@ impl Watcher {
                 Woken::Beat => match self.beat().await {
                     Ok(news) => {
                         beat_at = Instant::now() + self.beat_every().await;
-                        news
+                        news || self.is_ticket_old().await
                     }
-                    Err(Failure::UnknownChat) => return Failure::UnknownChat.into(),
+                    // A look brings it back, or says that it is gone.
+                    Err(Failure::UnknownChat) => {
+                        beat_at = Instant::now() + self.beat_every().await;
+                        true
+                    }
                     Err(_) => {
                         beat_at = Instant::now() + random_part(TRY_AGAIN_WITHIN);
                         false
@@ -336,15 +365,56 @@ impl Watcher {
     async fn look(&mut self) -> Result<(), End> {
         // What changed before is seen now; what changes from here on is looked at later.
         self.seat.line_changed.mark_unchanged();
-        let seen = self.read().await?;
+        let seen = self.read_or_restore().await?;
         self.show(seen).await
+    }
+
+    /// How the chat stands. If the store has lost it, the ticket brings it back first.
+    async fn read_or_restore(&self) -> Result<GetChatResponse, Failure> {
+        match self.read().await {
+            Err(Failure::UnknownChat) if !self.ticket.sealed.is_empty() => {
+                // Somebody else may have brought it back meanwhile, and even ended it: the record decides.
+                let restored = self.restore().await;
+                match (self.read().await, restored) {
+                    (Err(Failure::UnknownChat), Err(failure)) => Err(failure),
+                    (seen, _) => seen,
+                }
+            }
+            seen => seen,
+        }
+    }
+
+    /// Presents the ticket. Only so many do at once, so that a line is not run over by all who were in it.
+    async fn restore(&self) -> Result<(), Failure> {
+        let _place = self.means.reads.acquire().await;
+        let command = convert::restore(&self.hold, &self.ticket.sealed);
+        let restored = self.means.link.execute(command, self.means.patience).await;
+        match restored {
+            // The same request was made anew: that chat is theirs now.
+            Err(error) if error.reason == "REQUEST_CONFLICT" => Err(Failure::UnknownChat),
+            Err(error) => Err(error.into()),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// A ticket expires: a newer one is asked for in good time.
+    async fn is_ticket_old(&self) -> bool {
+        let Some(since) = self.ticket.since else {
+            return false;
+        };
+        let policy = self.means.policies.get(&self.hold.helpline).await;
+        let lasts = policy.map_or(FRESH_FOR, |p| Duration::from_millis(p.numbers.retention_ms / 2).min(FRESH_FOR));
+        since.elapsed() >= lasts
     }
 
     async fn read(&self) -> Result<GetChatResponse, Failure> {
         // Never closed, so there is always a place in the end.
         let _place = self.means.reads.acquire().await;
-        let request =
-            GetChatRequest { helpline: self.hold.helpline.as_str().to_owned(), key: Some(self.hold.key.clone()) };
+        let request = GetChatRequest {
+            helpline: self.hold.helpline.as_str().to_owned(),
+            key: Some(self.hold.key.clone()),
+            ticket_version: if self.is_ticket_old().await { 0 } else { self.ticket.version },
+        };
         Ok(self.means.link.chat(request, self.means.patience).await?)
     }
 
@@ -352,11 +422,17 @@ impl Watcher {
     async fn show(&mut self, seen: GetChatResponse) -> Result<(), End> {
         let chat = seen.chat.unwrap_or_default();
         let shown = Shown { version: chat.version, place: chat.place, wait: seen.wait };
-        let is_old = self.shown.as_ref().is_some_and(|s| s.version > shown.version || *s == shown);
+        let has_ticket = !seen.ticket.is_empty();
+        let is_old =
+            self.shown.as_ref().is_some_and(|s| s.version > shown.version || (*s == shown && !has_ticket));
         if is_old {
             return Ok(());
         }
         self.state = chat.state();
+        if has_ticket {
+            let (sealed, since) = (seen.ticket.clone(), Some(Instant::now()));
+            self.ticket = Ticket { sealed, version: chat.version, since };
+        }
         self.shown = Some(shown);
         let update = ChatUpdate {
             wait: seen.wait,
@@ -364,6 +440,7 @@ impl Watcher {
             reply_handoff: seen.reply_handoff,
             reply_handoff_lost: seen.reply_handoff_lost,
             return_token: self.return_token(&chat, &seen.responder_id),
+            ticket: seen.ticket,
             chat: Some(chat),
         };
         self.send(watch_chat_response::Message::Update(update))?;

@@ -61,7 +61,7 @@ fn key(accepted: &RequestChatResponse) -> Option<ChatKey> {
 }
 
 async fn watch(visitor: &mut Visitor, accepted: &RequestChatResponse) -> Streaming<WatchChatResponse> {
-    let request = WatchChatRequest { key: key(accepted), locale: String::new() };
+    let request = WatchChatRequest { key: key(accepted), locale: String::new(), ticket: Vec::new() };
     soon("a stream", visitor.watch_chat(request)).await.unwrap().into_inner()
 }
 
@@ -182,7 +182,7 @@ async fn a_wrong_token_a_malformed_one_and_an_unknown_chat_look_the_same() {
     for key in [wrong, malformed, unknown] {
         let leave = LeaveChatRequest { key: Some(key.clone()), fallback_accepted: false };
         seen.push(visitor.leave_chat(leave).await.unwrap_err());
-        let watch = WatchChatRequest { key: Some(key), locale: String::new() };
+        let watch = WatchChatRequest { key: Some(key), locale: String::new(), ticket: Vec::new() };
         seen.push(visitor.watch_chat(watch).await.unwrap_err());
     }
 
@@ -200,7 +200,12 @@ async fn a_visitor_sees_the_chat_at_once_each_change_and_its_end() {
     let mut stream = watch(&mut visitor, &accepted).await;
     assert_eq!(update(&mut stream).await.chat.unwrap().place, 1);
 
-    let urgent = UpdateChatRequest { key: key(&accepted), urgency: Urgency::High.into(), answers: Vec::new() };
+    let urgent = UpdateChatRequest {
+        key: key(&accepted),
+        urgency: Urgency::High.into(),
+        answers: Vec::new(),
+        ticket: Vec::new(),
+    };
     visitor.update_chat(urgent).await.unwrap();
     until(&mut stream, |chat| chat.urgency() == Urgency::High).await;
     let leave = LeaveChatRequest { key: key(&accepted), fallback_accepted: true };
@@ -267,7 +272,7 @@ async fn an_abandoned_chat_comes_back_to_its_visitor() {
         tokio::time::sleep(Duration::from_millis(250)).await; // longer than both together
     }
 
-    let resume = ResumeChatRequest { key: key(&accepted), locale: String::new() };
+    let resume = ResumeChatRequest { key: key(&accepted), locale: String::new(), ticket: Vec::new() };
     let back = visitor.resume_chat(resume).await.unwrap().into_inner();
 
     assert_eq!(back.chat.unwrap().state(), ChatState::Waiting);
@@ -308,7 +313,12 @@ async fn a_lost_notice_is_made_good_by_the_next_sign_of_presence() {
     update(&mut stream).await;
 
     proxy.lose_notices(true);
-    let urgent = UpdateChatRequest { key: key(&accepted), urgency: Urgency::Imminent.into(), answers: Vec::new() };
+    let urgent = UpdateChatRequest {
+        key: key(&accepted),
+        urgency: Urgency::Imminent.into(),
+        answers: Vec::new(),
+        ticket: Vec::new(),
+    };
     visitor.update_chat(urgent).await.unwrap();
 
     until(&mut stream, |chat| chat.urgency() == Urgency::Imminent).await;
@@ -373,7 +383,7 @@ async fn only_so_many_streams_are_open() {
     let accepted = ask(&mut visitor, "r-1").await;
     let _first = watch(&mut visitor, &accepted).await;
 
-    let request = WatchChatRequest { key: key(&accepted), locale: String::new() };
+    let request = WatchChatRequest { key: key(&accepted), locale: String::new(), ticket: Vec::new() };
     let refused = visitor.watch_chat(request).await.unwrap_err();
 
     assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "TOO_MANY_STREAMS"));

@@ -334,6 +334,8 @@ fn may_repeat(command: &Command) -> bool {
             | command::Command::Leave(_)
             | command::Command::Resume(_)
             | command::Command::Erase(_)
+            | command::Command::Restore(_)
+            | command::Command::Reassert(_)
             | command::Command::SignIn(_)
             | command::Command::Heartbeat(_)
             | command::Command::SetStatus(_)

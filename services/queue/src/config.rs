@@ -35,6 +35,8 @@ pub struct Config {
     pub events: EventsConfig,
     /// Timers of the lines.
     pub ticker: TickerConfig,
+    /// Tickets that bring chats back.
+    pub tickets: TicketsConfig,
     /// Calling up volunteers.
     pub paging: PagingConfig,
     /// Measurements of the lines.
@@ -120,6 +122,16 @@ pub struct StoreConfig {
     /// Time for a connection. 1 ms to 1 min.
     #[serde(deserialize_with = "within::<_, _, 1, 60_000>")]
     pub connect_timeout_ms: u64,
+}
+
+/// `[tickets]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TicketsConfig {
+    /// A file with the secret that tickets are sealed with; empty to make one up.
+    pub key_file: PathBuf,
+    /// A file with the secret that was used before; empty for none.
+    pub old_key_file: PathBuf,
 }
 
 /// What a policy file does to a policy that is in force already.

@@ -9,8 +9,8 @@ pub(crate) use parse::{
     window_ms,
 };
 pub(crate) use show::{
-    MAX_CANDIDATES, chat_view, coverage, event, explanation, floor, kpis, outcome, place_view, responder_view,
-    store_standing,
+    MAX_CANDIDATES, add_paper, chat_view, coverage, event, explanation, floor, kpis, outcome, place_view,
+    responder_view, store_standing,
 };
 
 /// Numbers that scripts and browsers hold exactly.

@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, sync::Arc, time::Instant};
 
-use holdfast_domain::{Applied, ChatId, Command, HelplineId, Policy, Refusal, Reply, Request};
+use holdfast_domain::{
+    Applied, Chat, ChatId, ChatState, Command, HelplineId, Moment, Policy, Reassert, Refusal, Reply, Request,
+    Restore, Sealed, limits::MAX_FAN_OUT, line::EPOCHS_PER_TERM,
+};
 use holdfast_proto::v1;
 use holdfast_runtime::clock;
 use tokio::sync::watch;
@@ -16,6 +19,7 @@ use crate::{
     metrics::Metrics,
     policies::Policies,
     store::{Acknowledged, Standing, Store, StoreError},
+    tickets::{self, Tickets},
 };
 
 /// How often a command is made anew because the policy changed under it.
@@ -28,14 +32,15 @@ pub(crate) struct Desk {
     policies: Policies,
     content: Content,
     metrics: Metrics,
+    tickets: Tickets,
     /// The time of day, which opening hours go by; tests have their own.
     wall_ms: fn() -> u64,
 }
 
 impl Desk {
-    pub(crate) fn new(store: Arc<dyn Store>, content: Content, metrics: Metrics) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, content: Content, metrics: Metrics, tickets: Tickets) -> Self {
         let (policies, standing) = (Policies::new(Arc::clone(&store)), store.standing());
-        Self { policies, standing, store, content, metrics, wall_ms: clock::wall_ms }
+        Self { policies, standing, store, content, metrics, tickets, wall_ms: clock::wall_ms }
     }
 
     /// Milliseconds since 1970, by the wall clock.
@@ -90,6 +95,7 @@ impl Desk {
     }
 
     async fn attempt(&self, asked: &Asked) -> Result<v1::Outcome, Failure> {
+        let asked = &*asked.opened(&self.tickets)?;
         let helpline = &asked.helpline;
         let mut policy = self.policies.get(helpline).await?;
         let mut changed = Refusal::PolicyChanged { revision: policy.revision };
@@ -112,7 +118,10 @@ impl Desk {
             match applied.reply {
                 Ok(reply) => {
                     let handoff = self.opened(helpline, &reply).await;
-                    return convert::outcome(reply, handoff, durability);
+                    let paper = self.paper(helpline, &policy, &command, &reply).await;
+                    let mut outcome = convert::outcome(reply, handoff, durability)?;
+                    convert::add_paper(&mut outcome, paper);
+                    return Ok(outcome);
                 }
                 Err(Refusal::PolicyChanged { revision }) => {
                     if revision == policy.revision
@@ -172,6 +181,9 @@ impl Desk {
         let began = Instant::now();
         let acknowledged = self.store.acknowledge(helpline, command).instrument(span).await;
         self.metrics.store(word, began);
+        if let Ok(Acknowledged { applied: Applied { reply: Ok(reply), .. }, .. }) = &acknowledged {
+            self.policies.saw(helpline, reply);
+        }
         if let Err(StoreError::Garbled(what)) = &acknowledged {
             error!(%helpline, command = word, what, "the store cannot be understood");
         }
@@ -192,6 +204,93 @@ fn content_of(command: &mut Command) -> Option<(&ChatId, Field, &mut Vec<u8>)> {
     } else {
         None
     }
+}
+
+/// Papers: what visitors and responders hold of their chats.
+impl Desk {
+    pub(crate) fn tickets(&self) -> &Tickets {
+        &self.tickets
+    }
+
+    /// What the caller of this command keeps from now on; empty where nothing is to be kept, or it cannot be made.
+    async fn paper(&self, helpline: &HelplineId, policy: &Policy, command: &Command, reply: &Reply) -> Vec<u8> {
+        let found = match (command, reply) {
+            (Command::Request(request), Reply::Chat { replay: false, .. }) => {
+                let restore = requested(policy, request, reply);
+                return restore.map(|r| self.tickets.ticket(helpline, policy, &r)).unwrap_or_default();
+            }
+            (
+                Command::Request(_) | Command::Triage { .. } | Command::Resume { .. } | Command::Restore(_),
+                Reply::Chat { chat, generation, term, now_ms, .. },
+            ) => (
+                chat,
+                Moment { generation: generation.clone(), term: *term, now_ms: *now_ms, revision: policy.revision },
+            ),
+            (_, Reply::Accepted { chat, fence, generation, now_ms, .. }) => {
+                let term = fence.epoch / EPOCHS_PER_TERM;
+                (chat, Moment { generation: generation.clone(), term, now_ms: *now_ms, revision: policy.revision })
+            }
+            _ => return Vec::new(),
+        };
+        let (chat, moment) = found;
+        // What is not read now is there with the next answer.
+        let Ok(Some(chat)) = self.store.chat(helpline, chat).await else {
+            return Vec::new();
+        };
+        match reply {
+            Reply::Accepted { .. } => self.assignment(helpline, policy, &chat, &moment),
+            _ => self.ticket(helpline, policy, &chat, &moment),
+        }
+    }
+
+    /// A ticket of a chat as it stands.
+    pub(crate) fn ticket(&self, helpline: &HelplineId, policy: &Policy, chat: &Chat, moment: &Moment) -> Vec<u8> {
+        if chat.state == ChatState::Ended {
+            return self.tickets.ended(helpline, &chat.id);
+        }
+        let restore = Restore::of(chat, moment, tickets::good_until(policy, moment.now_ms));
+        self.tickets.ticket(helpline, policy, &restore)
+    }
+
+    fn assignment(&self, helpline: &HelplineId, policy: &Policy, chat: &Chat, moment: &Moment) -> Vec<u8> {
+        let Some(owner) = chat.owner.as_ref().filter(|_| chat.state == ChatState::Active) else {
+            return Vec::new();
+        };
+        let reassert = Reassert {
+            responder: owner.responder.clone(),
+            session: 0,
+            offer: owner.offer,
+            fence: owner.fence,
+            reply_handoff: chat.reply_handoff.clone(),
+            restore: Restore::of(chat, moment, tickets::good_until(policy, moment.now_ms)),
+        };
+        self.tickets.assignment(helpline, policy, &reassert)
+    }
+}
+
+/// A chat that was just requested, as its first ticket has it: nothing needs to be read for that.
+fn requested(policy: &Policy, request: &Request, reply: &Reply) -> Option<Restore> {
+    let Reply::Chat { urgency, version, arrival_ms, now_ms, sequence, generation, term, .. } = reply else {
+        return None;
+    };
+    let sealed = Sealed {
+        generation: generation.clone(),
+        term: *term,
+        issued_ms: *now_ms,
+        expires_ms: tickets::good_until(policy, *now_ms),
+        arrival_ms: *arrival_ms,
+        sequence: *sequence,
+        version: *version,
+        step: 0,
+        returned: false,
+        active: false,
+        // At most so many were made in the command that brought it.
+        offers_made: u32::try_from(MAX_FAN_OUT).unwrap_or_default(),
+        assignments_made: 0,
+        proposals: 0,
+        came_from: None,
+    };
+    Some(Restore { request: Request { urgency: *urgency, ..request.clone() }, sealed })
 }
 
 /// Why a request that the line does not know yet is not let in.
@@ -242,7 +341,7 @@ mod tests {
     /// A desk in front of this store, at a moment of the wall clock.
     fn desk(store: &Arc<dyn Store>, wall_ms: fn() -> u64) -> Desk {
         let metrics = Metrics::new(&opentelemetry::global::meter("test"));
-        Desk { wall_ms, ..Desk::new(Arc::clone(store), Content::as_it_came(), metrics) }
+        Desk { wall_ms, ..Desk::new(Arc::clone(store), Content::as_it_came(), metrics, Tickets::made_up()) }
     }
 
     async fn store(policy: &str) -> Arc<dyn Store> {

@@ -6,6 +6,7 @@
 //!          ├─ events               what happened, for whoever comes back with a cursor
 //!          ├─ kpis                 how a line has served, from what happened
 //!          └─ desk ── policies     commands to the store, under the helpline's policy
+//! desk ────── tickets              what brings chats back when the store has lost them
 //! ticker ──── desk                 what time alone does
 //!   ├─ overflow                    chats on their way to a partner's line
 //!   └─ pager                       calls to volunteers who are off shift
@@ -51,6 +52,7 @@ mod policies;
 mod service;
 pub mod store;
 mod ticker;
+mod tickets;
 mod turns;
 
 pub use config::{Config, StoreConfig, StoreKind};
@@ -58,6 +60,7 @@ pub use content::ContentError;
 pub use error::Reason;
 pub use pager::PagerError;
 pub use policies::{DEMO, PolicyFault};
+pub use tickets::TicketKeyError;
 
 use content::Content;
 use desk::Desk;
@@ -68,6 +71,7 @@ use service::Service;
 use store::redis::{RedisSettings, RedisStore};
 use store::{Persistence, Store, StoreError, memory::MemoryStore};
 use ticker::{Outside, Ticker};
+use tickets::Tickets;
 
 /// The health name that says whether the store sees nothing of what content says.
 pub const SEALING: &str = "holdfast.queue.sealing";
@@ -111,6 +115,9 @@ pub enum RunError {
     /// A policy cannot be read or put in force.
     #[error(transparent)]
     Policy(#[from] PolicyFault),
+    /// Tickets cannot be sealed with these settings.
+    #[error(transparent)]
+    Tickets(#[from] TicketKeyError),
     /// Nobody can be called up with these settings.
     #[error(transparent)]
     Paging(#[from] PagerError),
@@ -134,6 +141,7 @@ pub fn check(config: &Config) -> Result<(), RunError> {
     check_floor(&config.store)?;
     content::check(config)?;
     policies::read(&config.policy, &config.store)?;
+    Tickets::of(&config.tickets)?;
     Ok(())
 }
 
@@ -205,7 +213,7 @@ pub async fn run_with_store<L: Listen>(
     for (helpline, policy) in &wanted {
         policies::install(&*store, helpline, policy, config.policy.overwrite).await?;
     }
-    let desk = Arc::new(Desk::new(store, content, metrics));
+    let desk = Arc::new(Desk::new(store, content, metrics, Tickets::of(&config.tickets)?));
     for (helpline, policy) in &wanted {
         desk.policies().learn(helpline, policy);
     }

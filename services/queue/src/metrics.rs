@@ -12,14 +12,12 @@ use opentelemetry::{
     metrics::{Counter, Gauge, Histogram, Meter, UpDownCounter},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
 
 use crate::{
-    config::Overwrite,
     content::Count,
     convert,
     desk::Desk,
-    policies,
     store::{Floor, Standing, StoreError},
 };
 
@@ -281,15 +279,6 @@ pub(crate) async fn look(desk: &Desk, helpline: &HelplineId) -> Result<(), Store
     desk.metrics().floor(helpline, &floor, min_on_shift);
     if floor.ledger.difference() != 0 {
         error!(%helpline, difference = %floor.ledger.difference(), "the ledger does not add up");
-    }
-    if floor.policy_revision == 0
-        && let Some(last) = desk.policies().last(helpline)
-    {
-        warn!(%helpline, "the store has no policy any more: the last one is put in force again");
-        // Another replica may do it too: whoever comes second finds it there.
-        if let Err(error) = policies::install(desk.store(), helpline, &last, Overwrite::IfAbsent).await {
-            warn!(%helpline, %error, "the policy was not put in force");
-        }
     }
     if floor.policy_revision != desk.policies().revision(helpline) {
         // A helpline without a policy is told so by whoever asks for it.

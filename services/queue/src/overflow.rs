@@ -28,6 +28,7 @@ use crate::{
     error::Failure,
     metrics::Metrics,
     store::{Store, StoreError},
+    tickets::Tickets,
 };
 
 /// Errands that wait; one more is dropped, for the lines ask again.
@@ -142,7 +143,7 @@ impl Courier {
     #[must_use]
     pub fn between(store: Arc<dyn Store>) -> Self {
         let metrics = Metrics::new(&opentelemetry::global::meter("courier"));
-        Self::new(Arc::new(Desk::new(store, Content::as_it_came(), metrics)))
+        Self::new(Arc::new(Desk::new(store, Content::as_it_came(), metrics, Tickets::made_up())))
     }
 
     /// Goes on errands until done, some at once.

@@ -4,7 +4,8 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::{Duration, Instant},
 };
 
 use holdfast_domain::{
@@ -29,6 +30,8 @@ pub const DEMO: &str = include_str!("../demo.toml");
 const ATTEMPTS: usize = 5;
 /// Fields that a log line names of a policy that differs.
 const FIELDS_NAMED: usize = 5;
+/// A line that lives is heard of more often than this.
+const LONGEST_SILENCE: Duration = Duration::from_secs(2);
 
 /// Why the policies cannot be put in force.
 #[derive(Debug, thiserror::Error)]
@@ -244,6 +247,8 @@ pub(crate) async fn put(desk: &Desk, put: &Put) -> Result<u64, Failure> {
 pub(crate) struct Policies {
     store: Arc<dyn Store>,
     seen: RwLock<BTreeMap<HelplineId, Seen>>,
+    /// The service clocks, as they were last heard to be, and when.
+    clocks: Mutex<BTreeMap<HelplineId, (u64, Instant)>>,
     /// The helplines that have, or had, a policy.
     known: watch::Sender<BTreeSet<HelplineId>>,
 }
@@ -256,7 +261,8 @@ struct Seen {
 
 impl Policies {
     pub(crate) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, seen: RwLock::new(BTreeMap::new()), known: watch::Sender::default() }
+        let (seen, clocks) = (RwLock::default(), Mutex::default());
+        Self { store, seen, clocks, known: watch::Sender::default() }
     }
 
     /// There is such a helpline; its policy is read from the store when it is needed, and is this one if it is lost.
@@ -290,11 +296,55 @@ impl Policies {
 
     /// The policy as the store has it now.
     pub(crate) async fn reload(&self, helpline: &HelplineId) -> Result<Arc<Policy>, Failure> {
-        let stored = self.store.policy(helpline).await?.map(Arc::new);
+        let mut stored = self.store.policy(helpline).await?.map(Arc::new);
+        if stored.is_none()
+            && let Some(last) = self.last(helpline)
+        {
+            self.revive(helpline, &last).await?;
+            stored = self.store.policy(helpline).await?.map(Arc::new);
+        }
         self.keep(helpline, stored.clone());
         let policy = stored.ok_or(Failure::UnknownHelpline)?;
         self.known.send_if_modified(|known| known.insert(helpline.clone()));
         Ok(policy)
+    }
+
+    /// The store has lost a line: it begins another life under the last policy that was seen here. Whichever replica comes
+    /// first does it; to the others the line says that there is a policy.
+    async fn revive(&self, helpline: &HelplineId, last: &Policy) -> Result<(), StoreError> {
+        let command = Command::Revive { policy: Box::new(last.clone()), clock_ms: self.clock_ms(helpline) };
+        let applied = self.store.execute(helpline, &command).await?;
+        if let Ok(Reply::Policy { revision }) = applied.reply {
+            warn!(%helpline, revision, "the store had lost the line: it goes on under the last policy, and waits for tickets");
+        }
+        Ok(())
+    }
+
+    /// What an answer says of the service clock.
+    pub(crate) fn saw(&self, helpline: &HelplineId, reply: &Reply) {
+        let (Reply::Chat { now_ms, .. }
+        | Reply::Responder { now_ms, .. }
+        | Reply::Accepted { now_ms, .. }
+        | Reply::Ticked { now_ms, .. }
+        | Reply::Done { now_ms }) = reply
+        else {
+            return;
+        };
+        let mut clocks = self.clocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let clock = clocks.entry(helpline.clone()).or_insert((0, Instant::now()));
+        if *now_ms > clock.0 {
+            *clock = (*now_ms, Instant::now());
+        }
+    }
+
+    /// Where the service clock stands at the latest that it can have been when the line was lost; 0 when nothing was heard
+    /// of it. A line that lives is heard of every second.
+    fn clock_ms(&self, helpline: &HelplineId) -> u64 {
+        let clocks = self.clocks.lock().unwrap_or_else(PoisonError::into_inner);
+        clocks.get(helpline).map_or(0, |(now_ms, heard)| {
+            let since = heard.elapsed().min(LONGEST_SILENCE);
+            now_ms + u64::try_from(since.as_millis()).unwrap_or_default()
+        })
     }
 
     fn keep(&self, helpline: &HelplineId, stored: Option<Arc<Policy>>) {
@@ -343,7 +393,11 @@ pub(crate) async fn follow(desk: Arc<Desk>, done: CancellationToken) {
 
 async fn look_at(desk: &Desk, notice: &Notice) {
     let helpline = &notice.helpline;
-    let changed = notice.events.iter().any(|placed| placed.event.kind == EventKind::PolicySet);
+    for placed in notice.events.iter() {
+        desk.tickets().hear(helpline, &placed.event);
+    }
+    let replaced = |kind| matches!(kind, EventKind::PolicySet | EventKind::Revived);
+    let changed = notice.events.iter().any(|placed| replaced(placed.event.kind));
     let policies = desk.policies();
     let looked = if changed { policies.reload(helpline).await } else { policies.get(helpline).await };
     if let Err(failure) = looked {
@@ -374,7 +428,8 @@ mod tests {
 
     fn desk(store: &Arc<dyn Store>) -> Arc<Desk> {
         let metrics = Metrics::new(&opentelemetry::global::meter("test"));
-        Arc::new(Desk::new(Arc::clone(store), Content::as_it_came(), metrics))
+        let tickets = crate::tickets::Tickets::made_up();
+        Arc::new(Desk::new(Arc::clone(store), Content::as_it_came(), metrics, tickets))
     }
 
     fn demo() -> (HelplineId, Policy) {

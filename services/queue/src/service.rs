@@ -4,7 +4,7 @@ use std::{pin::Pin, sync::Arc};
 
 use futures::Stream;
 use holdfast_domain::{
-    Chat, ChatState, HelplineId, Responder,
+    Chat, ChatState, HelplineId, Moment, Responder,
     explain::{Around, explain},
 };
 use holdfast_proto::v1::{self, queue_service_server::QueueService};
@@ -104,7 +104,15 @@ impl Service {
         let place = self.desk.store().place(&helpline, &id).await?;
         let floor = self.desk.store().floor(&helpline, 0).await?;
         let reply_handoff = self.reply_handoff(&helpline, &chat).await;
-        Ok(convert::chat_view(chat, reply_handoff, place, &floor))
+        let ticket = if chat.version == request.ticket_version {
+            Vec::new()
+        } else {
+            let policy = self.desk.policies().at(&helpline, floor.policy_revision).await?;
+            let (generation, now_ms) = (floor.generation.clone(), floor.clock.now_ms);
+            let moment = Moment { generation, term: floor.term, now_ms, revision: policy.revision };
+            self.desk.ticket(&helpline, &policy, &chat, &moment)
+        };
+        Ok(convert::chat_view(chat, reply_handoff, place, &floor, ticket))
     }
 
     /// What the responder left for the visitor. It is theirs while the chat is ACTIVE.

@@ -181,6 +181,10 @@ pub struct Floor {
     pub reroutes: Reroutes,
     /// The revision of the policy in force; 0 for none.
     pub policy_revision: u64,
+    /// Which life of the line it is; empty before the first policy.
+    pub generation: String,
+    /// The term in force.
+    pub term: u64,
 }
 
 /// A store of lines. Every method may be called at any time from anywhere; commands on one helpline are carried out

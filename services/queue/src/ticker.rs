@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use holdfast_domain::{Command, HelplineId, Reply, ids::DigestHex};
+use holdfast_domain::{Command, HelplineId, Refusal, Reply, ids::DigestHex};
 use holdfast_runtime::client::Backoff;
 use tokio::{
     sync::{Notify, Semaphore, broadcast},
@@ -188,7 +188,15 @@ impl Ticker {
             Ok(Reply::Ticked { handled, not_mine, next_due_ms, now_ms }) => {
                 Ok(self.found(handled, not_mine, next_due_ms.map(|due| due.saturating_sub(now_ms))))
             }
-            // Nothing refuses a tick; were it so, it is no reason to hurry.
+            Err(Refusal::NoPolicy) => {
+                // The store has lost the line, or the helpline never had a policy.
+                if self.desk.policies().reload(helpline).await.is_ok() {
+                    Ok(Found::More)
+                } else {
+                    Ok(Found::Next(LONGEST_SLEEP))
+                }
+            }
+            // Nothing else refuses a tick; were it so, it is no reason to hurry.
             Ok(_) | Err(_) => Ok(Found::Next(LONGEST_SLEEP)),
         }
     }
@@ -225,6 +233,7 @@ mod tests {
         overflow, pager,
         policies::{self, DEMO},
         store::{Store, memory::MemoryStore},
+        tickets::Tickets,
     };
     use holdfast_domain::{Mask, Policy, ResponderId};
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -262,7 +271,7 @@ mod tests {
 
     fn ticker(n: u8, store: &Arc<dyn Store>, helpline: &HelplineId, done: &CancellationToken) -> Arc<Ticker> {
         let metrics = Metrics::new(&opentelemetry::global::meter("test"));
-        let desk = Arc::new(Desk::new(Arc::clone(store), Content::as_it_came(), metrics));
+        let desk = Arc::new(Desk::new(Arc::clone(store), Content::as_it_came(), metrics, Tickets::made_up()));
         let config = TickerConfig { interval_ms: 250, batch: 100, concurrency: 1 };
         let by = DigestHex::parse(&format!("{n:02x}")).unwrap();
         desk.policies().learn(helpline, &Policy::from_toml(DEMO).unwrap());

@@ -15,7 +15,7 @@ import queue
 import sys
 import threading
 import uuid
-from typing import Callable, Iterator, NamedTuple, Optional, TypeVar
+from typing import Callable, Iterable, Iterator, NamedTuple, Optional, TypeVar
 
 import grpc
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
@@ -74,6 +74,7 @@ class Visitor:
         self._helpline = helpline
         self._request_id = str(uuid.uuid4())
         self.key: Optional[intake.ChatKey] = None
+        self.ticket = b""  # brings the chat back if the store loses it; each update may bring a newer one
 
     def request(self, urgency: int, handoff: bytes) -> intake.RequestChatResponse:
         """Asks for a chat. The same again, after a time-out for instance, is answered with the same chat."""
@@ -81,6 +82,7 @@ class Visitor:
             helpline=self._helpline, request_id=self._request_id, urgency=urgency, handoff=handoff, locale="en"
         )
         answer = self._intake.RequestChat(request, timeout=DEADLINE)
+        self.ticket = answer.ticket
         self.key = intake.ChatKey(
             helpline=self._helpline, chat_id=answer.chat.chat_id, visitor_token=answer.visitor_token
         )
@@ -88,7 +90,13 @@ class Visitor:
 
     def watch(self) -> "Stream":
         """How the chat stands, now and at each change. The open stream shows that the visitor is there."""
-        return Stream(self._intake.WatchChat(intake.WatchChatRequest(key=self.key), timeout=STREAM_DEADLINE))
+        request = intake.WatchChatRequest(key=self.key, ticket=self.ticket)
+        return Stream(self._keeping_tickets(self._intake.WatchChat(request, timeout=STREAM_DEADLINE)))
+
+    def _keeping_tickets(self, updates: Iterable[intake.WatchChatResponse]) -> Iterator[intake.WatchChatResponse]:
+        for message in updates:
+            self.ticket = message.update.ticket or self.ticket
+            yield message
 
     def leave(self) -> chat.Chat:
         """Leaves the line or the conversation."""
@@ -151,6 +159,7 @@ class BrowserResponder:
         watch = self._stub.Watch(dispatch.WatchRequest(sign_in=sign_in), timeout=STREAM_DEADLINE)
         self.stream = Stream(response.message for response in watch)
         self._session = self.stream.wait_for("signed in", lambda m: m.HasField("signed_in")).signed_in.session
+        # Should the store lose the session, the server signs in again and says so: then the newest number counts.
 
     def act(self, **action: object) -> dispatch.ActionResult:
         """One action; a refusal is a grpc.RpcError."""
@@ -205,6 +214,7 @@ def one_chat_over_a_session(at_intake: grpc.Channel, at_dispatch: grpc.Channel, 
     check("a chat is accepted and waits", first.chat.state == chat.CHAT_STATE_WAITING and not first.replayed)
     check("the answer says what it is worth", first.durability.persistence != 0)
     check("the answer says where else to turn", len(first.resources) > 0)
+    check("the answer has a ticket, should the store ever lose the chat", len(first.ticket) > 0)
     again = visitor.request(chat.URGENCY_HIGH, b"sealed for the responder")
     same = (again.chat.chat_id, again.visitor_token) == (first.chat.chat_id, first.visitor_token)
     check("the same request is answered with the same chat and token", again.replayed and same)
@@ -225,6 +235,7 @@ def one_chat_over_a_session(at_intake: grpc.Channel, at_dispatch: grpc.Channel, 
     check("the offer is taken", accepted.code == 0)
     assignment = accepted.assignment
     check("the handoff arrives as it was sent", assignment.handoff == b"sealed for the responder")
+    check("the assignment can be proven, should the store ever lose it", len(assignment.sealed) > 0)
     active = updates.wait_for("the visitor sees that somebody is there", state(chat.CHAT_STATE_ACTIVE)).update
     check("the reply arrives as it was sent", active.reply_handoff == reply)
 
@@ -255,6 +266,7 @@ def one_chat_from_a_browser(at_intake: grpc.Channel, at_dispatch: grpc.Channel, 
     answer = dispatch.Accept(chat_id=offer.chat_id, offer_number=offer.offer_number, reply_handoff=b"reply")
     assignment = responder.act(accept=answer).assignment
     told = responder.stream.wait_for("the stream tells of it", lambda m: m.HasField("assignment")).assignment
+    told.sealed = assignment.sealed  # sealed anew each time
     check("the call and the stream say the same of a chat that is taken", told == assignment)
     updates.wait_for("the visitor sees that somebody is there", state(chat.CHAT_STATE_ACTIVE))
     check("the visitor leaves a conversation", visitor.leave().outcome == chat.CHAT_OUTCOME_COMPLETED)

@@ -25,6 +25,16 @@ Call with (dict "root" $ "service" "queue"). The keys are those of the config.to
 {{- end -}}
 {{- $_ := set $config "store" $store -}}
 {{- $_ := set $config "content" (dict "key_dir" "/run/secrets/content-keys") -}}
+{{- $tickets := dict -}}
+{{- if $values.tickets.secret.name -}}
+{{- $_ := set $tickets "key_file" "/run/secrets/tickets/key" -}}
+{{- end -}}
+{{- if $values.tickets.oldSecret.name -}}
+{{- $_ := set $tickets "old_key_file" "/run/secrets/old-tickets/key" -}}
+{{- end -}}
+{{- if $tickets -}}
+{{- $_ := set $config "tickets" $tickets -}}
+{{- end -}}
 {{- $paging := dict -}}
 {{- if $values.paging.secret.name -}}
 {{- $_ := set $paging "secret_file" "/run/secrets/paging/secret" -}}

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use holdfast_proto::v1::{Fence, HeldAssignment, HeldOffer, ResponderOutcomeView};
+use holdfast_proto::v1::{Fence, HeldAssignment, HeldOffer, ResponderOutcomeView, ResponderStatus};
 use tokio::time::Instant;
 
 /// Offers that are over and remembered, so that a late notice does not bring them back.
@@ -86,6 +86,18 @@ impl Known {
     pub(super) fn no_longer_assigned(&self, held: &[HeldAssignment]) -> Vec<String> {
         let is_held = |chat: &str| held.iter().any(|a| a.chat_id == chat);
         self.assignments.keys().filter(|chat| !is_held(chat)).cloned().collect()
+    }
+
+    /// Whether they were last told that they are ready for chats, but for a cool-down.
+    pub(super) fn is_ready(&self) -> bool {
+        let status = ResponderStatus::try_from(self.status).unwrap_or_default();
+        matches!(status, ResponderStatus::Ready | ResponderStatus::CoolingDown)
+    }
+
+    /// What is left of the cool-down that they were told of.
+    pub(super) fn cooling_for(&self) -> Option<Duration> {
+        let left = self.cooling_until?.saturating_duration_since(Instant::now());
+        Some(left).filter(|left| !left.is_zero())
     }
 
     /// How they stand. Whether that is news.

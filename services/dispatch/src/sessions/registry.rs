@@ -102,6 +102,11 @@ impl Sessions {
         loop {
             match notices.next().await {
                 LinkNotice::Event { helpline, event } if event.kind == "policy_set" => policies.forget(&helpline),
+                // The store had lost the line: whoever is here has to say so, and what they hold.
+                LinkNotice::Event { helpline, event } if event.kind == "revived" => {
+                    policies.forget(&helpline);
+                    self.look_again_at(&helpline);
+                }
                 LinkNotice::Event { helpline, event } => {
                     self.nudge(&helpline, &event.responder_id, || Nudge::Event(Arc::clone(&event)));
                 }
@@ -126,6 +131,12 @@ impl Sessions {
             if mailbox.nudges.try_send(nudge()).is_err() {
                 mailbox.missed.notify_one();
             }
+        }
+    }
+
+    fn look_again_at(&self, helpline: &str) {
+        for mailbox in self.helplines().get(helpline).into_iter().flat_map(HashMap::values).flatten() {
+            mailbox.missed.notify_one();
         }
     }
 

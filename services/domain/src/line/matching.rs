@@ -239,12 +239,8 @@ impl Line {
         let Some((number, urgency)) = offered else {
             return;
         };
-        let weight = Numbers::by(&numbers.weight, urgency);
         self.with_responder(responder, |r| {
-            let mut weight = weight.min(r.capacity);
-            if urgency == Urgency::Imminent && r.free() > 0 {
-                weight = weight.min(r.free());
-            }
+            let weight = weight_in(r, urgency, &numbers);
             let (hard, beyond) = (is_hard(urgency), weight > r.free());
             let (chat, kind) = (id.clone(), HoldingKind::Offer);
             r.holdings.push(Holding { chat, kind, weight, hard, beyond, called_ms: 0 });
@@ -267,6 +263,13 @@ impl Line {
             },
         );
     }
+}
+
+/// What a chat takes of a responder: whoever is in danger takes what is free.
+pub(super) fn weight_in(responder: &Responder, urgency: Urgency, numbers: &Numbers) -> u32 {
+    let weight = Numbers::by(&numbers.weight, urgency).min(responder.capacity);
+    let free = responder.free();
+    if urgency == Urgency::Imminent && free > 0 { weight.min(free) } else { weight }
 }
 
 /// Whether a responder has what a lane asks for, or what it is rerouted to, and the load free; and is neither spared

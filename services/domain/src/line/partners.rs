@@ -61,7 +61,8 @@ impl Line {
         }
         let numbers = self.numbers();
         let at_once = at_once || !self.gate_open();
-        let Some(chat) = self.chat(id).filter(|c| c.came_from.is_none() && c.partner.is_none()) else {
+        let may = |c: &&Chat| c.came_from.is_none() && c.partner.is_none() && !c.recovering;
+        let Some(chat) = self.chat(id).filter(may) else {
             return;
         };
         let after = Numbers::by(&numbers.overflow_after_ms, chat.urgency);
@@ -198,7 +199,8 @@ impl Line {
             return Err(Refusal::NotTaken);
         }
         let id = &request.chat;
-        self.insert_chat(request, ChatState::Held, self.now.saturating_sub(hold.age_ms));
+        let sequence = self.state.arrivals + 1;
+        self.insert_chat(request, ChatState::Held, self.now.saturating_sub(hold.age_ms), sequence);
         self.with_chat(id, |c| c.came_from = Some((hold.from.clone(), hold.number)));
         self.state.timers.set(&Timer::Hold(id.clone()), self.now + ASK_AGAIN_MS);
         self.tell_held(EventKind::Held, id);

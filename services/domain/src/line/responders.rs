@@ -418,6 +418,7 @@ impl Line {
             c.version += 1;
             c.assignments_made += 1;
             c.reply_handoff = reply_handoff.to_vec();
+            c.reclaim_from = 0;
             let fence = Fence { epoch: first_epoch + u64::from(c.assignments_made), minted_by };
             let responder = id.clone();
             c.owner = Some(Owner { responder, offer: offer.number, fence, since_ms: now, engaged_ms: None });
@@ -451,7 +452,7 @@ impl Line {
     }
 
     /// Somebody else was faster.
-    fn lose_to(&mut self, chat: &ChatId, number: u32) {
+    pub(super) fn lose_to(&mut self, chat: &ChatId, number: u32) {
         let Some(loser) = self.withdraw(chat, number) else {
             return;
         };
@@ -470,11 +471,24 @@ impl Line {
     /// A line that finds itself on another node may have forgotten epochs that were minted: it begins a new term,
     /// above every older one.
     fn begin_term_if_moved(&mut self) {
-        if self.state.term.node != Some(self.node) {
-            let since_2020 = self.state.clock.last_wall_ms.saturating_sub(TERM_EPOCH_MS) / 1000;
-            self.state.term.number = self.state.term.number.max(since_2020) + 1;
-            self.state.term.node = Some(self.node);
+        if self.has_moved() {
+            if self.state.term.node.is_some() {
+                self.state.recovering_since_ms = self.now;
+            }
+            self.begin_term(0);
         }
+    }
+
+    /// The line finds itself on another node than the one that minted last.
+    pub(super) fn has_moved(&self) -> bool {
+        self.state.term.node != Some(self.node)
+    }
+
+    /// A new term, above every older one and above `least`.
+    pub(super) fn begin_term(&mut self, least: u64) {
+        let since_2020 = self.state.clock.last_wall_ms.saturating_sub(TERM_EPOCH_MS) / 1000;
+        self.state.term.number = self.state.term.number.max(least).max(since_2020) + 1;
+        self.state.term.node = Some(self.node);
     }
 
     pub(super) fn accepted(&self, id: &ChatId) -> Result<Reply, Refusal> {
@@ -487,6 +501,9 @@ impl Line {
             version: self.state.responders.get(&owner.responder).map_or(0, |r| r.version),
             handoff: chat.handoff.clone(),
             trace: chat.trace.clone(),
+            offer: owner.offer,
+            generation: self.state.generation.clone(),
+            now_ms: self.now,
         })
     }
 

@@ -73,7 +73,8 @@ impl Line {
         let state = self.in_line(id)?;
         let chat = self.chat(id).ok_or(Refusal::UnknownChat)?;
         let full = chat.offers.len() >= MAX_FAN_OUT;
-        if state == ChatState::Active || chat.away || full || chat.offer_to(responder).is_some() {
+        let held_back = chat.away || chat.recovering;
+        if state == ChatState::Active || held_back || full || chat.offer_to(responder).is_some() {
             return Err(Refusal::WrongState);
         }
         let held = self.online(responder)?;
@@ -112,7 +113,7 @@ impl Line {
         let chat = self.chat(id).ok_or(Refusal::UnknownChat)?;
         let owner = chat.owner.as_ref().map(|o| o.responder.clone());
         let held = self.state.responders.get(by).is_some_and(|r| r.holding(id).is_some());
-        if chat.away || chat.excluded.contains(by) || held {
+        if chat.away || chat.recovering || chat.excluded.contains(by) || held {
             return Err(Refusal::WrongState);
         }
         if let Some(owner) = owner {

@@ -2,7 +2,7 @@
 
 use super::{About, Line, Ticker};
 use crate::chat::EndedAs;
-use crate::command::Reply;
+use crate::command::{Refusal, Reply};
 use crate::event::{EventKind, Reason};
 use crate::ids::{ChatId, DigestHex, ResponderId};
 use crate::lifecycle::ChatState;
@@ -50,6 +50,8 @@ pub enum Timer {
     Page,
     /// The first of the reroutes is over.
     Reroutes,
+    /// The recovery hold is over.
+    Recover,
 }
 
 impl Timer {
@@ -74,6 +76,7 @@ impl Timer {
             Self::Shift(responder) => format!("shift:{responder}"),
             Self::Page => "page:line".to_owned(),
             Self::Reroutes => "reroutes:line".to_owned(),
+            Self::Recover => "recover:line".to_owned(),
         }
     }
 
@@ -102,6 +105,7 @@ impl Timer {
             "shift" => Some(Self::Shift(responder()?)),
             "page" => Some(Self::Page),
             "reroutes" => Some(Self::Reroutes),
+            "recover" => Some(Self::Recover),
             _ => None,
         }
     }
@@ -149,7 +153,11 @@ impl Timers {
 }
 
 impl Line {
-    pub(super) fn tick(&mut self, by: &DigestHex, limit: u32) -> Reply {
+    pub(super) fn tick(&mut self, by: &DigestHex, limit: u32) -> Result<Reply, Refusal> {
+        // Whoever ticks is the first to hear that the store has lost the line.
+        if self.state.policy.is_none() {
+            return Err(Refusal::NoPolicy);
+        }
         let theirs = self
             .state
             .ticker
@@ -160,7 +168,8 @@ impl Line {
             self.state.ticker = Some(Ticker { by: by.clone(), at_ms: self.now });
             handled = self.handle_due(limit.min(MAX_TICK));
         }
-        Reply::Ticked { handled, not_mine: theirs, next_due_ms: self.state.timers.next_due(), now_ms: self.now }
+        let next_due_ms = self.state.timers.next_due();
+        Ok(Reply::Ticked { handled, not_mine: theirs, next_due_ms, now_ms: self.now })
     }
 
     fn handle_due(&mut self, limit: u32) -> u32 {
@@ -209,6 +218,7 @@ impl Line {
             Timer::Shift(responder) => self.shift_ends_soon(responder),
             Timer::Page => self.page(),
             Timer::Reroutes => self.end_reroutes(),
+            Timer::Recover => self.end_recovery(),
         }
     }
 

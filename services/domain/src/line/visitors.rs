@@ -46,7 +46,7 @@ impl Line {
         let id = &request.chat;
         self.state.ledger.accepted += 1;
         self.state.ledger.waiting += 1;
-        self.insert_chat(request, ChatState::Waiting, self.now);
+        self.insert_chat(request, ChatState::Waiting, self.now, self.state.arrivals + 1);
         self.tell(
             EventKind::Requested,
             About { chat: Some(id), urgency: Some(request.urgency), ..About::default() },
@@ -65,8 +65,12 @@ impl Line {
         }
         if self.asks_for_somebody_absent(id) {
             self.relax(id);
-            return;
+        } else {
+            self.take_place(id);
         }
+    }
+
+    pub(super) fn take_place(&mut self, id: &ChatId) {
         self.arm_next_step(id);
         self.settle_chat(id);
         self.hungry.push(id.clone());
@@ -80,10 +84,10 @@ impl Line {
         only.is_some_and(|only| self.state.responders.get(only).is_none_or(is_absent))
     }
 
-    pub(super) fn insert_chat(&mut self, request: &Request, state: ChatState, arrival_ms: u64) {
+    pub(super) fn insert_chat(&mut self, request: &Request, state: ChatState, arrival_ms: u64, sequence: u64) {
         let id = &request.chat;
         let fan_out = self.fan_out_for(request.urgency);
-        self.state.arrivals += 1;
+        self.state.arrivals = self.state.arrivals.max(sequence);
         self.state.requests.insert(request.request_key.clone(), id.clone());
         self.state.chats.insert(
             id.clone(),
@@ -92,7 +96,7 @@ impl Line {
                 state,
                 urgency: request.urgency,
                 arrival_ms,
-                sequence: self.state.arrivals,
+                sequence,
                 version: 1,
                 token: request.token,
                 request_key: request.request_key.clone(),
@@ -120,6 +124,8 @@ impl Line {
                 handoff: request.handoff.clone(),
                 reply_handoff: Vec::new(),
                 trace: request.trace.clone(),
+                recovering: false,
+                reclaim_from: 0,
                 standing: None,
             },
         );
@@ -191,15 +197,20 @@ impl Line {
             return;
         }
         let was_away = chat.away;
+        let recovered = chat.recovering && self.now >= self.recovers_at();
         let away_at = self.now + self.numbers().away_after_ms;
         self.state.timers.set(&Timer::Away(id.clone()), away_at);
         if was_away {
             self.state.timers.cancel(&Timer::Abandon(id.clone()));
             self.with_chat(id, |c| {
                 c.away = false;
+                c.recovering &= !recovered;
                 c.version += 1;
             });
             self.settle_chat(id);
+            if recovered {
+                self.arm_overflow(id, false);
+            }
             self.tell(EventKind::Back, About { chat: Some(id), ..About::default() });
             self.hungry.push(id.clone());
         }

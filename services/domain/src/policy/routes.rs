@@ -223,15 +223,30 @@ impl Policy {
     }
 
     fn translate_requirement(&self, requirement: &Requirement, to: &Policy) -> Requirement {
-        let translate = |mask: &Mask| {
-            let tags = self.tags_of(mask);
-            let known = tags.iter().filter_map(|(name, level)| {
-                to.find(name).map(|(_, tag)| (name.as_str(), (*level).min(u32::from(tag.levels))))
-            });
-            to.mask("steps", &known.collect::<Vec<_>>(), false).unwrap_or_default()
-        };
-        let masks = alternatives(requirement).iter().map(translate).collect();
+        to.requirement_of_known(&self.tags_of_requirement(requirement))
+    }
+
+    /// The tags of a requirement, by name and level.
+    #[must_use]
+    pub fn tags_of_requirement(&self, requirement: &Requirement) -> Vec<Vec<(String, u32)>> {
+        alternatives(requirement).iter().map(|mask| self.tags_of(mask)).collect()
+    }
+
+    /// A requirement of tags that this policy may not have: those are left out, and levels above its highest are lowered
+    /// to it.
+    #[must_use]
+    pub fn requirement_of_known(&self, any_of: &[Vec<(String, u32)>]) -> Requirement {
+        let masks = any_of.iter().map(|all_of| self.mask_of_known(all_of)).collect();
         Requirement::any_of(masks).unwrap_or_else(Requirement::anyone)
+    }
+
+    /// The bits of tags that this policy may not have, in the same way.
+    #[must_use]
+    pub fn mask_of_known(&self, all_of: &[(String, u32)]) -> Mask {
+        let known = all_of.iter().filter_map(|(name, level)| {
+            self.find(name).map(|(_, tag)| (name.as_str(), (*level).min(u32::from(tag.levels))))
+        });
+        self.mask("steps", &known.collect::<Vec<_>>(), false).unwrap_or_default()
     }
 
     pub(super) fn check_routes(&self, mistakes: &mut Mistakes) {

@@ -433,7 +433,7 @@ impl Person {
     }
 
     async fn return_late(&mut self) {
-        let request = ResumeChatRequest { key: Some(self.key.clone()), locale: String::new() };
+        let request = ResumeChatRequest { key: Some(self.key.clone()), locale: String::new(), ticket: Vec::new() };
         let answer = persist(&self.world, "resume", || {
             let (mut client, request) = (self.client.clone(), request.clone());
             async move { client.resume_chat(with_deadline(request)).await }
@@ -479,7 +479,7 @@ impl Person {
 
     /// One stream; `None` when it ended before the chat did.
     async fn watch(&mut self, drop_at: Option<Instant>) -> Option<Stop> {
-        let request = WatchChatRequest { key: Some(self.key.clone()), locale: String::new() };
+        let request = WatchChatRequest { key: Some(self.key.clone()), locale: String::new(), ticket: Vec::new() };
         let opened = timeout(CALL, self.client.watch_chat(request)).await;
         let mut stream = match opened {
             Ok(Ok(response)) => response.into_inner(),
@@ -610,7 +610,8 @@ impl Person {
                 self.leave(self.plan.takes_resources).await;
                 continue;
             }
-            let request = ResumeChatRequest { key: Some(self.key.clone()), locale: String::new() };
+            let request =
+                ResumeChatRequest { key: Some(self.key.clone()), locale: String::new(), ticket: Vec::new() };
             match timeout(CALL, self.client.resume_chat(with_deadline(request))).await {
                 Ok(Ok(response)) => self.see(&response.into_inner().chat.unwrap_or_default()),
                 Ok(Err(status)) if status.code() == Code::NotFound && !self.is_passing() => {
@@ -657,7 +658,7 @@ pub(super) async fn look_again(world: &World, nth: usize, visit: usize, key: Cha
 async fn look(world: &World, nth: usize, key: &ChatKey) -> Option<Chat> {
     let mut client = world.intake(nth);
     for _ in 0..ATTEMPTS {
-        let request = WatchChatRequest { key: Some(key.clone()), locale: String::new() };
+        let request = WatchChatRequest { key: Some(key.clone()), locale: String::new(), ticket: Vec::new() };
         let first = timeout(CALL, async { client.watch_chat(request).await?.into_inner().message().await });
         match first.await {
             Ok(Ok(Some(message))) => {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use holdfast_proto::v1::{Assignment, Fence, Offer};
+use holdfast_proto::v1::{Assignment, Fence, Offer, SealedAssignment};
 
 use crate::words;
 
@@ -31,6 +31,8 @@ pub(super) struct Open {
 pub(super) struct Held {
     pub(super) chat_id: String,
     pub(super) fence: Option<Fence>,
+    /// Proves it, if the store loses it.
+    pub(super) sealed: Vec<u8>,
     /// When `--auto` speaks next.
     pub(super) next: Option<(Instant, Step)>,
 }
@@ -63,10 +65,18 @@ impl Hand {
         self.rescinded(&assignment.chat_id);
         if let Some(held) = self.held(&assignment.chat_id) {
             held.fence = assignment.fence;
+            held.sealed.clone_from(&assignment.sealed);
             return false;
         }
-        self.chats.push(Held { chat_id: assignment.chat_id.clone(), fence: assignment.fence, next: None });
+        let (chat_id, sealed) = (assignment.chat_id.clone(), assignment.sealed.clone());
+        self.chats.push(Held { chat_id, fence: assignment.fence, sealed, next: None });
         true
+    }
+
+    /// What proves the chats in hand.
+    pub(super) fn sealed(&self) -> Vec<SealedAssignment> {
+        let held = self.chats.iter().filter(|held| !held.sealed.is_empty());
+        held.map(|held| SealedAssignment { chat_id: held.chat_id.clone(), sealed: held.sealed.clone() }).collect()
     }
 
     /// Whether it was theirs.

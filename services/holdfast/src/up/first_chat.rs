@@ -185,7 +185,7 @@ async fn watch(
     began: Instant,
     say_active: oneshot::Sender<()>,
 ) -> Result<(Duration, Duration), Failure> {
-    let request = WatchChatRequest { key: Some(key), locale: String::new() };
+    let request = WatchChatRequest { key: Some(key), locale: String::new(), ticket: Vec::new() };
     let opened = client.watch_chat(request).await;
     let mut updates = opened.map_err(|s| intake.failure(&s))?.into_inner();
     let mut say_active = Some(say_active);

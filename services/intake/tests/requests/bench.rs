@@ -125,7 +125,7 @@ pub(crate) fn triaged(urgency: Urgency, reasons: &[&str]) -> Option<Triaged> {
 }
 
 pub(crate) async fn watch(visitor: &mut Visitor, key: ChatKey) -> Streaming<WatchChatResponse> {
-    let request = WatchChatRequest { key: Some(key), locale: String::new() };
+    let request = WatchChatRequest { key: Some(key), locale: String::new(), ticket: Vec::new() };
     soon("a stream", visitor.watch_chat(request)).await.unwrap().into_inner()
 }
 

@@ -222,7 +222,7 @@ impl Kept {
     fn view(&self, helpline: &str, chat_id: &str, replayed: bool) -> Result<ChatOutcomeView, CommandError> {
         let chat = self.chats.get(&(helpline.to_owned(), chat_id.to_owned()));
         let chat = chat.ok_or_else(|| refusal(Code::NotFound, "UNKNOWN_CHAT", ""))?;
-        Ok(ChatOutcomeView { chat: Some(chat.chat.clone()), wait: None, replayed })
+        Ok(ChatOutcomeView { chat: Some(chat.chat.clone()), replayed, ..ChatOutcomeView::default() })
     }
 }
 

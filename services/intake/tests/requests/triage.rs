@@ -278,6 +278,7 @@ async fn new_answers_raise_and_never_lower() {
         key: Some(key(&low)),
         urgency: urgency.into(),
         answers: answers(said),
+        ticket: Vec::new(),
     };
     use Urgency::{High, Imminent, Low, Moderate, Unspecified};
 
@@ -302,8 +303,12 @@ async fn a_policy_is_known_at_once_when_it_is_told_and_soon_when_it_is_not() {
     let line = Line::with(POLICY).await;
     let (_intake, mut visitor) = intake(&line, &[]).await;
     let low = ask(&mut visitor, answering("r-1", &[("distress", "0")])).await;
-    let told =
-        |said: &[(&str, &str)]| UpdateChatRequest { key: Some(key(&low)), urgency: 0, answers: answers(said) };
+    let told = |said: &[(&str, &str)]| UpdateChatRequest {
+        key: Some(key(&low)),
+        urgency: 0,
+        answers: answers(said),
+        ticket: Vec::new(),
+    };
     assert_eq!(update(&mut visitor, told(&[("distress", "3")])).await.unwrap(), Urgency::Low);
 
     line.put_policy(&POLICY.replace("at_least = 7", "at_least = 3"));

@@ -3,13 +3,13 @@
 use std::{borrow::Cow, fmt::Write, time::Duration};
 
 use holdfast_domain::{
-    Act, ChatId, Command, EndedAs, Fence, HelplineId, IdError, Mask, OfferId, Policy, Reason, Request,
-    Requirement, ResponderId, Status, Step, TokenHash, Urgency,
+    Act, ChatId, Command, EndedAs, Fence, HelplineId, IdError, Mask, OfferId, Policy, Reason, Reassert, Refusal,
+    Request, Requirement, ResponderId, Status, Step, TokenHash, Urgency,
     ids::DigestHex,
     kpis::MAX_WINDOW_MS,
     limits::{
         MAX_ALTERNATIVES, MAX_CAPACITY, MAX_DURATION_MS, MAX_EXCLUDED, MAX_HANDOFF_BYTES, MAX_STEPS, MAX_TAGS,
-        MAX_TRACE_BYTES,
+        MAX_TICKET_BYTES, MAX_TRACE_BYTES,
     },
     policy::{Closed, Finding, PolicyError, Severity, lint},
 };
@@ -20,6 +20,7 @@ use crate::{
     error::{Failure, Invalid},
     policies::Put,
     store::Below,
+    tickets::{Assigned, Held, Tickets},
 };
 
 /// The longest name of a tag and the highest level, as policies have them.
@@ -48,6 +49,12 @@ enum What {
     Request(Box<RequestDraft>),
     SignIn(SignInDraft),
     Reroute(RerouteDraft),
+    /// A ticket, still sealed.
+    Ticket(TokenHash, Vec<u8>),
+    /// An assignment, still sealed.
+    Claim(ResponderId, u64, Vec<u8>),
+    Restore(Box<Held>),
+    Reassert(u64, Box<Assigned>),
 }
 
 /// A tag by its name, and a level.
@@ -128,6 +135,8 @@ impl Asked {
             What::Request(_) => "request",
             What::SignIn(_) => "sign_in",
             What::Reroute(_) => "reroute",
+            What::Ticket(..) | What::Restore(_) => "restore",
+            What::Claim(..) | What::Reassert(..) => "reassert",
         }
     }
 
@@ -135,7 +144,13 @@ impl Asked {
     pub(crate) fn requested(&self) -> Option<Urgency> {
         match &self.what {
             What::Request(draft) => Some(draft.request.urgency),
-            What::Whole(_) | What::SignIn(_) | What::Reroute(_) => None,
+            What::Whole(_)
+            | What::SignIn(_)
+            | What::Reroute(_)
+            | What::Ticket(..)
+            | What::Claim(..)
+            | What::Restore(_)
+            | What::Reassert(..) => None,
         }
     }
 
@@ -170,8 +185,47 @@ impl Asked {
             What::Request(draft) => request_under(policy, draft, door).map(Cow::Owned),
             What::SignIn(draft) => sign_in(policy, draft).map(Cow::Owned),
             What::Reroute(draft) => reroute(policy, draft).map(Cow::Owned),
+            What::Restore(held) => Ok(Cow::Owned(Command::Restore(Box::new(held.under(policy))))),
+            What::Reassert(session, assigned) => Ok(Cow::Owned(reassert(policy, *session, assigned))),
+            What::Ticket(..) | What::Claim(..) => Err(Invalid::new("command", "is sealed")),
         }
     }
+
+    /// With what it brings opened. What does not open, or is not of this chat and this visitor or responder, is the same
+    /// as nothing.
+    pub(crate) fn opened(&self, tickets: &Tickets) -> Result<Cow<'_, Self>, Failure> {
+        let what = match &self.what {
+            What::Ticket(token, sealed) => {
+                let held = tickets.open_ticket(&self.helpline, sealed);
+                let theirs = held.filter(|held| Some(held.chat()) == self.chat.as_ref() && held.token() == *token);
+                What::Restore(Box::new(theirs.ok_or(Failure::UnknownChat)?))
+            }
+            What::Claim(responder, session, sealed) => {
+                let assigned = tickets.open_assignment(&self.helpline, sealed);
+                let theirs =
+                    assigned.filter(|a| Some(a.held.chat()) == self.chat.as_ref() && a.responder == *responder);
+                What::Reassert(*session, Box::new(theirs.ok_or(Refusal::StaleFence)?))
+            }
+            What::Whole(_)
+            | What::Request(_)
+            | What::SignIn(_)
+            | What::Reroute(_)
+            | What::Restore(_)
+            | What::Reassert(..) => return Ok(Cow::Borrowed(self)),
+        };
+        Ok(Cow::Owned(Self { what, ..self.clone() }))
+    }
+}
+
+fn reassert(policy: &Policy, session: u64, assigned: &Assigned) -> Command {
+    Command::Reassert(Box::new(Reassert {
+        responder: assigned.responder.clone(),
+        session,
+        offer: assigned.offer,
+        fence: assigned.fence,
+        reply_handoff: assigned.reply_handoff.clone(),
+        restore: assigned.held.under(policy),
+    }))
 }
 
 fn request_under(policy: &Policy, draft: &RequestDraft, door: Door) -> Result<Command, Invalid> {
@@ -303,6 +357,15 @@ fn what(wire: Wire, trace: &str) -> Result<(What, Option<ChatId>), Failure> {
         Wire::Erase(c) => {
             let (chat, token) = chat_key("erase.key", c.key)?;
             whole(Command::Erase { chat: chat.clone(), token }, chat)
+        }
+        Wire::Restore(c) => {
+            let (chat, token) = chat_key("restore.key", c.key)?;
+            Ok((What::Ticket(token, sealed("restore.ticket", c.ticket)?), Some(chat)))
+        }
+        Wire::Reassert(c) => {
+            let (responder, session) = session("reassert.session", c.session)?;
+            let chat = chat_id("reassert.chat_id", &c.chat_id)?;
+            Ok((What::Claim(responder, session, sealed("reassert.sealed", c.sealed)?), Some(chat)))
         }
         Wire::SignIn(c) => Ok((What::SignIn(sign_in_draft(c)?), None)),
         Wire::Heartbeat(c) => {
@@ -598,6 +661,13 @@ fn digest(field: &str, bytes: &[u8]) -> Result<DigestHex, Invalid> {
 fn handoff(field: &str, bytes: Vec<u8>) -> Result<Vec<u8>, Invalid> {
     if bytes.len() > MAX_HANDOFF_BYTES {
         return Err(Invalid::new(field, format!("at most {MAX_HANDOFF_BYTES} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn sealed(field: &str, bytes: Vec<u8>) -> Result<Vec<u8>, Invalid> {
+    if bytes.is_empty() || bytes.len() > MAX_TICKET_BYTES {
+        return Err(Invalid::new(field, format!("must be 1 to {MAX_TICKET_BYTES} bytes long")));
     }
     Ok(bytes)
 }

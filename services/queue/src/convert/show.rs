@@ -137,6 +137,15 @@ pub(crate) fn outcome(reply: Reply, handoff: Opened, worth: Durability) -> Resul
     Ok(v1::Outcome { outcome, durability: Some(durability(worth)) })
 }
 
+/// Adds what the caller keeps of a chat or an assignment.
+pub(crate) fn add_paper(outcome: &mut v1::Outcome, paper: Vec<u8>) {
+    match &mut outcome.outcome {
+        Some(v1::outcome::Outcome::Chat(view)) => view.ticket = paper,
+        Some(v1::outcome::Outcome::Accepted(view)) => view.sealed = paper,
+        Some(v1::outcome::Outcome::Responder(_) | v1::outcome::Outcome::Done(_)) | None => {}
+    }
+}
+
 fn chat_outcome(reply: Reply) -> Option<v1::outcome::Outcome> {
     let Reply::Chat {
         chat,
@@ -152,6 +161,7 @@ fn chat_outcome(reply: Reply) -> Option<v1::outcome::Outcome> {
         pace_ms,
         spread,
         partner,
+        ..
     } = reply
     else {
         return None;
@@ -167,7 +177,8 @@ fn chat_outcome(reply: Reply) -> Option<v1::outcome::Outcome> {
         continued_at: continued_at(outcome, partner.as_ref()),
         version,
     };
-    let view = v1::ChatOutcomeView { chat: Some(chat), wait: wait(spread, place, pace_ms), replayed: replay };
+    let wait = wait(spread, place, pace_ms);
+    let view = v1::ChatOutcomeView { chat: Some(chat), wait, replayed: replay, ticket: Vec::new() };
     Some(v1::outcome::Outcome::Chat(view))
 }
 
@@ -185,7 +196,7 @@ fn responder_outcome(reply: Reply) -> Option<v1::outcome::Outcome> {
 }
 
 fn accepted(reply: Reply, handoff: Opened) -> Option<v1::outcome::Outcome> {
-    let Reply::Accepted { chat, fence: mark, urgency: how, version, handoff: _, trace } = reply else {
+    let Reply::Accepted { chat, fence: mark, urgency: how, version, trace, offer, .. } = reply else {
         return None;
     };
     Some(v1::outcome::Outcome::Accepted(v1::AcceptedView {
@@ -196,14 +207,23 @@ fn accepted(reply: Reply, handoff: Opened) -> Option<v1::outcome::Outcome> {
         version,
         traceparent: trace,
         handoff_lost: handoff.lost,
+        sealed: Vec::new(),
+        offer_number: offer,
     }))
 }
 
-/// A chat for its visitor, with the reply handoff that was opened for them.
-pub(crate) fn chat_view(chat: Chat, reply: Opened, place: u64, floor: &Floor) -> v1::GetChatResponse {
+/// A chat for its visitor, with the reply handoff that was opened for them, and the ticket that they keep.
+pub(crate) fn chat_view(
+    chat: Chat,
+    reply: Opened,
+    place: u64,
+    floor: &Floor,
+    ticket: Vec<u8>,
+) -> v1::GetChatResponse {
     let outcome = chat.ended.map(|(outcome, _)| outcome);
     let owner = chat.owner.filter(|_| matches!(chat.state, ChatState::Active | ChatState::Ended));
     v1::GetChatResponse {
+        ticket,
         wait: wait(floor.waits.of(chat.urgency), place, floor.pace_ms),
         responder_id: owner.map(|owner| owner.responder.to_string()).unwrap_or_default(),
         reply_handoff: reply.bytes,

@@ -96,6 +96,7 @@ pub fn decisive(policy: &Policy) -> String {
         "partners": names(&policy.partners),
         "takes_from": names(&policy.takes_from),
         "takes_at_most": policy.takes_at_most,
+        "recovery_hold": n.recovery_hold_ms,
         "surge": stages,
     })
     .to_string()

@@ -24,6 +24,7 @@ pub struct MemoryStore {
     wall_ms: WallClock,
     node: u32,
     generation: String,
+    lives: std::sync::atomic::AtomicU64,
     notices: broadcast::Sender<Notice>,
 }
 
@@ -57,6 +58,7 @@ impl MemoryStore {
             wall_ms,
             node,
             generation,
+            lives: 0.into(),
             notices: broadcast::channel(NOTICE_BUFFER).0,
         }
     }
@@ -70,10 +72,11 @@ impl MemoryStore {
         let mut lines = self.lines();
         let kept = lines
             .entry(helpline.clone())
-            .or_insert_with(|| Kept { line: Line::new(self.node), events: VecDeque::new() });
+            .or_insert_with(|| Kept { line: Line::named(self.node, self.life()), events: VecDeque::new() });
         let applied = kept.line.apply((self.wall_ms)(), command);
         if !applied.events.is_empty() {
-            let placed: Vec<Placed> = applied.events.iter().map(|e| self.place_event(e)).collect();
+            let generation = kept.line.snapshot().generation.clone();
+            let placed: Vec<Placed> = applied.events.iter().map(|e| place_event(&generation, e)).collect();
             kept.events.extend(placed.iter().cloned());
             let keep = kept.line.snapshot().policy.as_ref().map_or(u64::MAX, |p| p.numbers.keep_events);
             while kept.events.len() > usize::try_from(keep).unwrap_or(usize::MAX) {
@@ -85,9 +88,20 @@ impl MemoryStore {
         applied
     }
 
-    fn place_event(&self, event: &Event) -> Placed {
-        let cursor = Cursor { generation: self.generation.clone(), term: event.term, sequence: event.sequence };
-        Placed { cursor, event: event.clone() }
+    /// Loses everything, as a Redis that was wiped: for tests.
+    #[doc(hidden)]
+    pub fn lose_everything(&self) {
+        let mut lines = self.lines();
+        self.lives.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        lines.clear();
+    }
+
+    /// What a line's life is called: the store's run, and how often it was lost.
+    fn life(&self) -> String {
+        match self.lives.load(std::sync::atomic::Ordering::Relaxed) {
+            0 => self.generation.clone(),
+            lost => format!("{}-{lost}", self.generation),
+        }
     }
 
     fn read<T>(&self, helpline: &HelplineId, read: impl FnOnce(&Snapshot) -> T) -> Option<T> {
@@ -106,8 +120,9 @@ impl MemoryStore {
         };
         let before = |p: &Placed| (p.cursor.term, p.cursor.sequence);
         let whole = *after == Cursor::default();
-        if !whole && !kept.holds(&self.generation, after) {
-            return Err(StoreError::CursorTooOld { first: kept.first_cursor(&self.generation) });
+        let generation = &kept.line.snapshot().generation;
+        if !whole && !kept.holds(generation, after) {
+            return Err(StoreError::CursorTooOld { first: kept.first_cursor(generation) });
         }
         let from = (after.term, after.sequence);
         Ok(kept.events.iter().filter(|p| before(p) > from).take(limit).cloned().collect())
@@ -198,6 +213,11 @@ impl Store for MemoryStore {
     }
 }
 
+fn place_event(generation: &str, event: &Event) -> Placed {
+    let cursor = Cursor { generation: generation.to_owned(), term: event.term, sequence: event.sequence };
+    Placed { cursor, event: event.clone() }
+}
+
 /// The timer that ends a holding, if one does.
 pub(super) fn due_timer(chat: &Chat, kind: HoldingKind, responder: &Responder) -> Option<Timer> {
     match kind {
@@ -230,5 +250,7 @@ fn floor_of(line: &Snapshot, limit: usize) -> Floor {
         surge: line.surge,
         reroutes: line.reroutes.clone(),
         policy_revision: line.policy.as_ref().map_or(0, |p| p.revision),
+        generation: line.generation.clone(),
+        term: line.term.number,
     }
 }

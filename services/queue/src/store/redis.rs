@@ -25,8 +25,8 @@ use decode::Fields;
 use futures::future::BoxFuture;
 use holdfast_domain::line::Timer;
 use holdfast_domain::{
-    Act, Applied, Chat, ChatId, Command, Fence, HelplineId, OfferId, Policy, Request, ResponderId, Snapshot,
-    Status,
+    Act, Applied, Chat, ChatId, Command, Fence, HelplineId, OfferId, Policy, Request, ResponderId, Restore,
+    Snapshot, Status,
 };
 use redis::{Cmd, RedisError, Value};
 use scripts::Scripts;
@@ -100,7 +100,6 @@ pub struct RedisStore {
     recovering: Arc<AtomicBool>,
     changed: Arc<Notify>,
     replicas_required: u32,
-    generation: String,
     time: TimeSource,
     _background: DropGuard,
 }
@@ -153,7 +152,7 @@ impl From<CallError> for StoreError {
 /// Where scripts get the time from.
 enum TimeSource {
     Store,
-    Given(std::sync::atomic::AtomicU64),
+    Given { wall_ms: std::sync::atomic::AtomicU64, lives: std::sync::Mutex<String> },
 }
 
 impl RedisStore {
@@ -165,14 +164,32 @@ impl RedisStore {
     /// The same with the time given by [`Self::set_time`]: for tests, which play the same history on two stores.
     #[doc(hidden)]
     pub async fn connect_with_given_time(settings: &RedisSettings) -> Result<Self, StoreError> {
-        Self::open(settings, TimeSource::Given(0.into())).await
+        Self::open(settings, TimeSource::Given { wall_ms: 0.into(), lives: std::sync::Mutex::default() }).await
     }
 
     /// Sets the store's time in milliseconds since 1970, where it is given.
     #[doc(hidden)]
     pub fn set_time(&self, wall_ms: u64) {
-        if let TimeSource::Given(time) = &self.time {
+        if let TimeSource::Given { wall_ms: time, .. } = &self.time {
             time.store(wall_ms, Ordering::Relaxed);
+        }
+    }
+
+    /// Names the next life of a line, where time is given.
+    #[doc(hidden)]
+    pub fn set_life(&self, name: &str) {
+        if let TimeSource::Given { lives, .. } = &self.time {
+            name.clone_into(&mut lives.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        }
+    }
+
+    /// What a life of a line is called if the command begins one. Never the same twice: a store may be lost again.
+    fn life(&self) -> String {
+        match &self.time {
+            TimeSource::Store => uuid::Uuid::new_v4().simple().to_string(),
+            TimeSource::Given { lives, .. } => {
+                lives.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+            }
         }
     }
 
@@ -200,7 +217,6 @@ impl RedisStore {
             recovering,
             changed,
             replicas_required: settings.replicas_required,
-            generation: uuid::Uuid::new_v4().simple().to_string(),
             time,
             _background: background,
         })
@@ -226,12 +242,12 @@ impl RedisStore {
     fn time_argument(&self) -> String {
         match &self.time {
             TimeSource::Store => String::new(),
-            TimeSource::Given(time) => time.load(Ordering::Relaxed).to_string(),
+            TimeSource::Given { wall_ms, .. } => wall_ms.load(Ordering::Relaxed).to_string(),
         }
     }
 
     async fn run(&self, helpline: &HelplineId, command: &Command) -> Result<Acknowledged, StoreError> {
-        if matches!(command, Command::SetPolicy { .. }) {
+        if matches!(command, Command::SetPolicy { .. } | Command::Revive { .. }) {
             // Before, not after: a helpline that is in force and not listed would not be ticked after a restart.
             let listed = redis::cmd("SADD").arg(keys::HELPLINES).arg(helpline.as_str()).to_owned();
             self.call(keys::HELPLINES, Call { cmd: listed, script: None }, command).await?;
@@ -260,6 +276,14 @@ impl RedisStore {
             }
             Command::Beat { chat, token } | Command::Resume { chat, token } | Command::Erase { chat, token } => {
                 args.text(chat.as_str()).text(&token.to_hex())
+            }
+            Command::Restore(restore) => args.restore(restore),
+            Command::Reassert(r) => {
+                args.restore(&r.restore)
+                    .session(&r.responder, r.session)
+                    .number(u64::from(r.offer))
+                    .fence(r.fence);
+                args.bytes(&r.reply_handoff)
             }
             Command::Leave { chat, token, fallback } => {
                 args.text(chat.as_str()).text(&token.to_hex()).flag(*fallback)
@@ -314,15 +338,18 @@ impl RedisStore {
             Command::Tick { by, limit } => {
                 args.text(by.as_str()).number(u64::from((*limit).min(holdfast_domain::limits::MAX_TICK)))
             }
-            Command::SetPolicy { policy, expected, by } => {
-                let document = Policy { revision: 0, ..(**policy).clone() };
-                let document = document.to_toml().map_err(|e| StoreError::Garbled(e.to_string()))?;
-                args.number(*expected)
-                    .text(&keys::decisive(policy))
-                    .text(&document)
-                    .text(&self.generation)
-                    .text(by.as_ref().map_or("", ResponderId::as_str))
-            }
+            Command::SetPolicy { policy, expected, by } => args
+                .number(*expected)
+                .text(&keys::decisive(policy))
+                .text(&document(policy)?)
+                .text(&self.life())
+                .text(by.as_ref().map_or("", ResponderId::as_str)),
+            Command::Revive { policy, clock_ms } => args
+                .number(policy.revision.max(1))
+                .text(&keys::decisive(policy))
+                .text(&document(policy)?)
+                .text(&self.life())
+                .number(*clock_ms),
         };
         Ok(args.0)
     }
@@ -414,6 +441,8 @@ impl RedisStore {
             surge: decode::surge(&line)?,
             reroutes: decode::reroutes(&line)?,
             policy_revision: line.number("revision")?,
+            generation: line.text("generation")?.to_owned(),
+            term: line.number("term")?,
         })
     }
 
@@ -607,6 +636,12 @@ impl RedisStore {
     }
 }
 
+/// A policy as it is kept: its revision stands beside it.
+fn document(policy: &Policy) -> Result<String, StoreError> {
+    let document = Policy { revision: 0, ..policy.clone() };
+    document.to_toml().map_err(|e| StoreError::Garbled(e.to_string()))
+}
+
 fn read_document(document: &str, revision: u64) -> Result<Policy, StoreError> {
     let policy = Policy::from_toml(document).map_err(|e| StoreError::Garbled(e.to_string()))?;
     Ok(Policy { revision, ..policy })
@@ -668,6 +703,25 @@ impl Arguments {
             .flag(r.attested)
             .bytes(&r.handoff)
             .text(&r.trace)
+    }
+    fn restore(&mut self, restore: &Restore) -> &mut Self {
+        let s = &restore.sealed;
+        let came_from = s.came_from.as_ref().map(|(from, number)| format!("{from}@{number}"));
+        self.request(&restore.request)
+            .text(&s.generation)
+            .number(s.term)
+            .number(s.issued_ms)
+            .number(s.expires_ms)
+            .number(s.arrival_ms)
+            .number(s.sequence)
+            .number(s.version)
+            .number(s.step as u64)
+            .flag(s.returned)
+            .flag(s.active)
+            .number(u64::from(s.offers_made))
+            .number(u64::from(s.assignments_made))
+            .number(u64::from(s.proposals))
+            .text(&came_from.unwrap_or_default())
     }
     fn act(&mut self, act: &Act) -> &mut Self {
         match act {

@@ -286,7 +286,8 @@ async fn the_fields_of_questions_are_checked_too() {
     let bench = Bench::start().await;
     let mut client = bench.client();
     let demo = || "demo".to_owned();
-    let chat = client.get_chat(v1::GetChatRequest { helpline: demo(), key: None }).await.unwrap_err();
+    let chat =
+        client.get_chat(v1::GetChatRequest { helpline: demo(), key: None, ticket_version: 0 }).await.unwrap_err();
     let place = v1::GetPlaceRequest { helpline: demo(), chat_id: "a:b".to_owned() };
     let place = client.get_place(place).await.unwrap_err();
     let floor = client.get_floor(v1::GetFloorRequest { helpline: demo(), limit: 1001 }).await.unwrap_err();

@@ -44,7 +44,7 @@ async fn a_chat_is_requested_offered_accepted_and_closed() {
 }
 
 fn get_chat(chat: &str) -> v1::GetChatRequest {
-    v1::GetChatRequest { helpline: "demo".to_owned(), key: key(chat) }
+    v1::GetChatRequest { helpline: "demo".to_owned(), key: key(chat), ticket_version: 0 }
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ fn north() -> holdfast_domain::HelplineId {
 }
 
 async fn get_chat(bench: &Bench, chat: &str) -> Result<v1::GetChatResponse, tonic::Status> {
-    let request = v1::GetChatRequest { helpline: "demo".to_owned(), key: key(chat) };
+    let request = v1::GetChatRequest { helpline: "demo".to_owned(), key: key(chat), ticket_version: 0 };
     Ok(bench.client().get_chat(request).await?.into_inner())
 }
 

@@ -102,7 +102,7 @@ async fn a_chat_with_a_wrong_token_is_an_unknown_chat() {
     let bench = Bench::start().await;
     bench.execute(Command::Request(crate::bench::chat_request("c1"))).await.unwrap();
     let wrong = v1::HashedChatKey { chat_id: "c1".to_owned(), token_hash: vec![8; 32] };
-    let request = v1::GetChatRequest { helpline: "demo".to_owned(), key: Some(wrong) };
+    let request = v1::GetChatRequest { helpline: "demo".to_owned(), key: Some(wrong), ticket_version: 0 };
     let status = bench.client().get_chat(request).await.unwrap_err();
     assert_eq!(why(&status), (Code::NotFound, "UNKNOWN_CHAT".to_owned()));
 }

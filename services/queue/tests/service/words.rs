@@ -96,7 +96,7 @@ async fn whose_a_chat_is_is_told_for_its_return_token_while_it_is_active_and_aft
     let bench = Bench::start().await;
     bench.requested(chat_request("c1")).await;
     let owner = async || {
-        let request = v1::GetChatRequest { helpline: "demo".to_owned(), key: key("c1") };
+        let request = v1::GetChatRequest { helpline: "demo".to_owned(), key: key("c1"), ticket_version: 0 };
         bench.client().get_chat(request).await.unwrap().into_inner().responder_id
     };
     let waiting = owner().await;

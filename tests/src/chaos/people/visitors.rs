@@ -248,7 +248,7 @@ impl Device {
 
     async fn resumes(&mut self, key: &ChatKey) -> Option<Chat> {
         let op = Op { chat: key.chat_id.clone(), ..self.begins("look") };
-        let request = ResumeChatRequest { key: Some(key.clone()), locale: String::new() };
+        let request = ResumeChatRequest { key: Some(key.clone()), ..ResumeChatRequest::default() };
         match answer(self.doors[self.door].resume_chat(within(request))).await {
             Ok(resumed) => {
                 let chat = resumed.chat.unwrap_or_default();
@@ -277,7 +277,7 @@ impl Device {
 
     /// Whether the chat has ended.
     async fn watches_once(&mut self, key: &ChatKey, until: Instant) -> bool {
-        let message = WatchChatRequest { key: Some(key.clone()), locale: String::new() };
+        let message = WatchChatRequest { key: Some(key.clone()), ..WatchChatRequest::default() };
         // No deadline for the server: a stream lasts as long as the chat.
         let opened = timeout(PATIENCE, self.doors[self.door].watch_chat(message)).await;
         let Ok(Ok(opened)) = opened else { return false };
@@ -315,7 +315,7 @@ impl Device {
     async fn looks(&mut self, key: &ChatKey) {
         for _ in 0..20 {
             let op = Op { chat: key.chat_id.clone(), ..self.begins("last_look") };
-            let message = WatchChatRequest { key: Some(key.clone()), locale: String::new() };
+            let message = WatchChatRequest { key: Some(key.clone()), ..WatchChatRequest::default() };
             let opened = timeout(PATIENCE, self.doors[self.door].watch_chat(message)).await;
             let status = match opened {
                 Ok(Ok(opened)) => match timeout(PATIENCE, opened.into_inner().message()).await {

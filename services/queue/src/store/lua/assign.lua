@@ -12,7 +12,8 @@ H.by = by
 local c, refused, fact = H.in_line(chat_id)
 if refused then return H.refuse(refused, fact) end
 local full = #c.offers >= H.MAX_FAN_OUT
-if c.state == 'active' or c.away == 1 or full or H.offer_to(c, responder_id) then return H.refuse('wrong_state') end
+local held_back = c.away == 1 or c.recovering == 1
+if c.state == 'active' or held_back or full or H.offer_to(c, responder_id) then return H.refuse('wrong_state') end
 local r
 r, refused = H.online(responder_id)
 if refused then return H.refuse(refused) end

@@ -24,7 +24,7 @@ local room = L.waiting + L.offered < P.takes_at_most and L.stage == 0
 local free = redis.call('EXISTS', base .. 'request:' .. request_key) == 0
 if not (known and room and free and H.gate_open()) then return H.refuse('not_taken') end
 
-c = H.insert_chat('held', math.max(now - age, 0))
+c = H.insert_chat('held', math.max(now - age, 0), L.arrivals + 1)
 c.came_from = came_from
 H.set_timer('hold:' .. chat_id, now + H.ASK_AGAIN)
 H.tell_held('held', c)

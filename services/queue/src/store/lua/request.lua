@@ -34,7 +34,7 @@ if stage and stage.resources_first and urgency == 0 and not resources_seen then 
 
 L.accepted = L.accepted + 1
 L.waiting = L.waiting + 1
-local c = H.insert_chat('waiting', now)
+local c = H.insert_chat('waiting', now, L.arrivals + 1)
 H.tell('requested', { chat = chat_id, urgency = urgency })
 H.join_line(c)
 if #P.partners > 0 then H.arm_overflow(c, overflow_now) end

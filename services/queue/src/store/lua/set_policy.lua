@@ -4,7 +4,7 @@
 local expected = num(ARGV[2]) -- the revision that is replaced; 0 for none
 local decisive = ARGV[3] -- what scripts need of it, as JSON, with the names of store/keys.rs
 local document = ARGV[4] -- the whole policy, without its revision
-local generation = ARGV[5] -- names this store, if nothing does yet
+local generation = ARGV[5] -- names this life of the line, if it begins one
 local by = ARGV[6] -- who puts it in force, or ''
 
 if L.revision ~= expected then return H.refuse('policy_changed', str(L.revision)) end
@@ -19,7 +19,7 @@ local before = order(P)
 P = cjson.decode(decisive)
 L.revision = expected + 1
 L.policy = cmsgpack.pack(P)
-if L.generation == '' then L.generation = generation end
+if L.generation == '' then L.generation, L.recovering = generation, now end
 redis.call('SET', base .. 'policy', document)
 redis.call('HSET', base .. 'policies', str(L.revision), document)
 redis.call('HDEL', base .. 'policies', str(L.revision - H.MAX_POLICIES))

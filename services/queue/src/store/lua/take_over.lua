@@ -14,7 +14,9 @@ if refused then return H.refuse(refused) end
 local c, fact
 c, refused, fact = H.in_line(chat_id)
 if refused then return H.refuse(refused, fact) end
-if c.away == 1 or H.excludes(c, by) or H.holding_of(r, chat_id) then return H.refuse('wrong_state') end
+if c.away == 1 or c.recovering == 1 or H.excludes(c, by) or H.holding_of(r, chat_id) then
+  return H.refuse('wrong_state')
+end
 if c.owner ~= '' then H.return_chat(c, H.responder(c.owner), reason) end
 H.offer(c, r, reason)
 H.assign(r, c, c.offers_made, '')

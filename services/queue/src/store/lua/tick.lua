@@ -1,8 +1,10 @@
 #!lua flags=allow-oom
 -- Handles what is due: nobody waits on a deadline that has passed.
--- Returns ok with how many timers were handled, whether another replica ticks, and when the next is due.
+-- Returns ok with how many timers were handled, whether another replica ticks, and when the next is due; no_policy.
 local by = ARGV[2] -- which replica, as a digest
 local limit = num(ARGV[3]) -- how many timers at the most
+
+if not P then return H.refuse('no_policy') end
 
 local fire = {
   offer = function(id, number)
@@ -98,6 +100,21 @@ local fire = {
     L.reroutes = table.concat(kept, ';')
     H.arm_reroutes()
     H.everyone = true
+  end,
+  recover = function()
+    local till = H.recovers_at()
+    if now < till then return H.set_timer('recover:line', till) end
+    H.apply_moves(H.LANES)
+    local lane = H.LANES.group .. H.RECOVERING
+    for _, member in ipairs(redis.call('ZRANGE', lane, 0, H.RECOVER_BATCH - 1)) do
+      local c = H.chat(string.sub(member, 18))
+      c.recovering = 0
+      H.settle_chat(c)
+      if #P.partners > 0 then H.arm_overflow(c, false) end
+      H.hunger(c.id)
+    end
+    H.apply_moves(H.LANES)
+    if redis.call('EXISTS', lane) == 1 then H.set_timer('recover:line', now) end
   end,
 }
 

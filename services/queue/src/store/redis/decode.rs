@@ -161,6 +161,8 @@ pub(super) fn chat(id: &ChatId, f: &Fields) -> Result<Chat, StoreError> {
         handoff: f.bytes("handoff"),
         reply_handoff: f.bytes("reply"),
         trace: f.text("trace")?.to_owned(),
+        recovering: f.flag("recovering")?,
+        reclaim_from: f.small("reclaim")?,
         standing: if lane.is_empty() {
             None
         } else {
@@ -287,6 +289,8 @@ pub(super) fn line(f: &Fields) -> Result<Snapshot, StoreError> {
     Ok(Snapshot {
         clock: clock(f)?,
         term: Term { number: term, node: if term == 0 { None } else { Some(f.small("node")?) } },
+        generation: f.text("generation")?.to_owned(),
+        recovering_since_ms: f.number("recovering")?,
         arrivals: f.number("arrivals")?,
         events: f.number("events")?,
         ledger: ledger(f)?,
@@ -405,8 +409,9 @@ fn reply(command: &Command, words: &str, blob: Vec<u8>) -> Option<Reply> {
         | Command::Beat { .. }
         | Command::Leave { .. }
         | Command::Resume { .. }
-        | Command::Erase { .. } => chat_reply(&mut words),
-        Command::Accept { .. } | Command::Supervise { act: Act::TakeOver { .. }, .. } => {
+        | Command::Erase { .. }
+        | Command::Restore(_) => chat_reply(&mut words),
+        Command::Accept { .. } | Command::Reassert(_) | Command::Supervise { act: Act::TakeOver { .. }, .. } => {
             accepted(&mut words, blob)
         }
         Command::Supervise { .. }
@@ -421,7 +426,9 @@ fn reply(command: &Command, words: &str, blob: Vec<u8>) -> Option<Reply> {
             next_due_ms: words.next()?.parse().ok(),
             now_ms: words.next()?.parse().ok()?,
         }),
-        Command::SetPolicy { .. } => Some(Reply::Policy { revision: words.next()?.parse().ok()? }),
+        Command::SetPolicy { .. } | Command::Revive { .. } => {
+            Some(Reply::Policy { revision: words.next()?.parse().ok()? })
+        }
         Command::SignIn { .. }
         | Command::Heartbeat { .. }
         | Command::SetStatus { .. }
@@ -454,6 +461,9 @@ fn chat_reply(words: &mut Words<'_>) -> Option<Reply> {
         pace_ms: words.next()?.parse().ok()?,
         spread: Spread { low: words.next()?.parse().ok()?, high: words.next()?.parse().ok()? },
         partner: words.next().filter(|h| *h != "-").and_then(|h| HelplineId::parse(h).ok()),
+        sequence: words.next()?.parse().ok()?,
+        generation: words.next()?.to_owned(),
+        term: words.next()?.parse().ok()?,
     })
 }
 
@@ -475,6 +485,9 @@ fn accepted(words: &mut Words<'_>, handoff: Vec<u8>) -> Option<Reply> {
         urgency: urgency(words.next()?.parse().ok()?)?,
         version: words.next()?.parse().ok()?,
         trace: words.next().map(|t| if t == "-" { "" } else { t })?.to_owned(),
+        offer: words.next()?.parse().ok()?,
+        generation: words.next()?.to_owned(),
+        now_ms: words.next()?.parse().ok()?,
         handoff,
     })
 }

@@ -70,6 +70,8 @@ scripts! {
     leave = "leave" takes "chat hash flag" for Command::Leave { .. },
     resume = "resume" takes "chat hash" for Command::Resume { .. },
     erase = "erase" takes "chat hash" for Command::Erase { .. },
+    restore = "restore" takes "chat digest digest hash urgency steps mask_or_none people whole flag sealed trace life number whole whole whole whole whole step flag flag number number number came_from" for Command::Restore(_),
+    reassert = "reassert" takes "chat digest digest hash urgency steps mask_or_none people whole flag sealed trace life number whole whole whole whole whole step flag flag number number number came_from person whole number whole number sealed" for Command::Reassert(_),
     sign_in = "sign_in" takes "person mask few mask_or_none ms load flag whole" for Command::SignIn { .. },
     heartbeat = "heartbeat" takes "person whole" for Command::Heartbeat { .. },
     set_status = "set_status" takes "person whole status" for Command::SetStatus { .. },
@@ -99,4 +101,5 @@ scripts! {
     report_page = "report_page" takes "whole flag" for Command::ReportPage { .. },
     tick = "tick" takes "digest batch" for Command::Tick { .. },
     set_policy = "set_policy" takes "whole text text text nobody_or_person" for Command::SetPolicy { .. },
+    revive = "revive" takes "whole text text text whole" for Command::Revive { .. },
 }

@@ -66,6 +66,12 @@ local KINDS = {
   chat = function(text) return name(text, 40, '^[%w_-]+$') end,
   person = function(text) return name(text, 64, '^[%w_.-]+$') end,
   nobody_or_person = function(text) return text == '' or name(text, 64, '^[%w_.-]+$') end,
+  life = function(text) return name(text, 64, '^[%w_.-]+$') end,
+  -- The partner and its proposal that a chat came with, or none.
+  came_from = function(text)
+    local from, number = string.match(text, '^([0-9a-z-]+)@(%d+)$')
+    return text == '' or from and #from <= 40 and whole(number, 4294967295)
+  end,
   helpline = function(text) return name(text, 40, '^[0-9a-z-]+$') end,
   digest = function(text) return name(text, 64, '^[0-9a-f]+$') end,
   hash = function(text) return #text == 64 and name(text, 64, '^[0-9a-f]+$') end,
@@ -75,6 +81,7 @@ local KINDS = {
   urgency = function(text) return string.find(text, '^[0-3]$') end,
   -- Numbers: exact in a double; of offers and proposals; durations of up to 30 days; loads; capability bits; a batch.
   whole = function(text) return whole(text, 9007199254740991) end,
+  step = function(text) return whole(text, 7) end,
   number = function(text) return whole(text, 4294967295) end,
   ms = function(text) return whole(text, 2592000000) end,
   load = function(text) return whole(text, 20) and tonumber(text) >= 1 end,

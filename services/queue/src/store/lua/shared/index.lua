@@ -87,12 +87,15 @@ function H.lane_of(c)
     .. c.steps[c.step + 1].signature
 end
 
+-- The lane of those who came back from a ticket and are not offered yet: nobody fits it.
+H.RECOVERING = 'recovering'
+
 -- Where a chat belongs in the order of the line, or '' (domain/src/line.rs, `standing`).
 function H.standing(c)
   local in_line = c.state == 'waiting' or c.state == 'offered'
   if not in_line or c.away == 1 or #c.offers >= c.fan_out then return '', '' end
   local head_start = P.head_start[c.urgency + 1] + (c.returned == 1 and P.return_head_start or 0)
-  local lane = H.lane_of(c)
+  local lane = c.recovering == 1 and H.RECOVERING or H.lane_of(c)
   if c.urgency == H.IMMINENT then return lane, str(c.arrival - H.IMMINENT_OFFSET) end
   return lane, str(c.arrival - head_start)
 end

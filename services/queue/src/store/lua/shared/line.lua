@@ -6,6 +6,7 @@ H.NEXT = {
   offer = { waiting = 'offered', offered = 'offered' },
   last_offer_gone = { offered = 'waiting' },
   accept = { offered = 'active' },
+  reclaim = { waiting = 'active', offered = 'active' },
   give_back = { active = 'waiting' },
   finish = { waiting = 'ended', offered = 'ended', active = 'ended' },
   reopen = { ended = 'waiting' },
@@ -105,6 +106,7 @@ function H.end_chat(c, outcome, reason)
   H.set_timer('forget:' .. c.id, now + P.retention)
   c.version = c.version + 1
   c.away = 0
+  c.recovering, c.reclaim = 0, 0
   c.shown = ''
   if outcome ~= 'abandoned' then c.blobs.handoff = '' end
   c.blobs.reply = ''
@@ -221,20 +223,20 @@ function H.wrap_up_for(urgency)
   return math.floor(usual * stage.wrap_up / 100)
 end
 
--- A new record, in the arguments' order of request and hold.
-function H.insert_chat(state, arrival)
+-- A new record, in the arguments' order of request, hold, restore and reassert.
+function H.insert_chat(state, arrival, sequence)
   local chat_id, urgency = ARGV[2], num(ARGV[6])
-  L.arrivals = L.arrivals + 1
+  L.arrivals = math.max(L.arrivals, sequence)
   redis.call('SET', base .. 'request:' .. ARGV[3], chat_id)
   local c = {
     id = chat_id, record_key = base .. 'chat:' .. chat_id, raw = {}, fields = H.CHAT_FIELDS,
-    blobs = { handoff = ARGV[12] }, member = string.format('%016.0f', L.arrivals) .. ':' .. chat_id, state = state,
-    urgency = urgency, arrival = arrival, seq = L.arrivals, version = 1, token = ARGV[5], key = ARGV[3],
+    blobs = { handoff = ARGV[12] }, member = string.format('%016.0f', sequence) .. ':' .. chat_id, state = state,
+    urgency = urgency, arrival = arrival, seq = sequence, version = 1, token = ARGV[5], key = ARGV[3],
     body = ARGV[4], replays = 0, attested = num(ARGV[11]), away = 0, erased = 0, steps = H.split_steps(ARGV[7]),
     step = 0, topics = ARGV[8], excluded = ARGV[9], fan_out = H.fan_out_for(urgency), shown = '', proposals = 0,
     partner = '', came_from = '', returned = 0, asked = {}, offers = {}, offers_made = 0, assigned = 0, owner = '',
     owner_offer = 0, epoch = 0, minted = 0, since = 0, engaged = 0, outcome = '', ended_at = 0, trace = ARGV[13],
-    lane = '', score = '',
+    recovering = 0, reclaim = 0, lane = '', score = '',
   }
   H.chats[chat_id] = c
   H.all_records[#H.all_records + 1] = c
@@ -245,6 +247,10 @@ end
 function H.join_line(c)
   if c.attested == 0 then H.set_timer('away:' .. c.id, now + P.away_after) end
   if H.asks_for_somebody_absent(c) then return H.relax(c) end
+  H.take_place(c)
+end
+
+function H.take_place(c)
   H.arm_next_step(c)
   H.settle_chat(c)
   H.hunger(c.id)
@@ -308,6 +314,7 @@ function H.assign(r, c, number, reply_handoff)
   c.version = c.version + 1
   c.assigned = c.assigned + 1
   c.blobs.reply = reply_handoff
+  c.reclaim = 0
   c.owner, c.owner_offer, c.since, c.engaged = r.id, number, now, 0
   c.epoch, c.minted = L.term * H.EPOCHS_PER_TERM + c.assigned, L.node
   local h = H.holding_of(r, c.id)
@@ -332,10 +339,13 @@ function H.touch(c)
   if c.attested == 1 or (c.state ~= 'waiting' and c.state ~= 'offered') then return end
   H.set_timer('away:' .. c.id, now + P.away_after)
   if c.away == 1 then
+    local recovered = c.recovering == 1 and now >= H.recovers_at()
+    if recovered then c.recovering = 0 end
     H.cancel_timer('abandon:' .. c.id)
     c.away = 0
     c.version = c.version + 1
     H.settle_chat(c)
+    if recovered and #P.partners > 0 then H.arm_overflow(c, false) end
     H.tell('back', { chat = c.id })
     H.hunger(c.id)
   end
@@ -347,13 +357,29 @@ H.TICKER_LEASE_MS = 1000
 
 -- A line that finds itself on another node may have forgotten epochs: it begins a term above every older one.
 function H.begin_term_if_moved()
-  local replid = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
-  local node = tonumber(string.sub(replid, 1, 8), 16)
-  if L.term == 0 or L.node ~= node then
-    L.term = math.max(L.term, math.floor(math.max(L.last - H.TERM_EPOCH_MS, 0) / 1000)) + 1
-    L.node = node
-  end
+  local node = H.this_node()
+  if not H.has_moved(node) then return end
+  if L.term ~= 0 then L.recovering = now end
+  H.begin_term(node, 0)
 end
+
+function H.this_node()
+  local replid = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+  return tonumber(string.sub(replid, 1, 8), 16)
+end
+
+-- The line finds itself on another node than the one that minted last.
+function H.has_moved(node) return L.term == 0 or L.node ~= node end
+
+-- A new term, above every older one and above `least`.
+function H.begin_term(node, least)
+  local since_2020 = math.floor(math.max(L.last - H.TERM_EPOCH_MS, 0) / 1000)
+  L.term = math.max(L.term, least, since_2020) + 1
+  L.node = node
+end
+
+-- Until then nothing that comes back is offered. A policy that an older version packed has no such number.
+function H.recovers_at() return L.recovering + (P.recovery_hold or 15000) end
 
 -- How fast the line moves: the gap between hand-overs, each new one counting for an eighth.
 function H.hand_over()
@@ -373,7 +399,7 @@ function H.view(c, replay)
   return H.reply(table.concat({
     c.id, c.state, str(c.urgency), str(c.version), str(place), str(c.away), str(c.arrival),
     c.outcome == '' and '-' or c.outcome, replay and '1' or '0', str(now), str(H.pace()), str(low), str(high),
-    c.state == 'ended' and c.partner ~= '' and c.partner or '-',
+    c.state == 'ended' and c.partner ~= '' and c.partner or '-', str(c.seq), L.generation, str(L.term),
   }, ' '))
 end
 
@@ -382,6 +408,6 @@ function H.assignment(c)
   local handoff = redis.call('HGET', c.record_key, 'handoff') or ''
   return H.reply(table.concat({
     c.id, str(c.epoch), str(c.minted), str(c.urgency), str(H.responder(c.owner).version),
-    c.trace == '' and '-' or c.trace,
+    c.trace == '' and '-' or c.trace, str(c.owner_offer), L.generation, str(now),
   }, ' '), handoff)
 end

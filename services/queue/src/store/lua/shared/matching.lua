@@ -27,6 +27,7 @@ end
 
 function H.fits(lane, free, capacity, spared, opt_out, caps, id)
   local weight, hard, topics, signature = string.match(lane, '^(%d+):(%d):([^:]*):(.*)$')
+  if not weight then return false end -- the lane of those who may be in somebody's hands
   if free < math.min(num(weight), capacity) or (hard == '1' and spared) then return false end
   if topics ~= '-' and opt_out ~= '-' and H.shares(topics, opt_out) then return false end
   local only, rest = string.match(signature, '^=([^=]+)=(.*)$')
@@ -129,13 +130,18 @@ function H.best_responder_for(c)
   return (H.search_responders(c, false))
 end
 
+-- What a chat takes of a responder: whoever is in danger takes what is free.
+function H.weight_in(r, urgency)
+  local weight, free = math.min(P.weight[urgency + 1], r.capacity), H.free_of(r)
+  return urgency == H.IMMINENT and free > 0 and math.min(weight, free) or weight
+end
+
 function H.offer(c, r, reason)
   local deadline = now + P.offer_deadline
   c.offers_made = c.offers_made + 1
   c.version = c.version + 1
   c.offers[#c.offers + 1] = { number = c.offers_made, responder = r.id }
-  local weight, free = math.min(P.weight[c.urgency + 1], r.capacity), H.free_of(r)
-  if c.urgency == H.IMMINENT and free > 0 then weight = math.min(weight, free) end
+  local weight, free = H.weight_in(r, c.urgency), H.free_of(r)
   r.holdings[#r.holdings + 1] = {
     kind = 'offer', chat = c.id, weight = weight, hard = H.is_hard(c.urgency) and 1 or 0,
     beyond = weight > free and 1 or 0, called = 0,

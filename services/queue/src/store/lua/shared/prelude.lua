@@ -78,6 +78,8 @@ H.MAX_FAN_OUT = 4
 H.MAX_REROUTES = 8
 H.MAX_POLICIES = 20
 H.ASK_AGAIN = 2000
+H.RESTORED_GAP = 1000
+H.RECOVER_BATCH = 500
 
 -- Timers are changed in memory and written at the end, all at once.
 H.timer_changes = {}

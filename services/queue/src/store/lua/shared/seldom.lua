@@ -33,7 +33,7 @@ end
 
 -- Overflow: the functions of domain/src/line/partners.rs, under the same names.
 function H.arm_overflow(c, at_once)
-  if #P.partners == 0 or c.came_from ~= '' or c.partner ~= '' then return end
+  if #P.partners == 0 or c.came_from ~= '' or c.partner ~= '' or c.recovering == 1 then return end
   at_once = at_once or not H.gate_open()
   local after = P.overflow_after[c.urgency + 1]
   if not at_once and after == 0 then return end
@@ -125,6 +125,52 @@ function H.arm_reroutes()
   local first
   for till in string.gmatch(L.reroutes, '@(%d+)') do first = math.min(first or num(till), num(till)) end
   if first then H.set_timer('reroutes:line', first) else H.cancel_timer('reroutes:line') end
+end
+
+-- What comes back after a loss: the functions of domain/src/line/recovery.rs, under the same names.
+-- The arguments from ARGV[2] on that restore and reassert share: those of a request, then what was sealed.
+function H.sealed()
+  return {
+    generation = ARGV[14], term = num(ARGV[15]), issued = num(ARGV[16]), expires = num(ARGV[17]),
+    arrival = num(ARGV[18]), seq = num(ARGV[19]), version = num(ARGV[20]), step = num(ARGV[21]),
+    returned = num(ARGV[22]), active = num(ARGV[23]), offers_made = num(ARGV[24]), assigned = num(ARGV[25]),
+    proposals = num(ARGV[26]), came_from = ARGV[27],
+  }
+end
+
+-- Whether a chat that is not here can have been lost. One that has ended is still known when its ticket expires.
+function H.may_have_lost(sealed, node)
+  local other_life = sealed.generation ~= L.generation
+  return now < sealed.expires and (other_life or H.has_moved(node) or sealed.term < L.term)
+end
+
+-- Epochs go on above those of this term.
+function H.rise_above(node, term)
+  if H.has_moved(node) or L.term <= term then H.begin_term(node, term) end
+end
+
+-- A chat comes back to its place.
+function H.readmit(sealed, node, least_term)
+  local first_of_this_life = L.term == 0 and sealed.generation ~= L.generation
+  if H.has_moved(node) and not first_of_this_life then L.recovering = now end
+  H.rise_above(node, least_term)
+  L.accepted = L.accepted + 1
+  L.waiting = L.waiting + 1
+  local c = H.insert_chat('waiting', math.min(sealed.arrival, math.max(L.recovering - 1, 0)), sealed.seq)
+  c.version = sealed.version + H.RESTORED_GAP
+  c.step = math.min(sealed.step, math.max(#c.steps - 1, 0))
+  c.returned = sealed.returned
+  c.offers_made = math.min(sealed.offers_made + H.RESTORED_GAP, 4294967295)
+  c.assigned, c.proposals, c.came_from = sealed.assigned, sealed.proposals, sealed.came_from
+  c.reclaim = sealed.assigned + (sealed.active == 1 and 0 or 1)
+  c.recovering = now < H.recovers_at() and 1 or 0
+  H.tell('restored', { chat = c.id, urgency = c.urgency })
+  if c.recovering == 1 then H.set_timer('recover:line', H.recovers_at()) end
+  if c.attested == 0 then H.set_timer('away:' .. c.id, now + P.away_after) end
+  -- Nobody is absent for good who has not had the time to come back.
+  H.take_place(c)
+  if #P.partners > 0 then H.arm_overflow(c, false) end
+  return c
 end
 
 -- For supervisors: the chat, or nil and the refusal.
