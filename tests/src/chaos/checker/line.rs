@@ -218,6 +218,10 @@ impl Line {
         self.by_owner(event, findings);
         let Some(story) = self.chats.get_mut(&event.chat) else { return };
         (story.stand, story.returned) = (Stand::InLine, true);
+        // Who hands a chat on, or lets it wait, is not asked for it again at once. Whoever was lost may be.
+        if event.reason != "responder_lost" {
+            story.asked.push((event.responder.clone(), event.clock_ms));
+        }
         self.drop_holding(&event.responder, &event.chat);
     }
 

@@ -264,6 +264,32 @@ fn whoever_is_passed_over_is_told() {
 }
 
 #[test]
+fn whoever_handed_a_chat_on_may_be_offered_the_one_behind_it() {
+    let handed_on = |h: &mut History| {
+        let returned =
+            Event { reason: "transfer".to_owned(), fence: fence(90), ..event(9, "returned", "c0", "ben") };
+        let left = |chat| {
+            let (outcome, reason) = ("left".to_owned(), "visitor".to_owned());
+            Event { outcome, reason, ..event(9, "ended", chat, "") }
+        };
+        let story = [
+            event(8, "requested", "c0", ""),
+            offered(8, "c0", "ben", 1),
+            accepted(8, "c0", "ben", 1, 90),
+            event(9, "requested", "c9", ""),
+            returned,
+            offered(9, "c9", "ben", 1),
+            Event { offer: 1, ..event(9, "rescinded", "c9", "ben") },
+            left("c0"),
+            left("c9"),
+        ];
+        h.events.splice(2..2, story);
+        h.floors[0] = Floor { accepted: 4, ended: 4, ..h.floors[0].clone() };
+    };
+    assert_eq!(broken(handed_on), []);
+}
+
+#[test]
 fn a_ledger_that_does_not_balance_is_told() {
     assert_eq!(broken(|h| h.floors[0].difference = 1), [Law::Ledger]);
     assert_eq!(broken(|h| h.floors[0].ended = 1), [Law::Ledger]);
