@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// Chats that are claimed on both sides in each partition: the first half by those who wait for replicas, the second by
-/// those who do not.
-const CHATS: u32 = 40;
+/// those who do not. One more than these is what one responder can carry.
+const CHATS: u32 = 18;
 
 /// Twenty partitions in the long form, two in the short one.
 fn partitions() -> u32 {
