@@ -497,11 +497,11 @@ impl Player {
     /// What happens to the store before the command of an intention: another store does the same.
     #[must_use]
     pub fn turn(&self, (_, op): &TimedOp) -> Option<Turn> {
-        match op {
-            Op::Store(Turn::FailOver) if self.copy.is_none() => None,
-            Op::Store(turn) => Some(*turn),
-            _ => None,
-        }
+        let Op::Store(turn) = op else {
+            return None;
+        };
+        let nowhere_to_go = matches!(turn, Turn::FailOver) && self.copy.is_none();
+        (!nowhere_to_go).then_some(*turn)
     }
 
     /// Lets it happen to the line. `node` is the one on which it goes on.

@@ -237,9 +237,10 @@ impl Desk {
         let Ok(Some(chat)) = self.store.chat(helpline, chat).await else {
             return Vec::new();
         };
-        match reply {
-            Reply::Accepted { .. } => self.assignment(helpline, policy, &chat, &moment),
-            _ => self.ticket(helpline, policy, &chat, &moment),
+        if matches!(reply, Reply::Accepted { .. }) {
+            self.assignment(helpline, policy, &chat, &moment)
+        } else {
+            self.ticket(helpline, policy, &chat, &moment)
         }
     }
 

@@ -241,6 +241,7 @@ impl Heard {
         self.chats.get(&(helpline.clone(), chat.clone())).copied()
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "no other event makes a paper void")]
     fn hear(&mut self, helpline: &HelplineId, chat: &ChatId, event: &Event) {
         let epoch = event.fence.map_or(0, |fence| fence.epoch);
         let learn: &dyn Fn(&mut Known) = match event.kind {
