@@ -221,6 +221,7 @@ async fn while_redis_is_down_visitors_are_told_at_once_where_else_to_turn() {
     let mut visitor = house.visitor().await;
     visitor.ask.locale = "es".to_owned();
     assert_eq!(accepting(&house).await, ServingStatus::Serving);
+    knows_where_else_to_turn(&house).await;
 
     house.redis().kill();
     let began = Instant::now();
@@ -242,6 +243,7 @@ async fn while_redis_is_frozen_visitors_are_told_in_time_where_else_to_turn() {
     let mut house = Deployment::usual().await;
     let mut visitor = house.visitor().await;
     let redis = house.redis().pid();
+    knows_where_else_to_turn(&house).await;
 
     send_signal(redis, "STOP");
     let began = Instant::now();
@@ -261,6 +263,7 @@ async fn while_redis_is_frozen_visitors_are_told_in_time_where_else_to_turn() {
 async fn while_no_queue_lives_visitors_are_told_at_once_where_else_to_turn() {
     let mut house = Deployment::usual().await;
     let mut visitor = house.visitor().await;
+    knows_where_else_to_turn(&house).await;
     house.queues[0].kill().await;
     house.queues[1].kill().await;
 
@@ -361,6 +364,13 @@ async fn keep_asking(house: &Deployment, devices: usize, lasting: Duration) -> V
         }));
     }
     asking
+}
+
+/// An intake without policies of its own shows what the queue told it before: here it has.
+async fn knows_where_else_to_turn(house: &Deployment) {
+    let mut intake = IntakeServiceClient::new(connect(&house.intakes[0].url()).await);
+    let request = GetFallbackRequest { helpline: HELPLINE.to_owned(), ..GetFallbackRequest::default() };
+    intake.get_fallback(request).await.expect("resources");
 }
 
 /// What intake's health says about new chats.
