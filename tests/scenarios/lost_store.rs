@@ -61,7 +61,8 @@ impl Evening {
     async fn is_whole_again(&self, before: &GetFloorResponse, since: Instant) -> Duration {
         let (waiting, talking) = (self.waiting.len() as u64, self.talking.len() as u64);
         loop {
-            let floor = self.floor().await;
+            // A store that starts again does not answer for a moment.
+            let floor = self.house.try_floor().await.unwrap_or_default();
             let ledger = floor.ledger.clone().unwrap_or_default();
             let lost = (waiting - ledger.waiting.min(waiting)) + (talking - ledger.active.min(talking));
             if lost == 0 && ledger.accepted == waiting + talking {

@@ -233,6 +233,12 @@ impl Deployment {
         self.floor_of(HELPLINE).await
     }
 
+    /// The same, if it can be had now.
+    pub async fn try_floor(&self) -> Option<GetFloorResponse> {
+        let request = GetFloorRequest { helpline: HELPLINE.to_owned(), limit: 1000 };
+        self.queue().await.get_floor(request).await.ok().map(tonic::Response::into_inner)
+    }
+
     /// The floor of another helpline.
     pub async fn floor_of(&self, helpline: &str) -> GetFloorResponse {
         let request = GetFloorRequest { helpline: helpline.to_owned(), limit: 1000 };

@@ -571,6 +571,10 @@ impl Session {
     fn seen(&mut self, news: u64, seen: Result<GetResponderResponse, LinkError>) -> Result<(), End> {
         self.reading = false;
         let again = std::mem::take(&mut self.read_again);
+        if self.signing_in {
+            // What was seen may be our own new sign-in, whose number is on its way: whoever is back looks again.
+            return Ok(());
+        }
         match seen {
             // The line does not know them: it has lost them, or a supervisor's word was the last that it knew.
             Err(error) if error.code == Code::NotFound && self.heard_out => return self.gone(),
