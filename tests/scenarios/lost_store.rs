@@ -12,6 +12,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tonic::Code;
 
+/// People who share a connection: fewer than it may have streams.
+const STREAMS: usize = 250;
+
 /// Everybody is back within this.
 const BOUND: Duration = Duration::from_secs(15);
 
@@ -28,7 +31,7 @@ impl Evening {
     async fn begin(waiting: usize, talking: usize, numbers: Numbers) -> Self {
         let house =
             Deployment::start(Setup { numbers, log_filter: "warn,holdfast_queue=info", ..Setup::default() }).await;
-        let gate = house.visitor().await;
+        let mut gate = house.visitor().await;
         let mut evening = Self { house, waiting: Vec::new(), talking: Vec::new(), volunteers: Vec::new() };
         for n in 0..talking {
             let mut volunteer = evening.house.stranger(&format!("volunteer-{n}")).await;
@@ -45,6 +48,9 @@ impl Evening {
         }
         let urgencies = [Urgency::Moderate, Urgency::Low, Urgency::High, Urgency::Moderate, Urgency::Imminent];
         for n in 0..waiting {
+            if n % STREAMS == 0 {
+                gate = evening.house.visitor().await;
+            }
             let mut visitor =
                 gate.beside(&format!("waits-{}-{n}", std::process::id())).urgent(urgencies[n % urgencies.len()]);
             visitor.asks().await;

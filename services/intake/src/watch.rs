@@ -39,6 +39,9 @@ const OUTGOING: usize = 8;
 /// A newer ticket is asked for when the one at hand is so old, or as old as half of what ended chats are remembered.
 const FRESH_FOR: Duration = Duration::from_secs(3600);
 
+/// In one look a ticket is presented so often, for a store that is lost again and again.
+const RESTORES: usize = 3;
+
 /// Streams on one chat at once.
 const MAX_PER_CHAT: usize = 16;
 
@@ -369,19 +372,20 @@ impl Watcher {
         self.show(seen).await
     }
 
-    /// How the chat stands. If the store has lost it, the ticket brings it back first.
+    /// How the chat stands. If the store has lost it, the ticket brings it back first; again, if it is lost once more.
     async fn read_or_restore(&self) -> Result<GetChatResponse, Failure> {
-        match self.read().await {
-            Err(Failure::UnknownChat) if !self.ticket.sealed.is_empty() => {
-                // Somebody else may have brought it back meanwhile, and even ended it: the record decides.
-                let restored = self.restore().await;
-                match (self.read().await, restored) {
-                    (Err(Failure::UnknownChat), Err(failure)) => Err(failure),
-                    (seen, _) => seen,
-                }
+        for _ in 0..RESTORES {
+            match self.read().await {
+                Err(Failure::UnknownChat) if !self.ticket.sealed.is_empty() => {}
+                seen => return seen,
             }
-            seen => seen,
+            if let Err(failure) = self.restore().await {
+                // Somebody else may have brought it back meanwhile, and even ended it: the record decides.
+                let seen = self.read().await;
+                return if matches!(seen, Err(Failure::UnknownChat)) { Err(failure) } else { seen };
+            }
         }
+        self.read().await
     }
 
     /// Presents the ticket. Only so many do at once, so that a line is not run over by all who were in it.

@@ -98,11 +98,12 @@ impl Service {
     async fn chat(&self, request: v1::GetChatRequest) -> Result<v1::GetChatResponse, Failure> {
         let (id, token) = convert::chat_key("key", request.key)?;
         let helpline = self.helpline(&request.helpline).await?;
+        // Before the chat: a ticket that names an older life than its chat's is good, one that names a newer is not.
+        let floor = self.desk.store().floor(&helpline, 0).await?;
         let chat = self.desk.store().chat(&helpline, &id).await?;
         let own = |chat: &Chat| chat.token == token && chat.state != ChatState::Held;
         let chat = chat.filter(own).ok_or(Failure::UnknownChat)?;
         let place = self.desk.store().place(&helpline, &id).await?;
-        let floor = self.desk.store().floor(&helpline, 0).await?;
         let reply_handoff = self.reply_handoff(&helpline, &chat).await;
         let ticket = if chat.version == request.ticket_version {
             Vec::new()
