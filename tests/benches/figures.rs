@@ -69,8 +69,8 @@ fn full_policy() -> Policy {
     let numbers = Numbers {
         reserve: 1,
         first_reply_ms: 600_000,
-        max_hard_in_row: 1_000_000,
-        max_hard_per_shift: 1_000_000,
+        max_hard_in_row: 1_000,
+        max_hard_per_shift: 1_000,
         min_on_shift: 2,
         overflow_after_ms: [600_000; 4],
         ..bare.numbers
