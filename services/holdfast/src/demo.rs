@@ -486,8 +486,8 @@ async fn read_events(mut queue: QueueServiceClient<Channel>, fold: Arc<Mutex<Fol
     }
 }
 
-/// Both lines once more from the beginning to the end of the evening, on the last replica: another reader sees the same evening, and
-/// who knows by now what everybody needed says who should have been asked.
+/// Both lines once more from the beginning to the end of the evening, on the last replica: another reader sees the same
+/// evening, and who knows by now what everybody needed says who should have been asked.
 async fn read_again(
     stage: &Stage,
     world: &World,
