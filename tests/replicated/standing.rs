@@ -61,8 +61,7 @@ async fn while_something_lost_is_brought_back_no_new_chats_are_taken() {
     let store = RedisStore::connect(&at(&server)).await.expect("a store");
     comes_to(&store, |standing| standing.below.is_none()).await;
 
-    store.set_recovering(true);
+    store.begin_recovery(Duration::from_millis(300));
     comes_to(&store, |standing| standing.below == Some(Below::Recovering)).await;
-    store.set_recovering(false);
     comes_to(&store, |standing| standing.below.is_none()).await;
 }

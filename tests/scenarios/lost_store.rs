@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tonic::Code;
+use tonic_types::StatusExt;
 
 /// People who share a connection: fewer than it may have streams.
 const STREAMS: usize = 250;
@@ -178,7 +179,7 @@ async fn a_thousand_and_two_hundred_come_back_twenty_times() {
 }
 
 #[tokio::test]
-async fn whoever_comes_new_is_served_at_once_and_who_comes_back_when_the_hold_is_over() {
+async fn nobody_new_is_taken_until_those_who_came_back_may_be_offered() {
     let mut house = Deployment::with(Numbers { recovery_hold_ms: 3_000, ..held() }).await;
     let mut waits = house.visitor().await.urgent(Urgency::High);
     waits.asks().await;
@@ -190,13 +191,17 @@ async fn whoever_comes_new_is_served_at_once_and_who_comes_back_when_the_hold_is
     events.until("restored").await;
     let mut ana = house.responder("ana").await;
     let mut new = house.visitor().await.urgent(Urgency::Low);
-    new.asks().await;
+    let refused = new.try_ask().await.expect_err("no new chats yet").get_error_details();
 
-    let offer = ana.offer().await;
-    assert_eq!(offer.chat_id, new.chat_id());
-    let mut ben = house.responder("ben").await;
-    assert_eq!(ben.offer().await.chat_id, waits.chat_id());
+    let why = refused.error_info().expect("a reason");
+    assert_eq!((why.reason.as_str(), why.metadata["why"].as_str()), ("STORE_BELOW_FLOOR", "recovering"));
+    assert_eq!(ana.offer().await.chat_id, waits.chat_id());
     assert!(since.elapsed() >= Duration::from_millis(2_500), "it may be in somebody's hands until then");
+    while new.try_ask().await.is_err() {
+        assert!(since.elapsed() < BOUND, "new chats are taken again");
+        sleep(Duration::from_millis(100)).await; // polls what is waited for
+    }
+    assert_eq!(house.responder("ben").await.offer().await.chat_id, new.chat_id());
 }
 
 #[tokio::test]

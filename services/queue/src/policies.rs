@@ -249,6 +249,8 @@ pub(crate) struct Policies {
     seen: RwLock<BTreeMap<HelplineId, Seen>>,
     /// The service clocks, as they were last heard to be, and when.
     clocks: Mutex<BTreeMap<HelplineId, (u64, Instant)>>,
+    /// Which life each line was in when it was last heard of.
+    lives: Mutex<BTreeMap<HelplineId, String>>,
     /// The helplines that have, or had, a policy.
     known: watch::Sender<BTreeSet<HelplineId>>,
 }
@@ -261,8 +263,8 @@ struct Seen {
 
 impl Policies {
     pub(crate) fn new(store: Arc<dyn Store>) -> Self {
-        let (seen, clocks) = (RwLock::default(), Mutex::default());
-        Self { store, seen, clocks, known: watch::Sender::default() }
+        let (seen, clocks, lives) = (RwLock::default(), Mutex::default(), Mutex::default());
+        Self { store, seen, clocks, lives, known: watch::Sender::default() }
     }
 
     /// There is such a helpline; its policy is read from the store when it is needed, and is this one if it is lost.
@@ -320,8 +322,25 @@ impl Policies {
         Ok(())
     }
 
-    /// What an answer says of the service clock.
+    /// Which life of a line something was said in. In another one than before, whoever was in the line comes back first.
+    fn saw_life(&self, helpline: &HelplineId, generation: &str) {
+        let mut lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
+        match lives.get_mut(helpline) {
+            Some(known) if known == generation => return,
+            Some(known) => generation.clone_into(known),
+            None => return drop(lives.insert(helpline.clone(), generation.to_owned())),
+        }
+        drop(lives);
+        let hold = self.last(helpline).map_or(0, |policy| policy.numbers.recovery_hold_ms);
+        warn!(%helpline, hold_ms = hold, "the line began another life: new chats are taken when those who were in it are back");
+        self.store.begin_recovery(Duration::from_millis(hold));
+    }
+
+    /// What an answer says of the service clock, and of the line's life.
     pub(crate) fn saw(&self, helpline: &HelplineId, reply: &Reply) {
+        if let Reply::Chat { generation, .. } | Reply::Accepted { generation, .. } = reply {
+            self.saw_life(helpline, generation);
+        }
         let (Reply::Chat { now_ms, .. }
         | Reply::Responder { now_ms, .. }
         | Reply::Accepted { now_ms, .. }
@@ -395,6 +414,7 @@ async fn look_at(desk: &Desk, notice: &Notice) {
     let helpline = &notice.helpline;
     for placed in notice.events.iter() {
         desk.tickets().hear(helpline, &placed.event);
+        desk.policies().saw_life(helpline, &placed.cursor.generation);
     }
     let replaced = |kind| matches!(kind, EventKind::PolicySet | EventKind::Revived);
     let changed = notice.events.iter().any(|placed| replaced(placed.event.kind));

@@ -11,6 +11,7 @@ use holdfast_domain::{
     Applied, Chat, ChatId, Command, Event, HelplineId, Ledger, Policy, Responder, ResponderId, Snapshot,
 };
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{broadcast, watch};
 
 /// How many notices wait for a slow reader before it is told that it missed some.
@@ -263,6 +264,11 @@ pub trait Store: Send + Sync + 'static {
         let persistence = self.durability().persistence;
         watch::channel(Standing { persistence, is_declared: false, replicas: 0, below: None }).1
     }
+
+    /// A line began another life: what it was is being brought back, and for so long no new chats are taken. What a store
+    /// says that has just lost everything is worth little, and whoever comes back has been waiting longer. One that is in
+    /// this process cannot be lost without it.
+    fn begin_recovery(&self, _hold: Duration) {}
 
     /// Everything, for tests and for keeping: reads all records of the helpline, not atomically.
     fn snapshot<'a>(&'a self, helpline: &'a HelplineId) -> BoxFuture<'a, Result<Snapshot, StoreError>>;

@@ -10,7 +10,8 @@
 //!    there the end of the line can be missing.
 //! 3. A ticket is as old as the visitor's last update, and an accept may be newer. So **every** chat that comes back may
 //!    be in somebody's hands: it takes its place, and is offered to nobody, proposed to no partner and given to no
-//!    supervisor until the recovery hold is over. Requests that are new are served at once.
+//!    supervisor until the recovery hold is over. A request that is new would be served at once; while a whole store is
+//!    being brought back, the queue takes none.
 //! 4. An assignment counts if it is newer than what the ticket knows: of a chat that was ACTIVE the same one, of a chat
 //!    that waited only a later one. Whoever accepts the chat first after it came back ends all older claims.
 //! 5. Epochs go on rising: whatever comes back lifts the line's term above its own.

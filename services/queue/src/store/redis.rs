@@ -31,10 +31,11 @@ use holdfast_domain::{
 use redis::{Cmd, RedisError, Value};
 use scripts::Scripts;
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, broadcast, watch};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// How to reach the store, and what is expected of it.
@@ -91,13 +92,16 @@ impl RedisSettings {
     }
 }
 
+/// Until when what was lost is being brought back.
+type Recovering = Arc<Mutex<Option<Instant>>>;
+
 /// Lines in Redis.
 pub struct RedisStore {
     connection: Connection,
     scripts: Scripts,
     notices: broadcast::Sender<Notice>,
     standing: watch::Receiver<Standing>,
-    recovering: Arc<AtomicBool>,
+    recovering: Recovering,
     changed: Arc<Notify>,
     replicas_required: u32,
     time: TimeSource,
@@ -179,7 +183,7 @@ impl RedisStore {
     #[doc(hidden)]
     pub fn set_life(&self, name: &str) {
         if let TimeSource::Given { lives, .. } = &self.time {
-            name.clone_into(&mut lives.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+            name.clone_into(&mut lives.lock().unwrap_or_else(PoisonError::into_inner));
         }
     }
 
@@ -187,9 +191,7 @@ impl RedisStore {
     fn life(&self) -> String {
         match &self.time {
             TimeSource::Store => uuid::Uuid::new_v4().simple().to_string(),
-            TimeSource::Given { lives, .. } => {
-                lives.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
-            }
+            TimeSource::Given { lives, .. } => lives.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 
@@ -204,7 +206,7 @@ impl RedisStore {
             .await
             .map_err(|_| StoreError::Unreachable("no subscription in time".to_owned()))?
             .map_err(|_| StoreError::Unreachable("no subscription".to_owned()))?;
-        let recovering = Arc::new(AtomicBool::new(false));
+        let recovering = Recovering::default();
         let standing = watch::Sender::new(Standing::default());
         let stands = standing.subscribe();
         let look = looks(connection.clone(), Arc::clone(&recovering));
@@ -220,12 +222,6 @@ impl RedisStore {
             time,
             _background: background,
         })
-    }
-
-    /// While what the store has lost is brought back, no new chats are taken.
-    pub fn set_recovering(&self, recovering: bool) {
-        self.recovering.store(recovering, Ordering::Relaxed);
-        self.changed.notify_one();
     }
 
     /// A command's script and all its arguments, the time first: for tests, which run it with others.
@@ -751,10 +747,11 @@ impl Arguments {
 }
 
 /// How the store stands, recovery included.
-fn looks(connection: Connection, recovering: Arc<AtomicBool>) -> impl Fn() -> Standing {
+fn looks(connection: Connection, recovering: Recovering) -> impl Fn() -> Standing {
     move || {
         let standing = connection.standing();
-        let recovering = recovering.load(Ordering::Relaxed).then_some(Below::Recovering);
+        let until = *recovering.lock().unwrap_or_else(PoisonError::into_inner);
+        let recovering = until.is_some_and(|until| Instant::now() < until).then_some(Below::Recovering);
         Standing { below: standing.below.or(recovering), ..standing }
     }
 }
@@ -851,6 +848,11 @@ impl Store for RedisStore {
 
     fn durability(&self) -> Durability {
         Durability { persistence: self.connection.standing().persistence, replicas_acked: 0 }
+    }
+
+    fn begin_recovery(&self, hold: Duration) {
+        *self.recovering.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + hold);
+        self.changed.notify_one();
     }
 
     fn standing(&self) -> watch::Receiver<Standing> {
