@@ -2,7 +2,7 @@
 
 use holdfast_tests::chaos::checker::{Findings, History, judge};
 use holdfast_tests::chaos::history::read;
-use holdfast_tests::chaos::{Form, Run, planted, report, run, runs_dir, seed};
+use holdfast_tests::chaos::{Form, Run, kernel, planted, report, run, runs_dir, seed};
 use std::process::ExitCode;
 
 const USAGE: &str = "chaos [short | whole | single | sentinel | cluster | rolls | herd | long |
@@ -18,8 +18,21 @@ struct Goal {
     faults: u64,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// Alone in a network where that can be had, so that the kernel can be told what to drop.
+fn main() -> ExitCode {
+    if let Some(ended) = kernel::again_alone() {
+        return ended;
+    }
+    if !kernel::is_own() {
+        println!(
+            "no network of our own can be had here: no packets are dropped, links are broken by proxies alone"
+        );
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(play())
+}
+
+async fn play() -> ExitCode {
     let (name, more) = (std::env::args().nth(1), std::env::args().nth(2));
     let forms = match name.as_deref() {
         Some("short") => vec![Form::short(seed())],

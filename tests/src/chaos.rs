@@ -3,6 +3,7 @@
 //! - `history`: what everybody saw, one line each
 //! - `world`: the processes, the store, and the links between them
 //! - `store`: how it is kept, and how that is broken
+//! - `kernel`: which packets it drops, where the network is our own
 //! - `shim`: what the store's process believes about time and disk
 //! - `people`: visitors, integrators and responders
 //! - `onlookers`: the events, the line's own count, this machine
@@ -13,6 +14,7 @@
 
 pub mod checker;
 pub mod history;
+pub mod kernel;
 pub mod nemesis;
 pub mod onlookers;
 pub mod people;
@@ -108,15 +110,15 @@ impl Form {
 
     /// `make chaos`: half an hour at most, a store of each kind in turn.
     pub fn whole(seed: u64) -> Vec<Self> {
-        let replicated = |name: &str, keeping, faults, chats| {
+        let replicated = |name: &str, keeping, classes, faults, chats| {
             let single = Self::single(seed);
-            let wishes = Wishes { classes: Class::of_replicated(), faults, ..single.wishes.clone() };
+            let wishes = Wishes { classes, faults, ..single.wishes.clone() };
             Self { name: name.to_owned(), wishes, keeping, chats, ..single }
         };
         vec![
             Self::single(seed),
-            replicated("sentinel", Keeping::Sentinel, 20, 5_000),
-            replicated("cluster", Keeping::Cluster, 20, 4_000),
+            replicated("sentinel", Keeping::Sentinel, Class::of_sentinel(), 20, 5_000),
+            replicated("cluster", Keeping::Cluster, Class::of_cluster(), 20, 4_000),
         ]
     }
 
@@ -142,10 +144,12 @@ impl Form {
         }
     }
 
-    /// Replicas of each service are replaced in order, ten times, under load.
+    /// Replicas of each service are replaced in order, ten times, under load; by an older version and back where there is
+    /// one.
     pub fn rolls(seed: u64) -> Self {
-        let classes = vec![Class::RollIntake, Class::RollQueue, Class::RollDispatch];
-        let wishes = Wishes { classes, faults: 30, longest_stop_ms: 0, pause_ms: (2_000, 3_000) };
+        let rolls = [Class::RollIntake, Class::RollQueue, Class::RollDispatch, Class::RollBack];
+        let classes: Vec<Class> = rolls.into_iter().filter(|class| class.is_possible()).collect();
+        let wishes = Wishes { faults: classes.len() * 10, classes, longest_stop_ms: 0, pause_ms: (2_000, 3_000) };
         Self { name: "rolls".to_owned(), wishes, chats: 2_000, ..Self::single(seed) }
     }
 
@@ -222,6 +226,7 @@ fn as_checked(form: &Form, steps: &[Step]) -> history::World {
         grace_ms: numbers.reconnect_grace_ms,
         away_after_ms: numbers.away_after_ms,
         abandon_after_ms: numbers.abandon_after_ms,
+        recovery_hold_ms: numbers.recovery_hold_ms,
         classes,
         responders: (0..form.responders).map(responder_name).collect(),
     }

@@ -407,6 +407,8 @@ pub struct Process {
     /// Its name in logs and traces.
     pub name: String,
     service: String,
+    /// Where its program is, if it is not the one that belongs to this test.
+    elsewhere: Option<PathBuf>,
     environment: Vec<(String, String)>,
     config: PathBuf,
     log: PathBuf,
@@ -423,6 +425,7 @@ impl Process {
         let mut process = Self {
             name: name.to_owned(),
             service: service.to_owned(),
+            elsewhere: None,
             environment: Vec::new(),
             config: dir.join(format!("{service}.toml")),
             log: dir.join(format!("{name}.log")),
@@ -446,11 +449,19 @@ impl Process {
         self.environment.push((name, value.to_owned()));
     }
 
+    /// Has it run the program in another folder from its next start on; none for the one that belongs to this test.
+    pub fn comes_from(&mut self, folder: Option<PathBuf>) {
+        self.elsewhere = folder;
+    }
+
     /// Starts it.
     pub fn spawn(&mut self) {
         self.log_from = self.log().len();
         let log = File::options().create(true).append(true).open(&self.log).expect("a log file");
-        let child = Command::new(program(&self.service))
+        let own = || program(&self.service);
+        let program =
+            self.elsewhere.as_ref().map_or_else(own, |folder| folder.join(format!("holdfast-{}", self.service)));
+        let child = Command::new(program)
             .arg("--config")
             .arg(&self.config)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))

@@ -77,7 +77,7 @@ impl History {
     /// relied on them, but an onlooker may have read of them: the stream begins again behind what the replica has. Every
     /// law is judged by what stands in the end.
     fn take_back(&mut self) {
-        let lossy = ["kill_primary", "freeze_primary", "lonely_primary"];
+        let lossy = ["kill_primary", "freeze_primary", "lonely_primary", "isolate_primary"];
         let mut kept: Vec<Event> = Vec::with_capacity(self.events.len());
         for event in std::mem::take(&mut self.events) {
             let lost = |fault: &Fault| lossy.contains(&fault.class.as_str()) && fault.began_ms <= event.at_ms;
@@ -91,6 +91,17 @@ impl History {
             kept.push(event);
         }
         self.events = kept;
+    }
+
+    /// The last loss of the whole store that began before a moment.
+    fn wipe_before(&self, at_ms: u64) -> Option<&Fault> {
+        let mut wipes = self.faults.iter().filter(|fault| fault.class == "wipe" && fault.fired);
+        wipes.rfind(|wipe| wipe.began_ms <= at_ms)
+    }
+
+    /// Whether the store was lost around a time: what was said there may be known to nobody.
+    fn wiped_within(&self, from_ms: u64, to_ms: u64) -> bool {
+        self.wipe_before(to_ms).is_some_and(|wipe| wipe.began_ms >= from_ms)
     }
 
     /// How long the machine stood still within a time.

@@ -51,6 +51,9 @@ pub struct World {
     pub away_after_ms: u64,
     /// And given up after so much more.
     pub abandon_after_ms: u64,
+    /// After the store was lost, whoever comes back is offered to nobody for so long.
+    #[serde(default)]
+    pub recovery_hold_ms: u64,
     /// Classes of faults that must have fired.
     pub classes: Vec<String>,
     /// Responders.
@@ -119,7 +122,7 @@ pub struct Op {
 }
 
 /// What somebody was told over a stream (signed_in, offer, rescinded, assignment, assignment_ended, drain, replaced,
-/// update), or did without asking (stream_open, stream_end, vanished, hung, ignored, deaf, back).
+/// update, unknown), or did without asking (stream_open, stream_end, vanished, hung, ignored, deaf, back).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct Told {
     /// Who.

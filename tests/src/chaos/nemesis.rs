@@ -1,6 +1,7 @@
 //! Breaks things, by a plan that a seed gives, one at a time and in pairs, and mends them.
 
 use super::history::{Fault, Record, Recorder};
+use super::kernel::{self, Dropping, Way};
 use super::people::responders::Mood;
 use super::world::World;
 use crate::processes::send_signal;
@@ -8,9 +9,11 @@ use crate::proxy::{Flow, Link, Mode};
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::task::block_in_place;
 use tokio::time::sleep;
 
 /// A kind of fault.
@@ -34,12 +37,16 @@ pub enum Class {
     RollQueue,
     /// The same for the responders' doors.
     RollDispatch,
+    /// Every replica of every service in turn is replaced by an older version, and later by the present one again.
+    RollBack,
     /// `kill -9` of the store, which starts again with its data.
     KillRedis,
     /// SIGSTOP of the store.
     StopRedis,
     /// The store forgets all scripts.
     FlushScripts,
+    /// The store loses everything, and begins anew.
+    Wipe,
     /// The store may use no more memory.
     MemoryFull,
     /// The store's disk is full.
@@ -56,6 +63,12 @@ pub enum Class {
     Reset,
     /// Everybody outside loses the connection at the same moment.
     Herd,
+    /// The kernel drops every packet of links, in one direction or in both.
+    PacketsDropped,
+    /// It drops some of them.
+    PacketsLost,
+    /// It drops every packet to and from the primary of a replicated store, which goes on believing that it is one.
+    IsolatePrimary,
     /// The primary of a replicated store is killed.
     KillPrimary,
     /// It is frozen until another node has taken its place, and wakes up then.
@@ -74,7 +87,7 @@ pub enum Class {
 
 impl Class {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 32] = [
         Self::KillIntake,
         Self::KillQueue,
         Self::KillDispatch,
@@ -84,9 +97,11 @@ impl Class {
         Self::RollIntake,
         Self::RollQueue,
         Self::RollDispatch,
+        Self::RollBack,
         Self::KillRedis,
         Self::StopRedis,
         Self::FlushScripts,
+        Self::Wipe,
         Self::MemoryFull,
         Self::DiskFull,
         Self::ClockJump,
@@ -95,6 +110,9 @@ impl Class {
         Self::Delay,
         Self::Reset,
         Self::Herd,
+        Self::PacketsDropped,
+        Self::PacketsLost,
+        Self::IsolatePrimary,
         Self::KillPrimary,
         Self::FreezePrimary,
         Self::LonelyPrimary,
@@ -104,16 +122,34 @@ impl Class {
         Self::Deaf,
     ];
 
-    /// Those that a store of one node can have.
+    /// Those that a store of one node can have, here.
     pub fn of_single() -> Vec<Self> {
-        let replicated = [Self::KillPrimary, Self::FreezePrimary, Self::LonelyPrimary];
-        Self::ALL.into_iter().filter(|class| !replicated.contains(class)).collect()
+        let replicated = [Self::KillPrimary, Self::FreezePrimary, Self::LonelyPrimary, Self::IsolatePrimary];
+        Self::possible().filter(|class| !replicated.contains(class)).collect()
     }
 
-    /// Those that a replicated store can have.
-    pub fn of_replicated() -> Vec<Self> {
+    /// Those that a primary with replicas and Sentinels can have, here.
+    pub fn of_sentinel() -> Vec<Self> {
         let single = [Self::KillRedis, Self::StopRedis, Self::MemoryFull, Self::DiskFull, Self::ClockJump];
-        Self::ALL.into_iter().filter(|class| !single.contains(class)).collect()
+        Self::possible().filter(|class| !single.contains(class)).collect()
+    }
+
+    /// Those that a cluster can have, here. Its nodes speak to each other over ports that no rule can name beforehand.
+    pub fn of_cluster() -> Vec<Self> {
+        Self::of_sentinel().into_iter().filter(|class| *class != Self::IsolatePrimary).collect()
+    }
+
+    /// Where the network is not ours the kernel drops nothing, and without an older version there is no way back to it.
+    pub fn is_possible(self) -> bool {
+        match self {
+            Self::PacketsDropped | Self::PacketsLost | Self::IsolatePrimary => kernel::is_own(),
+            Self::RollBack => older().is_some(),
+            _ => true,
+        }
+    }
+
+    fn possible() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|class| class.is_possible())
     }
 
     /// As in the history.
@@ -137,18 +173,26 @@ impl Class {
     fn subject(self) -> u8 {
         match self {
             Self::KillIntake | Self::StopIntake | Self::RollIntake => 0,
-            Self::KillQueue | Self::StopQueue | Self::RollQueue => 1,
+            Self::KillQueue | Self::StopQueue | Self::RollQueue | Self::RollBack => 1,
             Self::KillDispatch | Self::StopDispatch | Self::RollDispatch => 2,
             Self::KillRedis
             | Self::StopRedis
             | Self::FlushScripts
+            | Self::Wipe
             | Self::MemoryFull
             | Self::DiskFull
             | Self::ClockJump
+            | Self::IsolatePrimary
             | Self::KillPrimary
             | Self::FreezePrimary
             | Self::LonelyPrimary => 3,
-            Self::Cut | Self::OneWay | Self::Delay | Self::Reset | Self::Herd => 4,
+            Self::Cut
+            | Self::OneWay
+            | Self::Delay
+            | Self::Reset
+            | Self::Herd
+            | Self::PacketsDropped
+            | Self::PacketsLost => 4,
             Self::Vanish => 5,
             Self::Hang => 6,
             Self::Ignore => 7,
@@ -171,12 +215,17 @@ impl Class {
                 chance.random_range(500..longest_stop_ms.max(501))
             }
             Self::RollIntake | Self::RollQueue | Self::RollDispatch | Self::FlushScripts | Self::Herd => 0,
+            Self::RollBack => 3_000,
             Self::MemoryFull | Self::DiskFull => chance.random_range(2_000..4_000),
             Self::ClockJump => 16_000,
-            Self::KillPrimary | Self::FreezePrimary => chance.random_range(500..2_000),
+            // Until everybody is back, and what was held may be offered again.
+            Self::Wipe => 20_000,
+            Self::KillPrimary | Self::FreezePrimary | Self::IsolatePrimary => chance.random_range(500..2_000),
             // Shorter than replicas may be silent.
             Self::LonelyPrimary => 1_000,
-            Self::Cut | Self::OneWay | Self::Delay => chance.random_range(1_000..6_000),
+            Self::Cut | Self::OneWay | Self::Delay | Self::PacketsDropped | Self::PacketsLost => {
+                chance.random_range(1_000..6_000)
+            }
             Self::Reset => chance.random_range(300..1_500),
             Self::Vanish => 13_000,
             Self::Hang => 18_000,
@@ -243,8 +292,10 @@ fn round(wishes: &Wishes, chance: &mut SmallRng) -> Vec<Step> {
         groups.push([rest.remove(at)].into_iter().chain(lost).collect());
     }
     while let Some(class) = rest.pop() {
-        let pairs = chance.random_bool(0.3);
-        let other = rest.iter().position(|other| pairs && other.subject() != class.subject());
+        // Whoever replaces everything is alone.
+        let pairs = chance.random_bool(0.3) && class != Class::RollBack;
+        let fits = |other: &Class| other.subject() != class.subject() && *other != Class::RollBack;
+        let other = rest.iter().position(|other| pairs && fits(other));
         let other = other.map(|at| rest.remove(at));
         groups.push([class].into_iter().chain(other).collect());
     }
@@ -276,6 +327,11 @@ pub struct Nemesis {
     pub recorder: Arc<Recorder>,
     /// What responders are told to do.
     pub moods: Arc<Vec<watch::Sender<Mood>>>,
+}
+
+/// Where the programs of an older version are (`tests/tools/older`).
+fn older() -> Option<PathBuf> {
+    std::env::var_os("HOLDFAST_OLDER").filter(|folder| !folder.is_empty()).map(PathBuf::from)
 }
 
 /// So many responders misbehave at once.
@@ -328,6 +384,13 @@ impl Nemesis {
             Class::RollIntake => self.roll("intake").await,
             Class::RollQueue => self.roll("queue").await,
             Class::RollDispatch => self.roll("dispatch").await,
+            Class::RollBack => {
+                let older = older().ok_or("there is no older version here")?;
+                self.replace_all(Some(older)).await?;
+                sleep(lasts).await;
+                self.replace_all(None).await?;
+                Ok("all".to_owned())
+            }
             Class::KillRedis => self.world.restart_redis(lasts).await.map(|()| "redis".to_owned()),
             Class::StopRedis => {
                 let pid = self.world.redis_pid().await?;
@@ -340,6 +403,11 @@ impl Nemesis {
             Class::FreezePrimary => self.world.store.lock().await.freeze_primary(lasts).await,
             Class::LonelyPrimary => self.world.store.lock().await.lose_lonely_primary(lasts).await,
             Class::FlushScripts => self.world.store.lock().await.flush_scripts().await,
+            Class::Wipe => {
+                let wiped = self.world.store.lock().await.wipe().await;
+                sleep(lasts).await;
+                wiped
+            }
             Class::MemoryFull => {
                 self.world.ask_redis(&["CONFIG", "SET", "maxmemory", "1"]).await?;
                 sleep(lasts).await;
@@ -378,6 +446,19 @@ impl Nemesis {
                 of_people.for_each(Link::reset);
                 Ok("people".to_owned())
             }
+            Class::PacketsDropped => {
+                let ways: &[fn(u16) -> Way] = match planned.pick / 7 % 3 {
+                    0 => &[Way::To],
+                    1 => &[Way::From],
+                    _ => &[Way::To, Way::From],
+                };
+                self.drop_packets(planned.pick, ways, 100, lasts).await
+            }
+            Class::PacketsLost => {
+                let percent = u8::try_from(10 + planned.pick / 7 % 20).expect("a small number");
+                self.drop_packets(planned.pick, &[Way::To, Way::From], percent, lasts).await
+            }
+            Class::IsolatePrimary => self.world.store.lock().await.isolate_primary(lasts).await,
             Class::Vanish => self.upset(planned, Mood::Vanishes, "vanished").await,
             Class::Hang => self.upset(planned, Mood::Hangs, "hung").await,
             Class::Ignore => self.upset(planned, Mood::Ignores, "ignored").await,
@@ -405,12 +486,17 @@ impl Nemesis {
 
     async fn roll(&self, service: &str) -> Result<String, String> {
         for place in self.world.of(service) {
-            let retired = place.retire().await;
-            place.spawn().await;
-            retired?;
-            place.is_ready(Duration::from_secs(30)).await?;
+            place.replace(None).await?;
         }
         Ok(service.to_owned())
+    }
+
+    /// Every replica, one after the other: keepers of the line first.
+    async fn replace_all(&self, folder: Option<PathBuf>) -> Result<(), String> {
+        for place in self.world.places() {
+            place.replace(folder.clone()).await?;
+        }
+        Ok(())
     }
 
     /// The store cannot go on without a disk, so it ends, and is started again once there is room.
@@ -440,6 +526,21 @@ impl Nemesis {
         sleep(lasts).await;
         mend(&links);
         Ok(format!("{name} {mode:?}"))
+    }
+
+    async fn drop_packets(
+        &self,
+        pick: u64,
+        ways: &[fn(u16) -> Way],
+        percent: u8,
+        lasts: Duration,
+    ) -> Result<String, String> {
+        let (name, links) = self.links(pick);
+        let ways: Vec<Way> = links.iter().flat_map(|link| ways.iter().map(|way| way(link.port()))).collect();
+        let dropping = block_in_place(|| Dropping::begin(&ways, percent))?;
+        sleep(lasts).await;
+        block_in_place(|| drop(dropping));
+        Ok(format!("{name} {percent} %"))
     }
 
     /// Everything that one process says to those behind it, or people to one door.

@@ -8,6 +8,7 @@ use holdfast_proto::v1::{self, GetFloorRequest, Urgency, WatchEventsRequest};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
+use tonic::Code;
 
 const FLOOR_EVERY: Duration = Duration::from_secs(1);
 const BREATH: Duration = Duration::from_millis(50);
@@ -20,13 +21,28 @@ pub async fn read_events(recorder: Arc<Recorder>, queues: Vec<String>) {
     for turn in 0.. {
         let mut client = QueueServiceClient::new(channel(&queues[turn % queues.len()]));
         let request = WatchEventsRequest { helpline: HELPLINE.to_owned(), from_cursor: cursor.clone() };
-        if let Ok(Ok(opened)) = timeout(PATIENCE, client.watch_events(request)).await {
-            let mut stream = opened.into_inner();
-            while let Ok(Some(message)) = stream.message().await {
-                let event = message.event.unwrap_or_default();
-                cursor.clone_from(&event.cursor);
-                recorder.take(Record::Event(seen(&recorder, event)));
+        let mut opened = match timeout(PATIENCE, client.watch_events(request)).await {
+            Ok(Ok(opened)) => Ok(opened.into_inner()),
+            Ok(Err(refused)) => Err(refused),
+            Err(_) => continue,
+        };
+        let broken = loop {
+            match &mut opened {
+                Ok(stream) => match stream.message().await {
+                    Ok(Some(message)) => {
+                        let event = message.event.unwrap_or_default();
+                        cursor.clone_from(&event.cursor);
+                        recorder.take(Record::Event(seen(&recorder, event)));
+                    }
+                    Ok(None) => break None,
+                    Err(status) => break Some(status),
+                },
+                Err(status) => break Some(status.clone()),
             }
+        };
+        // The store is another one: its events are read from the first one.
+        if broken.is_some_and(|status| status.code() == Code::OutOfRange) {
+            cursor.clear();
         }
         sleep(Duration::from_millis(100)).await;
     }

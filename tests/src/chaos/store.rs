@@ -1,5 +1,6 @@
 //! The store of a world: one node, a primary with replicas and Sentinels, or a cluster; and how each is broken.
 
+use super::kernel::{Dropping, Way};
 use crate::processes::{HELPLINE, free_port};
 use crate::redis_cluster::RedisCluster;
 use crate::redis_sentinel::{PRIMARY_NAME, RedisSentinel};
@@ -127,6 +128,18 @@ impl Store {
         failed_over.map(|()| format!("node {primary}"))
     }
 
+    /// Nothing reaches the primary and nothing comes from it, until another one is there and a little longer: it goes on
+    /// believing that it is the primary.
+    pub async fn isolate_primary(&mut self, lasts: Duration) -> Result<String, String> {
+        let primary = self.primary().await.ok_or("there is no primary")?;
+        let port = self.nodes()[primary].port();
+        let dropping = block_in_place(|| Dropping::begin(&[Way::To(port), Way::From(port)], 100))?;
+        let failed_over = self.other_primary(primary).await;
+        sleep(lasts).await;
+        block_in_place(|| drop(dropping));
+        failed_over.map(|()| format!("node {primary}"))
+    }
+
     /// The primary works alone for a moment, then is lost: what no replica has heard is gone.
     pub async fn lose_lonely_primary(&mut self, lasts: Duration) -> Result<String, String> {
         let primary = self.primary().await.ok_or("there is no primary")?;
@@ -145,6 +158,20 @@ impl Store {
         let failed_over = self.other_primary(primary).await;
         block_in_place(|| self.nodes()[primary].start_again());
         failed_over.map(|()| format!("node {primary}"))
+    }
+
+    /// Everything is gone, on replicas too, and the store goes on empty.
+    pub async fn wipe(&mut self) -> Result<String, String> {
+        let mut wiped = 0;
+        for node in self.nodes() {
+            match ask(node.url(), &["FLUSHALL"]).await {
+                Ok(_) => wiped += 1,
+                // It follows its primary.
+                Err(why) if why.contains("read only replica") => {}
+                Err(why) => return Err(why),
+            }
+        }
+        if wiped > 0 { Ok("store".to_owned()) } else { Err("no node takes writes".to_owned()) }
     }
 
     /// Every node forgets all scripts.

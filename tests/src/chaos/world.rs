@@ -11,8 +11,8 @@ use crate::script_editor::{Edit, Editor};
 use holdfast_domain::policy::Numbers;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::task::{JoinHandle, block_in_place};
@@ -65,7 +65,7 @@ pub struct World {
     /// What the store's process believes about time and disk.
     pub shim: Option<Shim>,
     recorder: Arc<Recorder>,
-    keeper: Option<JoinHandle<()>>,
+    keeper: OnceLock<JoinHandle<()>>,
 }
 
 /// The numbers of the policy: what helplines use, but for wrap-ups, which would need a crowd of responders, and times
@@ -130,25 +130,24 @@ impl World {
             process.set("QUEUE__ADDRESSES", &addresses.join(","));
             links.push(Link::to(&format!("people>{}", door.name), process.port()).await);
         }
-        let mut world =
-            Self { intakes, queues, dispatches, links, store: Mutex::new(store), shim, recorder, keeper: None };
+        let keeper = OnceLock::new();
+        let store = Mutex::new(store);
+        let world = Arc::new(Self { intakes, queues, dispatches, links, store, shim, recorder, keeper });
         for place in world.places() {
             place.process.lock().await.spawn();
         }
         for place in world.places() {
             place.is_ready(START_WITHIN).await?;
         }
-        let world = Arc::new_cyclic(|weak: &std::sync::Weak<Self>| {
-            let weak = weak.clone();
-            world.keeper = Some(tokio::spawn(async move {
-                while let Some(world) = weak.upgrade() {
-                    world.keep().await;
-                    drop(world);
-                    sleep(LOOK_EVERY).await;
-                }
-            }));
-            world
+        let weak = Arc::downgrade(&world);
+        let keeping = tokio::spawn(async move {
+            while let Some(world) = weak.upgrade() {
+                world.keep().await;
+                drop(world);
+                sleep(LOOK_EVERY).await;
+            }
         });
+        world.keeper.set(keeping).expect("one keeper");
         Ok(world)
     }
 
@@ -240,7 +239,7 @@ impl World {
 
     /// Ends the keeper and everything that it keeps.
     pub async fn stop(&self) {
-        if let Some(keeper) = &self.keeper {
+        if let Some(keeper) = self.keeper.get() {
             keeper.abort();
         }
         for place in self.places() {
@@ -274,6 +273,15 @@ impl Place {
             }
         }
         Ok(())
+    }
+
+    /// Replaces it by the program in another folder, or by the one that belongs to this test.
+    pub async fn replace(&self, folder: Option<PathBuf>) -> Result<(), String> {
+        let retired = self.retire().await;
+        self.process.lock().await.comes_from(folder);
+        self.spawn().await;
+        retired?;
+        self.is_ready(START_WITHIN).await
     }
 
     /// Starts it again.

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 const LAG_MS: i64 = 2_000;
 /// And it takes a step of at most a second when the store's clock jumps.
 const STEP_MS: i64 = 1_000;
+/// After a hold is over, whoever was held is offered within this.
+const HOLD_LAG_MS: u64 = 2_000;
 /// The line looks so deep past those who cannot be asked.
 const DEPTH: usize = 16;
 
@@ -15,8 +17,18 @@ const DEPTH: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Stand {
     InLine,
-    Owned { responder: String, fence: Fence },
-    Ended { outcome: String, reason: String },
+    Owned {
+        responder: String,
+        fence: Fence,
+    },
+    Ended {
+        outcome: String,
+        reason: String,
+    },
+    /// The store has lost it; the first word of the next store was read then.
+    Lost {
+        since_ms: u64,
+    },
 }
 
 /// What the events tell of a chat.
@@ -35,6 +47,30 @@ pub(super) struct Story {
     fence: Option<Fence>,
     /// Where it stands in the order of the line.
     rank: Option<Rank>,
+    /// It came back after a loss, and is offered to nobody until the hold is over.
+    held: bool,
+    /// Under which store its last event was, counted from 0.
+    pub(super) life: usize,
+}
+
+impl Story {
+    fn new(event: &Event, life: usize) -> Self {
+        Self {
+            stand: Stand::InLine,
+            last_ms: event.at_ms,
+            urgency: event.urgency,
+            arrival: i64::try_from(event.clock_ms).unwrap_or(0),
+            order: event.sequence,
+            away: false,
+            returned: false,
+            offers: BTreeMap::new(),
+            asked: Vec::new(),
+            fence: None,
+            rank: None,
+            held: false,
+            life,
+        }
+    }
 }
 
 /// IMMINENT first, then score, then who came first.
@@ -48,15 +84,31 @@ pub(super) struct Line {
     hands: HashMap<String, BTreeSet<String>>,
     requested: u64,
     ended: u64,
+    /// Counts the stores that were lost.
+    pub(super) life: usize,
+    /// By the service clock: nobody who came back is offered before.
+    held_until: u64,
 }
 
 /// Reads all events, and holds them to what can be said of each.
 pub(super) fn read(history: &History, findings: &mut Findings) -> Line {
-    let mut line =
-        Line { chats: HashMap::new(), in_line: BTreeMap::new(), hands: HashMap::new(), requested: 0, ended: 0 };
+    let mut line = Line {
+        chats: HashMap::new(),
+        in_line: BTreeMap::new(),
+        hands: HashMap::new(),
+        requested: 0,
+        ended: 0,
+        life: 0,
+        held_until: 0,
+    };
     stream(history, findings);
     clock(history, findings);
+    let mut generation = None;
     for event in &history.events {
+        let another = generation.replace(&event.generation).is_some_and(|before| *before != event.generation);
+        if another && history.wipe_before(event.at_ms).is_some() {
+            line.begins_anew(history, event);
+        }
         line.take(history, event, findings);
     }
     line.ledger(history, findings);
@@ -68,8 +120,9 @@ fn stream(history: &History, findings: &mut Findings) {
     for (one, next) in pairs {
         let (from, to) = (one.sequence, next.sequence);
         let same = one.generation == next.generation;
-        findings.expect(Law::Stream, !same || to == from + 1, || format!("event {to} came after {from}"));
-        let wiped = history.faults.iter().any(|fault| fault.class == "wipe" && fault.fired);
+        let follows = if same { to == from + 1 } else { to == 1 };
+        findings.expect(Law::Stream, follows, || format!("event {to} came after {from}"));
+        let wiped = history.wipe_before(next.at_ms).is_some();
         findings.expect(Law::Stream, same || wiped, || format!("the store was another one at event {to}"));
     }
 }
@@ -79,8 +132,12 @@ fn clock(history: &History, findings: &mut Findings) {
     let jumps = history.faults.iter().filter(|fault| fault.class == "clock_jump").count();
     let allowed = LAG_MS + STEP_MS * 2 * i64::try_from(jumps).unwrap_or(0);
     let Some(usual) = history.events.iter().take(5).map(off).max() else { return };
-    let mut last = 0;
+    let (mut last, mut generation) = (0, "");
     for event in &history.events {
+        // What began anew has a clock of its own.
+        if event.generation != generation {
+            (last, generation) = (0, &event.generation);
+        }
         let (at, ahead) = (event.clock_ms, off(event) - usual);
         let sequence = event.sequence;
         findings.expect(Law::Clock, at >= last, || format!("event {sequence}: {} ms back", last - at));
@@ -91,6 +148,7 @@ fn clock(history: &History, findings: &mut Findings) {
 
 impl Line {
     fn take(&mut self, history: &History, event: &Event, findings: &mut Findings) {
+        self.ends_hold(history, event);
         match event.kind.as_str() {
             "requested" => self.requested(event, findings),
             "signed_out" => {
@@ -110,6 +168,8 @@ impl Line {
             "declined" | "missed" | "rescinded" => self.offer_gone(event, findings),
             "accepted" => self.accepted(event, findings),
             "engaged" => self.by_owner(event, findings),
+            "restored" => self.restored(event, findings),
+            "reclaimed" => self.reclaimed(history, event, findings),
             "returned" => self.returned(event, findings),
             "ended" => self.ended(event, findings),
             "away" | "back" | "triaged" | "reopened" => self.changed(event, findings),
@@ -123,27 +183,83 @@ impl Line {
         let about = about(event);
         findings.expect(Law::Loss, known, || format!("{about}: of a chat that nobody asked for"));
         let story = self.chats.get_mut(&event.chat)?;
-        story.last_ms = event.at_ms;
+        (story.last_ms, story.life) = (event.at_ms, self.life);
         Some(story)
     }
 
     fn requested(&mut self, event: &Event, findings: &mut Findings) {
         self.requested += 1;
-        let story = Story {
-            stand: Stand::InLine,
-            last_ms: event.at_ms,
-            urgency: event.urgency,
-            arrival: i64::try_from(event.clock_ms).unwrap_or(0),
-            order: event.sequence,
-            away: false,
-            returned: false,
-            offers: BTreeMap::new(),
-            asked: Vec::new(),
-            fence: None,
-            rank: None,
-        };
-        let fresh = self.chats.insert(event.chat.clone(), story).is_none();
+        let fresh = self.chats.insert(event.chat.clone(), Story::new(event, self.life)).is_none();
         findings.expect(Law::Idempotency, fresh, || format!("{}: it was asked for before", about(event)));
+    }
+
+    /// The store has lost everything: who was in the line or in somebody's hands must come back.
+    fn begins_anew(&mut self, history: &History, first: &Event) {
+        self.life += 1;
+        self.held_until = first.clock_ms + history.world.recovery_hold_ms;
+        (self.requested, self.ended) = (0, 0);
+        self.hands.clear();
+        self.in_line.clear();
+        for story in self.chats.values_mut() {
+            (story.rank, story.away) = (None, false);
+            story.offers.clear();
+            story.asked.clear();
+            if matches!(story.stand, Stand::InLine | Stand::Owned { .. }) {
+                story.stand = Stand::Lost { since_ms: first.at_ms };
+            }
+        }
+    }
+
+    fn restored(&mut self, event: &Event, findings: &mut Findings) {
+        self.requested += 1;
+        let life = self.life;
+        // Its first words may have been lost before anybody read them; then nobody can say where it stands.
+        let story = self.chats.entry(event.chat.clone()).or_insert_with(|| Story::new(event, life));
+        let new = story.last_ms == event.at_ms && story.order == event.sequence;
+        let was_lost = new || matches!(story.stand, Stand::Lost { .. });
+        let stand = std::mem::replace(&mut story.stand, Stand::InLine);
+        (story.last_ms, story.life, story.urgency, story.held) = (event.at_ms, life, event.urgency, true);
+        findings.expect(Law::Loss, was_lost, || format!("{}: it was not lost, but {stand:?}", about(event)));
+    }
+
+    fn reclaimed(&mut self, history: &History, event: &Event, findings: &mut Findings) {
+        let Some(story) = self.story(event, findings) else { return };
+        let in_line = story.stand == Stand::InLine;
+        let (before, fence) = (story.fence, event.fence);
+        let theirs = fence >= before;
+        (story.held, story.fence) = (false, fence.max(before));
+        story.offers.clear();
+        let fence = fence.unwrap_or(Fence { epoch: 0, minted_by: 0 });
+        let responder = event.responder.clone();
+        story.stand = Stand::Owned { responder: responder.clone(), fence };
+        findings.expect(Law::Owners, in_line, || format!("{}: it had not come back", about(event)));
+        findings.expect(Law::Fences, theirs, || format!("{}: {fence:?} is older than {before:?}", about(event)));
+        let held = self.hands.entry(responder.clone()).or_default();
+        held.insert(event.chat.clone());
+        let of_theirs = |chat: &&String| {
+            let stand = self.chats.get(*chat).map(|story| &story.stand);
+            matches!(stand, Some(Stand::Owned { responder: owner, .. }) if *owner == responder)
+        };
+        let (load, capacity) = (held.iter().filter(of_theirs).count(), history.world.capacity as usize);
+        findings.expect(Law::Capacity, load <= capacity, || {
+            format!("{}: {responder} talks with {load}, for {capacity} at most", about(event))
+        });
+    }
+
+    /// The hold is over: whoever came back and was not claimed stands in line like everybody else.
+    fn ends_hold(&mut self, history: &History, event: &Event) {
+        if self.held_until == 0 || event.clock_ms < self.held_until + HOLD_LAG_MS {
+            return;
+        }
+        self.held_until = 0;
+        let held: Vec<String> =
+            self.chats.iter().filter(|(_, story)| story.held).map(|(chat, _)| chat.clone()).collect();
+        for chat in held {
+            if let Some(story) = self.chats.get_mut(&chat) {
+                story.held = false;
+            }
+            self.stand_in_line(history, &chat);
+        }
     }
 
     fn changed(&mut self, event: &Event, findings: &mut Findings) {
@@ -187,7 +303,7 @@ impl Line {
         let Some(story) = self.story(event, findings) else { return };
         let owner = match &story.stand {
             Stand::Owned { responder, .. } => Some(responder.clone()),
-            Stand::InLine | Stand::Ended { .. } => None,
+            Stand::InLine | Stand::Ended { .. } | Stand::Lost { .. } => None,
         };
         let (before, fence) = (story.fence, event.fence);
         let rises = fence.is_some_and(|fence| before.is_none_or(|before| fence.epoch > before.epoch));
@@ -282,7 +398,7 @@ impl Line {
         }
         let world = &history.world;
         let room = story.offers.len() < if story.urgency == 3 { world.fan_out } else { 1 };
-        if story.stand != Stand::InLine || story.away || !room {
+        if story.stand != Stand::InLine || story.away || story.held || !room {
             return;
         }
         let head_start = world.head_start_ms.get(usize::from(story.urgency)).copied().unwrap_or(0);

@@ -73,6 +73,7 @@ pub(super) fn judge(history: &History, findings: &mut Findings) {
     seen.sessions(findings);
     seen.requests(findings);
     seen.resumes(findings);
+    seen.losses(findings);
     seen.slow_readers(findings);
     seen.rolls(findings);
     findings.availability = seen.availability();
@@ -242,7 +243,7 @@ impl<'a> Seen<'a> {
             (
                 "L9",
                 "a link is mended: a new chat goes all its way",
-                &["cut", "one_way", "delay", "reset"],
+                &["cut", "one_way", "delay", "reset", "packets_dropped", "packets_lost"],
                 10_000,
                 true,
             ),
@@ -258,7 +259,7 @@ impl<'a> Seen<'a> {
             (
                 "L6",
                 "the primary is lost: a request is acknowledged",
-                &["kill_primary", "stop_primary"],
+                &["kill_primary", "freeze_primary", "isolate_primary"],
                 6_000,
                 false,
             ),
@@ -281,6 +282,24 @@ impl<'a> Seen<'a> {
         self.requests.iter().filter(|(sent, _)| *sent >= from_ms).map(|(_, at)| *at).min()
     }
 
+    /// L8: whoever is in touch when the store loses everything is back at their place, or in the hands they were in.
+    fn losses(&self, findings: &mut Findings) {
+        let mut lost = Row::new(self.history, "L8", "the store loses everything: a chat is back", 15_000);
+        for fault in self.faults(&["wipe"]) {
+            for (chat, events) in &self.by_chat {
+                let before = events.iter().rfind(|event| event.at_ms < fault.began_ms);
+                let was_open = before.is_some_and(|event| !["ended", "wrapped_up"].contains(&event.kind.as_str()));
+                let back = events.iter().find(|event| {
+                    event.at_ms >= fault.began_ms && ["restored", "reclaimed"].contains(&event.kind.as_str())
+                });
+                if let Some(back) = back.filter(|_| was_open) {
+                    lost.take(fault.began_ms, Some(back.at_ms), chat);
+                }
+            }
+        }
+        lost.done(findings);
+    }
+
     /// L13: whoever reads nothing loses the session, and what was offered goes on.
     fn slow_readers(&self, findings: &mut Findings) {
         let mut deaf = Row::new(self.history, "L13", "a responder reads nothing: the session ends", 20_000);
@@ -299,7 +318,7 @@ impl<'a> Seen<'a> {
     fn rolls(&self, findings: &mut Findings) {
         let mut row =
             Row::new(self.history, "L14", "replicas are replaced in order: repeats that a request needs", 1);
-        for fault in self.faults(&["roll_queue", "roll_intake", "roll_dispatch"]) {
+        for fault in self.faults(&["roll_queue", "roll_intake", "roll_dispatch", "roll_back"]) {
             if self.disturbed(fault, fault.healed_ms, None, 0) {
                 continue;
             }

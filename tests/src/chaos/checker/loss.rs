@@ -8,6 +8,10 @@ use std::collections::{BTreeMap, HashMap};
 /// A visitor may have been out of touch a little shorter than the line believes: the last sign of theirs may have been
 /// lost on its way.
 const SLACK_MS: u64 = 5_500;
+/// Whoever is in touch after a loss of the whole store is back within this.
+const BACK_WITHIN_MS: u64 = 15_000;
+/// Events are read within this.
+const UNREAD_MS: u64 = 1_500;
 
 /// Judges each acknowledged chat.
 pub(super) fn judge(history: &History, line: &Line, findings: &mut Findings) {
@@ -27,21 +31,35 @@ pub(super) fn judge(history: &History, line: &Line, findings: &mut Findings) {
         }
     }
     findings.acknowledged = acknowledged.len() as u64;
-    for (chat, _) in acknowledged {
+    for (chat, at_ms) in acknowledged {
         let words = words.get(chat).map_or(&[][..], Vec::as_slice);
         let Some(story) = line.chats.get(chat) else {
-            findings.expect(Law::Loss, false, || format!("{chat}: acknowledged, and no event tells of it"));
+            // Lost before anybody read of it, and nobody came back for it.
+            let wiped = history.wiped_within(at_ms.saturating_sub(UNREAD_MS), at_ms + UNREAD_MS);
+            let forgotten = wiped && given_up(history, chat, words, at_ms + UNREAD_MS);
+            findings.expect(Law::Loss, forgotten, || format!("{chat}: acknowledged, and no event tells of it"));
             continue;
         };
+        if let Stand::Lost { since_ms } = story.stand {
+            let given_up = given_up(history, chat, words, since_ms);
+            findings.expect(Law::Loss, given_up, || {
+                format!("{chat}: it did not come back after the loss that was seen at {since_ms} ms")
+            });
+            continue;
+        }
         let seen = last.get(chat);
         let told = match &story.stand {
             Stand::Ended { outcome, reason } => Some((outcome.as_str(), reason.as_str())),
-            Stand::InLine | Stand::Owned { .. } => None,
+            Stand::InLine | Stand::Owned { .. } | Stand::Lost { .. } => None,
         };
         findings.expect(Law::Loss, told.is_some(), || {
             format!("{chat}: it has no end; by the events it is {:?} since {} ms", story.stand, story.last_ms)
         });
         let Some(seen) = seen else {
+            // What ended before the store was lost is known to nobody any more.
+            if told.is_some() && story.life < line.life {
+                continue;
+            }
             findings.expect(Law::Loss, false, || format!("{chat}: its visitor cannot read how it stands"));
             continue;
         };
@@ -56,6 +74,35 @@ pub(super) fn judge(history: &History, line: &Line, findings: &mut Findings) {
                 .expect(Law::Loss, because, || format!("{chat}: nobody asked for its end as {outcome}, {reason}"));
         }
     }
+}
+
+/// Whether nobody wanted a chat back that the store has lost: its visitor was out of touch, or it had been closed or left
+/// in words that nobody read of any more.
+fn given_up(history: &History, chat: &str, words: &[&Op], since_ms: u64) -> bool {
+    let Some(wipe) = history.wipe_before(since_ms) else { return false };
+    if words.iter().any(|op| op.result != Came::Fail && op.invoked_ms <= wipe.began_ms) {
+        return true;
+    }
+    !in_touch(history, chat, wipe.began_ms)
+}
+
+/// Whether the visitor of a chat was in touch after a moment, soon or ever: with a stream that was open, or with a look.
+fn in_touch(history: &History, chat: &str, since_ms: u64) -> bool {
+    let looked = history.ops.iter().any(|op| op.chat == chat && op.op == "look" && op.invoked_ms >= since_ms);
+    let mut open = false;
+    for told in history.told.iter().filter(|told| told.chat == chat) {
+        if open && told.at_ms >= since_ms + BACK_WITHIN_MS {
+            return true;
+        }
+        match told.what.as_str() {
+            "stream_open" if told.at_ms >= since_ms => return true,
+            "stream_open" => open = true,
+            "unknown" if told.at_ms >= since_ms => return true,
+            "stream_end" => open = false,
+            _ => {}
+        }
+    }
+    looked || open
 }
 
 fn reason_is_good(history: &History, chat: &str, words: &[&Op], outcome: &str, reason: &str, at_ms: u64) -> bool {

@@ -4,6 +4,9 @@ use super::{Findings, History, Law};
 use crate::chaos::history::{Came, Fence, Op};
 use std::collections::HashMap;
 
+/// Events are read within this.
+const UNREAD_MS: u64 = 1_500;
+
 /// A chat came into somebody's hands.
 struct Tenure<'a> {
     fence: Fence,
@@ -93,7 +96,9 @@ fn effects(chat: &str, ops: &[&Op], tenures: &[Tenure], findings: &mut Findings)
 /// What responders got is what the line told of.
 fn as_told(history: &History, findings: &mut Findings) {
     let mut told: HashMap<(&str, Fence), &str> = HashMap::new();
-    for event in history.events.iter().filter(|event| event.kind == "accepted") {
+    let into_hands =
+        |event: &&crate::chaos::history::Event| ["accepted", "reclaimed"].contains(&event.kind.as_str());
+    for event in history.events.iter().filter(into_hands) {
         if let Some(fence) = event.fence {
             told.insert((&event.chat, fence), &event.responder);
         }
@@ -101,6 +106,10 @@ fn as_told(history: &History, findings: &mut Findings) {
     for op in history.ops.iter().filter(|op| op.op == "accept" && op.result == Came::Ok) {
         let Some(fence) = op.fence else { continue };
         let owner = told.get(&(op.chat.as_str(), fence)).copied();
+        // What the store lost at once, nobody has read of.
+        if owner.is_none() && history.wiped_within(op.invoked_ms, op.returned_ms + UNREAD_MS) {
+            continue;
+        }
         findings.expect(Law::Owners, owner == Some(op.client.as_str()), || {
             format!("{}: {} got {fence:?}, the events say it went to {owner:?}", op.chat, op.client)
         });

@@ -6,11 +6,13 @@ use std::collections::HashMap;
 
 /// Judges all requests.
 pub(super) fn judge(history: &History, findings: &mut Findings) {
-    let mut chats: HashMap<&str, &str> = HashMap::new();
+    let mut chats: HashMap<&str, (&str, u64)> = HashMap::new();
     let mut requests: HashMap<&str, &str> = HashMap::new();
     for op in history.ops.iter().filter(|op| op.op == "request" && op.result == Came::Ok) {
-        let chat = *chats.entry(&op.request).or_insert(&op.chat);
-        findings.expect(Law::Idempotency, chat == op.chat, || {
+        let (chat, at_ms) = *chats.entry(&op.request).or_insert((&op.chat, op.returned_ms));
+        // A store that was lost knows of no request.
+        let forgotten = history.wiped_within(at_ms, op.returned_ms);
+        findings.expect(Law::Idempotency, chat == op.chat || forgotten, || {
             format!("{} was answered with {chat} and with {}", op.request, op.chat)
         });
         let request = *requests.entry(&op.chat).or_insert(&op.request);

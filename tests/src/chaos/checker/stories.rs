@@ -392,3 +392,117 @@ fn what_takes_too_long_is_told() {
 fn a_fault_that_did_not_fire_is_told() {
     assert_eq!(broken(|h| h.faults[0].fired = false), [Law::Fired]);
 }
+
+/// The store loses everything while c1 waits and c2 is in ben's hands; both come back, and everything ends well.
+fn wiped() -> History {
+    let anew = |event: Event| Event { generation: "anew".to_owned(), ..event };
+    let mut history = good();
+    history.world.recovery_hold_ms = 15_000;
+    history.world.classes = vec!["wipe".to_owned()];
+    history.events = vec![
+        event(0, "signed_in", "", "ben"),
+        event(45, "requested", "c0", ""),
+        offered(45, "c0", "ben", 1),
+        accepted(46, "c0", "ben", 1, 101),
+        completed(47, "c0", "ben", 101),
+        event(48, "wrapped_up", "c0", "ben"),
+        event(50, "requested", "c2", ""),
+        offered(50, "c2", "ben", 1),
+        accepted(60, "c2", "ben", 1, 101),
+        event(70, "requested", "c1", ""),
+        event(80, "requested", "c9", ""),
+        anew(event(2_000, "revived", "", "")),
+        anew(event(2_100, "restored", "c1", "")),
+        anew(event(2_200, "restored", "c2", "")),
+        anew(Event { fence: fence(101), offer: 1, ..event(2_200, "reclaimed", "c2", "ben") }),
+        anew(completed(2_900, "c2", "ben", 101)),
+        anew(event(2_950, "wrapped_up", "c2", "ben")),
+        anew(offered(17_000, "c1", "ben", 34)),
+        anew(accepted(17_010, "c1", "ben", 34, 301)),
+        anew(completed(17_090, "c1", "ben", 301)),
+        anew(event(17_140, "wrapped_up", "c1", "ben")),
+    ];
+    for (sequence, event) in (1..).zip(&mut history.events) {
+        event.sequence = if event.generation.is_empty() { sequence } else { sequence - 11 };
+    }
+    history.ops = vec![
+        request("c0", 40),
+        request("c2", 45),
+        request("c1", 65),
+        request("c9", 75),
+        word("ben", "accept", "c0", 101, 45),
+        word("ben", "close", "c0", 101, 46),
+        word("ben", "accept", "c2", 101, 55),
+        word("ben", "close", "c2", 101, 2_880),
+        word("ben", "accept", "c1", 301, 17_005),
+        word("ben", "close", "c1", 301, 17_085),
+        last_look("c1", "completed"),
+        last_look("c2", "completed"),
+    ];
+    // Whoever asked for c9 has never watched it, and is out of touch.
+    history.told = vec![told("vera", "stream_open", "c1", 80), told("vera", "stream_open", "c2", 60)];
+    history.faults = vec![Fault {
+        class: "wipe".to_owned(),
+        target: "store".to_owned(),
+        began_ms: 1_900,
+        healed_ms: 21_900,
+        fired: true,
+        ..Fault::default()
+    }];
+    history.floors = vec![Floor { at_ms: 80_000, accepted: 2, ended: 2, last: true, ..Floor::default() }];
+    history
+}
+
+fn broken_after_a_loss(change: impl FnOnce(&mut History)) -> Vec<Law> {
+    let mut history = wiped();
+    change(&mut history);
+    judged(history).broken_laws()
+}
+
+#[test]
+fn a_store_that_loses_everything_costs_nobody_who_is_in_touch_their_chat() {
+    let findings = judged(wiped());
+    assert_eq!(findings.laws.values().flat_map(|(_, kept, _)| kept.clone()).collect::<Vec<_>>(), [""; 0]);
+    let back = findings.measured.iter().find(|row| row.id == "L8").unwrap();
+    assert_eq!((back.count, back.worst_ms), (2, 300));
+}
+
+#[test]
+fn whoever_was_in_touch_and_did_not_come_back_after_a_loss_is_lost() {
+    let watched = |h: &mut History| h.told.push(told("vera", "stream_open", "c9", 90));
+    assert_eq!(broken_after_a_loss(watched), [Law::Loss]);
+    let looked = |h: &mut History| h.ops.push(op("vera", "look", "c9", 3_000));
+    assert_eq!(broken_after_a_loss(looked), [Law::Loss]);
+}
+
+#[test]
+fn a_chat_that_comes_back_after_its_end_is_told() {
+    let back = |h: &mut History| {
+        let restored = Event { generation: "anew".to_owned(), ..event(2_200, "restored", "c0", "") };
+        let left = Event {
+            outcome: "left".to_owned(),
+            reason: "visitor".to_owned(),
+            generation: "anew".to_owned(),
+            ..event(2_200, "ended", "c0", "")
+        };
+        h.events.splice(14..14, [restored, left]);
+        for (sequence, event) in (1..).zip(&mut h.events[11..]) {
+            event.sequence = sequence;
+        }
+        h.ops.push(op("vera", "leave", "c0", 2_190));
+        h.ops.push(last_look("c0", "left"));
+        h.floors[0] = Floor { accepted: 3, ended: 3, ..h.floors[0].clone() };
+    };
+    assert_eq!(broken_after_a_loss(back), [Law::Loss]);
+}
+
+#[test]
+fn a_chat_that_is_taken_back_under_an_older_fence_is_told() {
+    let older = |h: &mut History| h.events[14].fence = fence(100);
+    assert!(broken_after_a_loss(older).contains(&Law::Fences));
+}
+
+#[test]
+fn whoever_talks_with_more_than_they_can_after_a_loss_is_told() {
+    assert_eq!(broken_after_a_loss(|h| h.world.capacity = 0), [Law::Capacity]);
+}

@@ -10,7 +10,8 @@ use holdfast_proto::v1::dispatch_service_client::DispatchServiceClient;
 use holdfast_proto::v1::session_response::Message;
 use holdfast_proto::v1::{
     Accept, Action, ActionResult, Assignment, Close, Decline, DeclineReason, Engaged, Heartbeat, Offer,
-    ResponderStatus, SessionRequest, SessionResponse, SetStatus, SignIn, Transfer, session_request,
+    ResponderStatus, SealedAssignment, SessionRequest, SessionResponse, SetStatus, SignIn, Transfer,
+    session_request,
 };
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -52,6 +53,9 @@ struct Ask {
     reply: Reply,
 }
 
+/// Chats in hand: under which fence, and what proves it.
+type Talking = Arc<Mutex<HashMap<String, (Fence, Vec<u8>)>>>;
+
 /// One responder.
 struct Responder {
     outside: Outside,
@@ -62,8 +66,8 @@ struct Responder {
     mood: watch::Receiver<Mood>,
     going: Going,
     asks: (mpsc::Sender<Ask>, mpsc::Receiver<Ask>),
-    /// Chats that are talked about, and under which fence.
-    talking: Arc<Mutex<HashMap<String, Fence>>>,
+    /// Chats that are talked about.
+    talking: Talking,
     /// The mood has been acted on and lasts.
     struck: watch::Sender<bool>,
     /// In this mood an offer was ignored already, or nothing is read any more.
@@ -236,6 +240,7 @@ impl Responder {
             responder_id: self.name.clone(),
             capacity: self.capacity,
             ready: true,
+            sealed_assignments: self.proofs(),
             ..SignIn::default()
         };
         let first = session_request::Message::SignIn(sign_in);
@@ -244,6 +249,16 @@ impl Responder {
         let opened = timeout(PATIENCE, client.session(ReceiverStream::new(requests))).await;
         let stream = opened.ok()?.ok()?.into_inner();
         Some(Session { out, stream, unanswered: HashMap::new(), door })
+    }
+
+    /// What proves the chats in hand, should the store have lost them.
+    fn proofs(&self) -> Vec<SealedAssignment> {
+        let talking = self.talking.lock().expect("no panic");
+        let proof = |(chat, (_, sealed)): (&String, &(Fence, Vec<u8>))| SealedAssignment {
+            chat_id: chat.clone(),
+            sealed: sealed.clone(),
+        };
+        talking.iter().filter(|(_, (_, sealed))| !sealed.is_empty()).map(proof).collect()
     }
 
     fn says(&mut self, session: &mut Session, op: Op, word: Word, reply: Option<Reply>) -> Next {
@@ -363,8 +378,9 @@ impl Responder {
     fn assigned(&mut self, assignment: &Assignment) {
         let Some(fence) = fence(assignment.fence.as_ref()) else { return };
         let chat = assignment.chat_id.clone();
-        let known = self.talking.lock().expect("no panic").insert(chat.clone(), fence);
-        if known == Some(fence) {
+        let held = (fence, assignment.sealed.clone());
+        let known = self.talking.lock().expect("no panic").insert(chat.clone(), held);
+        if known.is_some_and(|(known, _)| known == fence) {
             return;
         }
         let mood = *self.mood.borrow();
@@ -396,7 +412,7 @@ struct Conversation {
     outside: Outside,
     name: String,
     asks: mpsc::Sender<Ask>,
-    talking: Arc<Mutex<HashMap<String, Fence>>>,
+    talking: Talking,
     struck: watch::Receiver<bool>,
     fence: Fence,
     wire: Option<holdfast_proto::v1::Fence>,
@@ -415,7 +431,7 @@ impl Conversation {
         let _ = self.struck.wait_for(|struck| !struck).await;
         self.says(if self.transfers { "transfer" } else { "close" }).await;
         let mut talking = self.talking.lock().expect("no panic");
-        if talking.get(&self.chat) == Some(&self.fence) {
+        if talking.get(&self.chat).is_some_and(|(fence, _)| *fence == self.fence) {
             talking.remove(&self.chat);
         }
     }

@@ -14,10 +14,14 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
+use tonic::Status;
 use tonic::transport::Channel;
 
 /// A chat that takes longer is looked at no more by its visitor; the end of the run looks at all.
 const ATTENTION: Duration = Duration::from_secs(300);
+
+/// The reason where there is no such chat.
+const UNKNOWN_CHAT: &str = "UNKNOWN_CHAT";
 
 /// One device that asks for one chat after another, for one person each.
 struct Device {
@@ -26,6 +30,21 @@ struct Device {
     chance: SmallRng,
     doors: Vec<IntakeServiceClient<Channel>>,
     door: usize,
+}
+
+/// A person's hold on their chat.
+struct Hold {
+    key: ChatKey,
+    /// The newest ticket that they were given.
+    ticket: Vec<u8>,
+}
+
+impl Hold {
+    fn keep(&mut self, ticket: Vec<u8>) {
+        if !ticket.is_empty() {
+            self.ticket = ticket;
+        }
+    }
 }
 
 /// How a person behaves.
@@ -122,42 +141,42 @@ impl Device {
         if self.chance.random_bool(0.01) {
             self.poisons(n).await;
         }
-        let Some(key) = self.asks(n, VisitorPresence::Live).await else { return };
+        let Some(mut hold) = self.asks(n, VisitorPresence::Live).await else { return };
         match manner {
-            Manner::Stays => self.watches(&key, ATTENTION).await,
+            Manner::Stays => self.watches(&mut hold, ATTENTION).await,
             Manner::Vanishes => {}
             Manner::Leaves => {
                 let moment = pause(&mut self.chance, 0, 250);
-                self.watches(&key, moment).await;
-                self.leaves(&key).await;
-                self.watches(&key, ATTENTION).await;
+                self.watches(&mut hold, moment).await;
+                self.leaves(&hold.key).await;
+                self.watches(&mut hold, ATTENTION).await;
             }
             Manner::Flickers => {
                 let moment = pause(&mut self.chance, 0, 100);
-                self.watches(&key, moment).await;
+                self.watches(&mut hold, moment).await;
                 sleep(pause(&mut self.chance, 50, 2_000)).await;
-                self.watches(&key, ATTENTION).await;
+                self.watches(&mut hold, ATTENTION).await;
             }
         }
     }
 
     async fn vouched(&mut self, n: u64) {
-        let Some(key) = self.asks(n, VisitorPresence::Attested).await else { return };
+        let Some(mut hold) = self.asks(n, VisitorPresence::Attested).await else { return };
         let until = Instant::now() + ATTENTION;
         let leaves = self.chance.random_bool(0.05);
         while Instant::now() < until {
             sleep(pause(&mut self.chance, 200, 800)).await;
             if leaves {
-                self.leaves(&key).await;
+                self.leaves(&hold.key).await;
             }
-            if self.resumes(&key).await.is_some_and(|chat| chat.state() == ChatState::Ended) {
+            if self.resumes(&mut hold).await {
                 return;
             }
         }
     }
 
     /// Asks until there is a chat, or until nobody asks any more and it is known that there is none.
-    async fn asks(&mut self, n: u64, presence: VisitorPresence) -> Option<ChatKey> {
+    async fn asks(&mut self, n: u64, presence: VisitorPresence) -> Option<Hold> {
         let urgency = match self.chance.random_range(0..100) {
             0..25 => Urgency::Low,
             25..75 => Urgency::Moderate,
@@ -176,14 +195,15 @@ impl Device {
         let again = self.chance.random_bool(0.05);
         let mut unknown = false;
         loop {
-            let (result, key) = self.asks_once(&request).await;
+            let (result, hold) = self.asks_once(&request).await;
             unknown |= result == Came::Unknown;
-            if key.is_some() {
+            if hold.is_some() {
                 if again {
                     self.goes_on().await;
-                    self.asks_once(&request).await;
+                    // The newest answer counts: what it says may not be what was said before a loss.
+                    return self.asks_once(&request).await.1.or(hold);
                 }
-                return key;
+                return hold;
             }
             if !unknown && !self.outside.is_asking() {
                 return None;
@@ -192,7 +212,7 @@ impl Device {
         }
     }
 
-    async fn asks_once(&mut self, request: &RequestChatRequest) -> (Came, Option<ChatKey>) {
+    async fn asks_once(&mut self, request: &RequestChatRequest) -> (Came, Option<Hold>) {
         let op = Op { request: request.request_id.clone(), ..self.begins("request") };
         let call = answer(self.doors[self.door].request_chat(within(request.clone()))).await;
         match call {
@@ -205,7 +225,7 @@ impl Device {
                 };
                 self.outside.keys.lock().expect("no panic").insert(key.chat_id.clone(), key.clone());
                 self.ends(Op { replayed: asked.replayed, ..shown(op, Came::Ok, &chat) });
-                (Came::Ok, Some(key))
+                (Came::Ok, Some(Hold { key, ticket: asked.ticket }))
             }
             Err(status) => {
                 let (result, reason) = came(&status);
@@ -246,51 +266,66 @@ impl Device {
         }
     }
 
-    async fn resumes(&mut self, key: &ChatKey) -> Option<Chat> {
-        let op = Op { chat: key.chat_id.clone(), ..self.begins("look") };
-        let request = ResumeChatRequest { key: Some(key.clone()), ..ResumeChatRequest::default() };
+    /// Whether the chat has ended, or nobody knows of it.
+    async fn resumes(&mut self, hold: &mut Hold) -> bool {
+        let op = Op { chat: hold.key.chat_id.clone(), ..self.begins("look") };
+        let (key, ticket) = (Some(hold.key.clone()), hold.ticket.clone());
+        let request = ResumeChatRequest { key, ticket, ..ResumeChatRequest::default() };
         match answer(self.doors[self.door].resume_chat(within(request))).await {
             Ok(resumed) => {
+                hold.keep(resumed.ticket);
                 let chat = resumed.chat.unwrap_or_default();
                 self.ends(shown(op, Came::Ok, &chat));
-                Some(chat)
+                chat.state() == ChatState::Ended
             }
             Err(status) => {
                 let (result, reason) = came(&status);
+                let unknown = reason == UNKNOWN_CHAT;
                 self.ends(Op { result, reason, ..op });
                 self.goes_on().await;
-                None
+                unknown
             }
         }
     }
 
     /// Watches until the chat has ended, again over another stream when one breaks, or until a moment is over.
-    async fn watches(&mut self, key: &ChatKey, lasting: Duration) {
+    async fn watches(&mut self, hold: &mut Hold, lasting: Duration) {
         let until = Instant::now() + lasting;
         while Instant::now() < until {
-            if self.watches_once(key, until).await {
+            if self.watches_once(hold, until).await {
                 return;
             }
             self.goes_on().await;
         }
     }
 
-    /// Whether the chat has ended.
-    async fn watches_once(&mut self, key: &ChatKey, until: Instant) -> bool {
-        let message = WatchChatRequest { key: Some(key.clone()), ..WatchChatRequest::default() };
+    /// Whether the chat has ended, or nobody knows of it.
+    async fn watches_once(&mut self, hold: &mut Hold, until: Instant) -> bool {
+        let (key, ticket) = (hold.key.clone(), hold.ticket.clone());
+        let message = WatchChatRequest { key: Some(key.clone()), ticket, ..WatchChatRequest::default() };
         // No deadline for the server: a stream lasts as long as the chat.
         let opened = timeout(PATIENCE, self.doors[self.door].watch_chat(message)).await;
-        let Ok(Ok(opened)) = opened else { return false };
-        let mut stream = opened.into_inner();
+        let mut stream = match opened {
+            Ok(Ok(opened)) => opened.into_inner(),
+            Ok(Err(status)) => return self.is_unknown(&status, &key),
+            Err(_) => return false,
+        };
         self.told("stream_open", &key.chat_id);
         loop {
-            let message = tokio::time::timeout_at(until, stream.message()).await;
-            let Ok(Ok(Some(message))) = message else {
-                self.told("stream_end", &key.chat_id);
-                return false;
+            let message = match tokio::time::timeout_at(until, stream.message()).await {
+                Ok(Ok(Some(message))) => message,
+                Ok(Err(status)) => {
+                    self.told("stream_end", &key.chat_id);
+                    return self.is_unknown(&status, &key);
+                }
+                Ok(Ok(None)) | Err(_) => {
+                    self.told("stream_end", &key.chat_id);
+                    return false;
+                }
             };
             match message.message {
                 Some(Message::Update(update)) => {
+                    hold.keep(update.ticket);
                     let chat = update.chat.unwrap_or_default();
                     if chat.state() == ChatState::Ended {
                         let (state, outcome) = (state(chat.state()), outcome(chat.outcome()));
@@ -309,6 +344,15 @@ impl Device {
                 None => {}
             }
         }
+    }
+
+    /// The answer to somebody who watches: there is no such chat, and the ticket brings none back.
+    fn is_unknown(&self, status: &Status, key: &ChatKey) -> bool {
+        let unknown = came(status).1 == UNKNOWN_CHAT;
+        if unknown {
+            self.told("unknown", &key.chat_id);
+        }
+        unknown
     }
 
     /// How a chat stands, by its token, without changing anything.
@@ -332,7 +376,11 @@ impl Device {
                 Err(_) => None,
             };
             let (result, reason) = status.map_or((Came::Unknown, "no answer".to_owned()), |s| came(&s));
+            let unknown = reason == UNKNOWN_CHAT;
             self.ends(Op { result, reason, ..op });
+            if unknown {
+                return;
+            }
             self.goes_on().await;
         }
     }
