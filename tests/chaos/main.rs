@@ -3,6 +3,7 @@
 use holdfast_tests::chaos::checker::{Findings, History, judge};
 use holdfast_tests::chaos::history::read;
 use holdfast_tests::chaos::{Form, Run, kernel, planted, report, run, runs_dir, seed};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 const USAGE: &str = "chaos [short | whole | single | sentinel | cluster | rolls | herd | long |
@@ -59,6 +60,9 @@ async fn play() -> ExitCode {
     let mut all = nothing();
     for form in &forms {
         let Some(findings) = played(form).await else { return ExitCode::FAILURE };
+        if forms.len() > 1 && findings.broken_laws().is_empty() {
+            Parts::so_far().keep(form, findings.clone());
+        }
         all = all.and(findings);
     }
     verdict(&all, &goal)
@@ -91,36 +95,60 @@ fn verdict(findings: &Findings, goal: &Goal) -> ExitCode {
     if enough && findings.broken_laws().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// One part after the other, until there are enough chats and faults. What was found is kept after each part, so that
-/// it can be broken off and goes on where it was; a new one begins when the file is gone.
+/// What was found so far for `long`, part by part, in a file: it can be broken off, and goes on where it was. A new one
+/// begins when the file is gone. What `whole` finds counts too.
+struct Parts {
+    file: PathBuf,
+    found: Vec<(String, Findings)>,
+}
+
+impl Parts {
+    fn so_far() -> Self {
+        let file = runs_dir().join("long.json");
+        let found = match std::fs::read(&file) {
+            Ok(kept) => serde_json::from_slice(&kept).unwrap_or_else(|e| panic!("{}: {e}", file.display())),
+            Err(_) => Vec::new(),
+        };
+        Self { file, found }
+    }
+
+    fn keep(&mut self, form: &Form, findings: Findings) {
+        self.found.push((form.name.clone(), findings));
+        let kept = serde_json::to_vec(&self.found).expect("what was found");
+        std::fs::write(&self.file, kept).unwrap_or_else(|e| panic!("{}: {e}", self.file.display()));
+    }
+
+    fn all(&self) -> Findings {
+        self.found.iter().map(|(_, findings)| findings.clone()).fold(nothing(), Findings::and)
+    }
+
+    /// Rolls and the herd once, then each kind of store in turn, each time by another plan.
+    fn next(&self, first: u64) -> Form {
+        let played = |form: &Form| self.found.iter().filter(|(name, _)| name.starts_with(&form.name)).count();
+        let once = [Form::rolls(first), Form::herd(first)].into_iter().find(|form| played(form) == 0);
+        once.unwrap_or_else(|| {
+            let forms = Form::whole(first + self.found.len() as u64);
+            let form = forms.into_iter().min_by_key(played).expect("a form");
+            Form { name: format!("{}-{}", form.name, played(&form) + 1), ..form }
+        })
+    }
+}
+
+/// One part after the other, until there are enough chats and faults.
 async fn long() -> ExitCode {
-    let file = runs_dir().join("long.json");
-    let mut parts: Vec<Findings> = match std::fs::read(&file) {
-        Ok(kept) => serde_json::from_slice(&kept).unwrap_or_else(|e| panic!("{}: {e}", file.display())),
-        Err(_) => Vec::new(),
-    };
+    let mut parts = Parts::so_far();
     let first = seed();
     loop {
-        let all = parts.iter().cloned().fold(nothing(), Findings::and);
-        let enough = all.acknowledged >= LONG.chats && all.fired() >= LONG.faults && parts.len() > 4;
+        let (all, count) = (parts.all(), parts.found.len());
+        let enough = all.acknowledged >= LONG.chats && all.fired() >= LONG.faults && count > 4;
         if enough || !all.broken_laws().is_empty() {
-            println!("{} parts; the next one begins anew when {} is gone", parts.len(), file.display());
+            println!("{count} parts; the next one begins anew when {} is gone", parts.file.display());
             return verdict(&all, &LONG);
         }
-        let form = match parts.len() {
-            0 => Form::rolls(first),
-            1 => Form::herd(first),
-            part => {
-                let forms = Form::whole(first + part as u64);
-                let form = forms[(part - 2) % forms.len()].clone();
-                Form { name: format!("part-{part}-{}", form.name), ..form }
-            }
-        };
-        println!("part {}: so far {} chats, {} faults", parts.len() + 1, all.acknowledged, all.fired());
+        let form = parts.next(first);
+        println!("part {}: so far {} chats, {} faults", count + 1, all.acknowledged, all.fired());
         let Some(findings) = played(&form).await else { return ExitCode::FAILURE };
-        parts.push(findings);
-        let kept = serde_json::to_vec(&parts).expect("what was found");
-        std::fs::write(&file, kept).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        parts.keep(&form, findings);
     }
 }
 
