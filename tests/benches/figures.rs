@@ -197,7 +197,7 @@ async fn in_the_store() {
     let settings = RedisSettings {
         response_timeout: Duration::from_secs(10),
         connect_timeout: Duration::from_secs(5),
-        ..RedisSettings::at(vec![server.url().to_owned()])
+        ..RedisSettings::at(vec![server.service_url()])
     };
     let store = RedisStore::connect(&settings).await.expect("a store");
     let bare = Played::open(&store, bare_policy(), false).await;
@@ -312,7 +312,7 @@ async fn end_to_end() {
     let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
     let policy = Policy { helpline: "bench".to_owned(), ..bare_policy() };
     let toml = policy.to_toml().expect("a policy");
-    let redis = [("store.kind", "redis".to_owned()), ("store.redis_urls", server.url().to_owned())];
+    let redis = [("store.kind", "redis".to_owned()), ("store.redis_urls", server.service_url())];
     let services = Services::start_with(&[&toml], &redis).await;
     let (say_offer, mut offers) = mpsc::unbounded_channel();
     for n in 0..16 {

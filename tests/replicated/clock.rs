@@ -103,7 +103,7 @@ fn durable() -> RedisServer {
 }
 
 fn settings(server: &RedisServer) -> RedisSettings {
-    RedisSettings::at(vec![server.url().to_owned()])
+    RedisSettings::at(vec![server.service_url()])
 }
 
 #[tokio::test(flavor = "multi_thread")]

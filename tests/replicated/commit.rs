@@ -130,7 +130,7 @@ async fn a_script_that_the_node_has_forgotten_is_run_again_with_a_wait_that_cove
 async fn every_answer_has_something_to_wait_for_a_repeat_and_a_refusal_too() {
     let _turn = crate::turn().await;
     let server = RedisServer::start(&["--appendonly", "no"]);
-    let settings = holdfast_queue::store::redis::RedisSettings::at(vec![server.url().to_owned()]);
+    let settings = holdfast_queue::store::redis::RedisSettings::at(vec![server.service_url()]);
     let store =
         holdfast_queue::store::redis::RedisStore::connect_with_given_time(&settings).await.expect("a store");
     let helpline = holdfast_domain::HelplineId::parse("river").expect("a name");

@@ -62,7 +62,7 @@ async fn while_two_nodes_claim_to_be_the_primary_no_chat_gets_two_owners_and_no_
 
 async fn partition(group: &mut RedisSentinel, helpline: &str) -> Claimed {
     let old = group.whole_again().await;
-    let old_url = vec![group.nodes[old].url().to_owned()];
+    let old_url = vec![group.nodes[old].service_url()];
     let line = Line::open(&following(group), helpline).await;
     let ana = line.sign_in("ana", CHATS + 1).await;
     // An epoch before the split, from which both sides go on.

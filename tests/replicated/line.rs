@@ -26,7 +26,7 @@ pub fn following(group: &RedisSentinel) -> RedisSettings {
     RedisSettings {
         sentinels: group.sentinel_urls(),
         primary_name: PRIMARY_NAME.to_owned(),
-        ..careful(vec![group.nodes[0].url().to_owned()])
+        ..careful(vec![group.nodes[0].service_url()])
     }
 }
 

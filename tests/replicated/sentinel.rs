@@ -79,7 +79,7 @@ async fn a_primary_that_freezes_is_replaced_and_gives_no_word_when_it_wakes() {
     let (settings, helpline) = (following(&group), "river");
     let line = Line::open(&settings, helpline).await;
     line.request(0).await;
-    let url = vec![group.nodes[0].url().to_owned()];
+    let url = vec![group.nodes[0].service_url()];
     let pinned = Line::at(&crate::line::careful(url), helpline).await;
 
     group.nodes[0].stop();

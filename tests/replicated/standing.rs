@@ -11,14 +11,14 @@ use tokio::time::timeout;
 async fn server_without(command: &str) -> (RedisServer, RedisSettings) {
     let server = RedisServer::start_on_port(&["--appendonly", "yes", "--appendfsync", "always"]);
     let mut forbid = redis::cmd("ACL");
-    let forbid = forbid.arg("SETUSER").arg("default").arg(format!("-{command}"));
+    let forbid = forbid.arg("SETUSER").arg("holdfast-queue").arg(format!("-{command}"));
     let () = forbid.query_async(&mut server.connection().await).await.expect("OK");
     let settings = RedisSettings { floor_persistence: Persistence::Fsynced, ..at(&server) };
     (server, settings)
 }
 
 fn at(server: &RedisServer) -> RedisSettings {
-    RedisSettings::at(vec![server.url().to_owned()])
+    RedisSettings::at(vec![server.service_url()])
 }
 
 async fn comes_to(store: &RedisStore, is_so: impl Fn(&Standing) -> bool) -> Standing {

@@ -178,7 +178,7 @@ async fn a_request_that_was_answered_is_answered_again_below_the_floor_and_chats
 async fn when_the_primary_dies_people_wait_some_seconds_and_what_they_were_told_holds() {
     let mut group = RedisSentinel::start().await;
     let settings = vec![
-        ("STORE__REDIS_URLS", group.nodes[0].url().to_owned()),
+        ("STORE__REDIS_URLS", group.nodes[0].service_url()),
         ("STORE__REDIS_SENTINELS", group.sentinel_urls().join(",")),
         ("STORE__REDIS_PRIMARY_NAME", PRIMARY_NAME.to_owned()),
         ("STORE__REPLICAS_REQUIRED", "1".to_owned()),

@@ -9,6 +9,7 @@ mod content;
 mod durability;
 mod events;
 mod failure;
+mod isolation;
 mod lost_store;
 mod matching;
 mod offers;

@@ -299,7 +299,7 @@ impl Site<'_> {
         write(&self.dir.join("ticket.key"), "another key that is only good for scenarios");
         let store = redis.map_or_else(
             || "kind = \"memory\"\nfloor_persistence = \"ephemeral\"".to_owned(),
-            |redis| format!("kind = \"redis\"\nredis_urls = [{:?}]", redis.url()),
+            |redis| format!("kind = \"redis\"\nredis_urls = [{:?}]", redis.service_url()),
         );
         let dir = format!("[policy]\ndir = {policies:?}\n");
         let keys = self.dir.join("keys");

@@ -66,7 +66,7 @@ impl RedisCluster {
 
     /// Where its nodes are.
     pub fn urls(&self) -> Vec<String> {
-        self.nodes.iter().map(|n| n.url().to_owned()).collect()
+        self.nodes.iter().map(RedisServer::service_url).collect()
     }
 
     /// The primary that serves a key now, as a node that lives says.

@@ -8,6 +8,12 @@ use std::sync::mpsc;
 use std::time::Duration;
 use tempfile::TempDir;
 
+/// Who may do what on a server, as it is deployed.
+const USERS: &str = include_str!("../../deploy/redis/users.conf");
+/// The services' user there, and its password here.
+const SERVICE: &str = "holdfast-queue";
+const PASSWORD: &str = "only-good-on-this-machine";
+
 const START_WITHIN: Duration = Duration::from_secs(20);
 
 /// What a server says when it serves, and what a Sentinel says.
@@ -49,7 +55,7 @@ impl RedisServer {
         let mut args = vec!["--port", "0", "--unixsocket", socket.to_str().expect("a path in UTF-8")];
         args.extend(["--save", "", "--maxmemory-policy", "noeviction", "--dir", text(dir.path())]);
         args.extend(settings);
-        let (args, url) = (owned(&args), format!("redis+unix://{}", socket.display()));
+        let (args, url) = (with_service(owned(&args)), format!("redis+unix://{}", socket.display()));
         Self::launch(dir, url, args, READY)
     }
 
@@ -70,7 +76,7 @@ impl RedisServer {
         let mut args = vec!["--port", port_text.as_str(), "--bind", "127.0.0.1", "--save", ""];
         args.extend(["--dir", text(dir.path())]);
         args.extend(settings);
-        let args = owned(&args);
+        let args = with_service(owned(&args));
         let url = format!("redis://127.0.0.1:{port}");
         let child = spawn(&args, environment, READY);
         Self { child, dir, url, args, environment: environment.to_vec(), ready: READY, stopped: false }
@@ -90,7 +96,8 @@ impl RedisServer {
     fn start_from_file(settings: &str, more: &[&str], ready: &'static str) -> Self {
         let (dir, port) = (TempDir::new().expect("a temporary directory"), lasting_port());
         let file = dir.path().join("redis.conf");
-        let own = format!("port {port}\nbind 127.0.0.1\ndir {}\n", text(dir.path()));
+        let users = if ready == READY { format!("user {}\n", service().join(" ")) } else { String::new() };
+        let own = format!("port {port}\nbind 127.0.0.1\ndir {}\n{users}", text(dir.path()));
         std::fs::write(&file, own + settings).expect("a file of settings");
         let mut args = vec![text(&file)];
         args.extend(more);
@@ -153,9 +160,14 @@ impl RedisServer {
         self.child.id()
     }
 
-    /// Where it is, for clients.
+    /// Where it is, for whoever may do everything there.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Where it is, for services: with the user and the password by which they may do what they need.
+    pub fn service_url(&self) -> String {
+        as_service(&self.url)
     }
 
     /// Its port, for one that was started on a port.
@@ -202,6 +214,30 @@ impl Drop for RedisServer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The address of a server as services name it.
+pub fn as_service(url: &str) -> String {
+    match url.split_once("://") {
+        Some(("redis+unix", path)) => format!("redis+unix://{path}?user={SERVICE}&pass={PASSWORD}"),
+        Some((scheme, place)) => format!("{scheme}://{SERVICE}:{PASSWORD}@{place}"),
+        None => panic!("{url} is no address"),
+    }
+}
+
+/// The services' user with what it may do, as words of a setting.
+fn service() -> Vec<String> {
+    let line = USERS.lines().find_map(|line| line.strip_prefix("user ").filter(|user| user.starts_with(SERVICE)));
+    let words = line.expect("the services' user").split_whitespace();
+    words.map(|word| word.replace("PASSWORD", PASSWORD)).collect()
+}
+
+/// Tests that compare whole lines read every key, which services never do.
+fn with_service(mut args: Vec<String>) -> Vec<String> {
+    args.push("--user".to_owned());
+    args.extend(service());
+    args.push("+scan".to_owned());
+    args
 }
 
 fn owned(args: &[&str]) -> Vec<String> {

@@ -4,7 +4,7 @@ use super::kernel::{Dropping, Way};
 use crate::processes::{HELPLINE, free_port};
 use crate::redis_cluster::RedisCluster;
 use crate::redis_sentinel::{PRIMARY_NAME, RedisSentinel};
-use crate::redis_server::RedisServer;
+use crate::redis_server::{RedisServer, as_service};
 use std::time::Duration;
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
@@ -55,10 +55,10 @@ impl Store {
         let mut settings = match (self, link) {
             (Self::Single(node), link) => {
                 let port = link.unwrap_or_else(|| node.port());
-                return vec![("STORE__REDIS_URLS", format!("redis://127.0.0.1:{port}"))];
+                return vec![("STORE__REDIS_URLS", as_service(&format!("redis://127.0.0.1:{port}")))];
             }
             (Self::Sentinel(group), _) => vec![
-                ("STORE__REDIS_URLS", group.nodes[0].url().to_owned()),
+                ("STORE__REDIS_URLS", group.nodes[0].service_url()),
                 ("STORE__REDIS_SENTINELS", group.sentinel_urls().join(",")),
                 ("STORE__REDIS_PRIMARY_NAME", PRIMARY_NAME.to_owned()),
             ],

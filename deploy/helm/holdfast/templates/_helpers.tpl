@@ -60,11 +60,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- fail "\n\nHoldfast has no authentication yet: whoever reaches intake or dispatch may use it.\nSet security.insecureNoAuthentication=true to install it nevertheless, on a network that only you can reach.\n" -}}
 {{- end -}}
 {{- if not .Values.redis.urls -}}
-{{- fail "\n\nSet redis.urls, such as {redis://redis.example.svc:6379} (deploy/README.md says which settings Redis needs).\n" -}}
+{{- fail "\n\nSet redis.urls, such as {redis://holdfast-queue@redis.example.svc:6379} (deploy/README.md says which settings Redis needs).\n" -}}
 {{- end -}}
 {{- range .Values.redis.urls -}}
-{{- if regexMatch "://[^/]*@" . -}}
-{{- fail "\n\nredis.urls holds a password or a user: put the password into the Secret redis.passwordSecret.\n" -}}
+{{- if regexMatch "://[^/]*:[^/]*@" . -}}
+{{- fail "\n\nredis.urls holds a password: put the password into the Secret redis.passwordSecret.\n" -}}
 {{- end -}}
 {{- end -}}
 {{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.redis) -}}
