@@ -263,6 +263,8 @@ pub struct SecurityConfig {
     pub insecure_random_content_key: bool,
     /// Keep content in the store as it comes.
     pub insecure_unsealed_content: bool,
+    /// Seal tickets with a key that is made up and forgotten.
+    pub insecure_random_ticket_key: bool,
 }
 
 impl Config {

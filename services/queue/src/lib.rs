@@ -140,6 +140,7 @@ pub fn check(config: &Config) -> Result<(), RunError> {
     check_security(config)?;
     check_floor(&config.store)?;
     content::check(config)?;
+    tickets::check(config)?;
     policies::read(&config.policy, &config.store)?;
     Tickets::of(&config.tickets)?;
     Ok(())
@@ -152,6 +153,7 @@ pub fn check(config: &Config) -> Result<(), RunError> {
 pub async fn run<L: Listen>(config: Config, bound: Bound<L>, context: &Context) -> Result<(), RunError> {
     check_security(&config)?;
     content::check(&config)?;
+    tickets::check(&config)?;
     let store = open_store(&config.store).await?;
     run_with_store(config, store, bound, context).await
 }

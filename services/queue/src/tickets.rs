@@ -21,7 +21,7 @@ use holdfast_runtime::config::{ConfigError, read_secret};
 use sha2::Sha256;
 use tracing::warn;
 
-use crate::config::TicketsConfig;
+use crate::config::{Config, StoreKind, TicketsConfig};
 pub(crate) use said::{Assigned, Held};
 
 /// Tickets are as long as a multiple of this.
@@ -53,12 +53,29 @@ pub enum TicketKeyError {
     /// A file holds too little.
     #[error("tickets.{0}: holds less than {MIN_KEY_BYTES} bytes")]
     Short(&'static str),
+    /// Nobody said that losing the line with the store is meant.
+    #[error(
+        "tickets.key_file: is needed when store.kind is \"redis\" (a secret, the same for all replicas): without it a \
+         store that is lost loses the line; security.insecure_random_ticket_key = true says that this is meant"
+    )]
+    Missing,
     /// An older key without a newer one.
     #[error("tickets.old_key_file: names a key, and tickets.key_file names none")]
     OnlyOld,
     /// The system gives no random bytes.
     #[error("no random bytes from the system: {0}")]
     Random(getrandom::Error),
+}
+
+/// What can be told without reading a key.
+///
+/// # Errors
+/// One line that names the setting.
+pub(crate) fn check(config: &Config) -> Result<(), TicketKeyError> {
+    let named =
+        !config.tickets.key_file.as_os_str().is_empty() || !config.tickets.old_key_file.as_os_str().is_empty();
+    let meant = named || config.security.insecure_random_ticket_key;
+    if meant || config.store.kind == StoreKind::Memory { Ok(()) } else { Err(TicketKeyError::Missing) }
 }
 
 /// What something sealed is.
@@ -435,6 +452,19 @@ mod tests {
         }
         assert_eq!((heard.chats.len(), heard.order.len()), (REMEMBERED, REMEMBERED));
         assert!(heard.of(&demo, &named("c-0")).is_none());
+    }
+
+    #[test]
+    fn a_store_that_can_be_lost_needs_a_key_or_a_word_that_losing_the_line_is_meant() {
+        let told = |more: &[(&str, &str)]| {
+            let redis = [("store.kind", "redis"), ("policy.dir", "policies")];
+            let all = redis.iter().chain(more).map(|(key, value)| (*key, (*value).to_owned()));
+            check(&Config::load(None, &all.collect::<Vec<_>>()).unwrap()).map_err(|error| error.to_string())
+        };
+        assert!(told(&[]).unwrap_err().starts_with("tickets.key_file"));
+        assert_eq!(told(&[("tickets.key_file", "ticket.key")]), Ok(()));
+        assert_eq!(told(&[("security.insecure_random_ticket_key", "true")]), Ok(()));
+        assert!(check(&Config::load(None, &[]).unwrap()).is_ok());
     }
 
     #[test]

@@ -28,6 +28,7 @@ const REDIS_SERVER: &str = "HOLDFAST_REDIS_SERVER";
 /// The helplines' policies are in this folder, the key of the visitors' tokens in this file.
 const POLICIES: &str = "policies";
 const TOKEN_KEY: &str = "token.key";
+const TICKET_KEY: &str = "ticket.key";
 const CONTENT_KEYS: &str = "content-keys";
 /// What the webhook knows us by.
 const HOOK_SECRET: &str = "hook.secret";
@@ -134,6 +135,7 @@ impl Stage {
         // The folder is ours alone, and gone afterwards.
         let key = || format!("{:032x}{:032x}", random::<u128>(), random::<u128>());
         fs::write(folder.path().join(TOKEN_KEY), key())?;
+        fs::write(folder.path().join(TICKET_KEY), key())?;
         let content_keys = folder.path().join(CONTENT_KEYS);
         fs::create_dir(&content_keys)?;
         // The partner seals with a key of its own, so that what overflows changes keys.
@@ -165,10 +167,12 @@ impl Stage {
             let name = format!("queue-{n}");
             let (listen, admin) = (next()?, next()?);
             let settings = format!(
-                "{}{store}[policy]\ndir = {}\n[content]\nkey_dir = {}\n[paging]\nsecret_file = {}\n",
+                "{}{store}[policy]\ndir = {}\n[content]\nkey_dir = {}\n[tickets]\nkey_file = {}\n\
+                 [paging]\nsecret_file = {}\n",
                 server(&name, listen, admin),
                 quoted(&self.folder.path().join(POLICIES)),
                 quoted(&self.folder.path().join(CONTENT_KEYS)),
+                quoted(&self.folder.path().join(TICKET_KEY)),
                 quoted(&self.folder.path().join(HOOK_SECRET))
             );
             self.start_service(&programs.queue, &name, listen, &settings).await?;

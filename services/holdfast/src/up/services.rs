@@ -96,9 +96,10 @@ impl Settings {
         let of_dispatch = [open_to_all.clone(), discovery, addresses];
         let mut of_intake = of_dispatch.to_vec();
         of_intake.extend([policies.clone(), random_key]);
-        // Where no setting names a folder with keys: content is sealed also where the line is in Redis.
+        // Where no setting names keys: content and tickets are sealed also where the line is in Redis.
         let content_key = ("security.insecure_random_content_key", "true".to_owned());
-        let mut of_queue = vec![open_to_all, policies, content_key];
+        let ticket_key = ("security.insecure_random_ticket_key", "true".to_owned());
+        let mut of_queue = vec![open_to_all, policies, content_key, ticket_key];
         if folder.is_none() {
             // The banner and every acknowledgement say what it is worth.
             of_queue.push(("store.floor_persistence", "ephemeral".to_owned()));
