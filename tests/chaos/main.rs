@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 const USAGE: &str = "chaos [short | whole | single | sentinel | cluster | rolls | herd | long |
-       planted [part of a bug's name] | judge history.jsonl]
+       planted [part of a bug's name] | judge history.jsonl...]
 HOLDFAST_SEED names a plan; without it there is another one each time.";
 
 /// What `long` must come to.
@@ -45,8 +45,8 @@ async fn play() -> ExitCode {
         }
         Some("long") => return long().await,
         Some("judge") => {
-            let file = more.unwrap_or_default();
-            let findings = judge(&History::from(read(file.as_ref())));
+            let judged = |file: String| judge(&History::from(read(file.as_ref())));
+            let findings = std::env::args().skip(2).map(judged).fold(nothing(), Findings::and);
             return verdict(&findings, &Goal { chats: 0, faults: 0 });
         }
         Some("planted") => return catch_all(&more.unwrap_or_default()).await,

@@ -43,7 +43,8 @@ impl Services {
         let quiet = ("telemetry.log_filter", "error".to_owned());
         let no_floor = ("store.floor_persistence", "ephemeral".to_owned());
         let content_key = ("security.insecure_random_content_key", "true".to_owned());
-        let mut of_queue = vec![open_to_all.clone(), quiet.clone(), policy_dir, no_floor, content_key];
+        let ticket_key = ("security.insecure_random_ticket_key", "true".to_owned());
+        let mut of_queue = vec![open_to_all.clone(), quiet.clone(), policy_dir, no_floor, content_key, ticket_key];
         of_queue.extend(more.iter().cloned());
         let of_dispatch = [
             open_to_all,

@@ -74,19 +74,25 @@ impl From<Vec<Record>> for History {
 
 impl History {
     /// A replica that takes the place of a lost primary may not have its last changes. Nobody was given a word that
-    /// relied on them, but an onlooker may have read of them: the stream begins again behind what the replica has. Every
-    /// law is judged by what stands in the end.
+    /// relied on them, but an onlooker may have read of them: the stream goes on behind what the replica has, and whoever
+    /// was ahead of it reads everything again. Every law is judged by what stands in the end, and by when it was read
+    /// first.
     fn take_back(&mut self) {
         let lossy = ["kill_primary", "freeze_primary", "lonely_primary", "isolate_primary"];
+        let lost_at =
+            self.faults.iter().filter(|fault| lossy.contains(&fault.class.as_str())).map(|f| f.began_ms).min();
         let mut kept: Vec<Event> = Vec::with_capacity(self.events.len());
         for event in std::mem::take(&mut self.events) {
-            let lost = |fault: &Fault| lossy.contains(&fault.class.as_str()) && fault.began_ms <= event.at_ms;
-            if self.faults.iter().any(lost) {
-                let is_void =
-                    |told: &&Event| told.generation == event.generation && told.sequence >= event.sequence;
-                let void = kept.iter().rev().take_while(is_void).count();
-                kept.truncate(kept.len() - void);
-                self.taken_back += void as u64;
+            if lost_at.is_some_and(|at| at <= event.at_ms) {
+                let follows = |told: &Event| told.generation != event.generation || told.sequence < event.sequence;
+                let before = kept.iter().rposition(follows).map_or(0, |at| at + 1);
+                let again =
+                    kept.get(before).is_some_and(|told| Event { at_ms: event.at_ms, ..told.clone() } == event);
+                if again {
+                    continue;
+                }
+                self.taken_back += (kept.len() - before) as u64;
+                kept.truncate(before);
             }
             kept.push(event);
         }

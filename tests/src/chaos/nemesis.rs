@@ -205,6 +205,11 @@ impl Class {
         self.subject() >= 5
     }
 
+    /// Never one of a pair: it replaces everything, or how long it takes to get over it is bounded.
+    fn is_alone(self) -> bool {
+        matches!(self, Self::RollBack | Self::KillRedis | Self::KillPrimary)
+    }
+
     /// How long it lasts, in milliseconds.
     fn lasts_ms(self, longest_stop_ms: u64, chance: &mut SmallRng) -> u64 {
         match self {
@@ -292,9 +297,8 @@ fn round(wishes: &Wishes, chance: &mut SmallRng) -> Vec<Step> {
         groups.push([rest.remove(at)].into_iter().chain(lost).collect());
     }
     while let Some(class) = rest.pop() {
-        // Whoever replaces everything is alone.
-        let pairs = chance.random_bool(0.3) && class != Class::RollBack;
-        let fits = |other: &Class| other.subject() != class.subject() && *other != Class::RollBack;
+        let pairs = chance.random_bool(0.3) && !class.is_alone();
+        let fits = |other: &Class| other.subject() != class.subject() && !other.is_alone();
         let other = rest.iter().position(|other| pairs && fits(other));
         let other = other.map(|at| rest.remove(at));
         groups.push([class].into_iter().chain(other).collect());

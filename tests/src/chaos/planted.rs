@@ -164,6 +164,17 @@ pub const BUGS: &[Bug] = &[
         breaks: &[Law::Order],
     },
     Bug {
+        name: "a lost chat stays lost",
+        edits: &[edit(
+            "if not H.may_have_lost(sealed, node) then return H.refuse('unknown_chat') end",
+            "do return H.refuse('unknown_chat') end",
+        )],
+        classes: &[Class::Wipe],
+        keeping: Keeping::Single,
+        crowded: true,
+        breaks: &[Law::Loss],
+    },
+    Bug {
         name: "no WAIT",
         edits: &[],
         classes: &[Class::LonelyPrimary],

@@ -346,7 +346,10 @@ fn write_files(dir: &Path) {
     fs::create_dir_all(&keys).expect("a folder for keys");
     put_key(&keys, KEY);
     let content = format!("[content]\nkey_dir = {keys:?}\n");
-    write(dir.join("queue.toml"), &format!("{SERVER}{policy_dir}{content}{QUEUE}"));
+    // What one replica seals, every other one opens.
+    write(dir.join("ticket.key"), "another key that is only good where everything is broken");
+    let tickets = format!("[tickets]\nkey_file = {:?}\n", dir.join("ticket.key"));
+    write(dir.join("queue.toml"), &format!("{SERVER}{policy_dir}{content}{tickets}{QUEUE}"));
     let key = format!("visitor_token_key_file = {:?}\n", dir.join("token.key"));
     write(dir.join("intake.toml"), &format!("{SERVER}{CLIENT}{policy_dir}{OPEN}{key}"));
     write(dir.join("dispatch.toml"), &format!("{SERVER}{CLIENT}[sessions]\nreconnect_within_ms = 1000\n{OPEN}"));

@@ -238,7 +238,7 @@ impl<'a> Seen<'a> {
 
     /// L7, L9, L11, L12: once it is mended, a chat that is asked for afterwards is acknowledged, or goes all its way.
     fn resumes(&self, findings: &mut Findings) {
-        let rows: [(&'static str, &'static str, &'static [&str], u64, bool); 6] = [
+        let rows: [(&'static str, &'static str, &'static [&str], u64, bool); 7] = [
             ("L7", "the store is killed and started: a request is acknowledged", &["kill_redis"], 10_000, false),
             (
                 "L9",
@@ -256,11 +256,13 @@ impl<'a> Seen<'a> {
             ),
             ("L11", "the disk has room again: a request is acknowledged", &["disk_full"], 10_000, false),
             ("L12", "memory has room again: a request is acknowledged", &["memory_full"], 10_000, false),
+            ("L6", "the primary is killed: a request is acknowledged", &["kill_primary"], 6_000, false),
+            // Nobody is told that it is gone: whoever has asked it waits until their patience ends.
             (
-                "L6",
-                "the primary is lost: a request is acknowledged",
-                &["kill_primary", "freeze_primary", "isolate_primary"],
-                6_000,
+                "L9",
+                "the primary is frozen or cut off: a request is acknowledged",
+                &["freeze_primary", "isolate_primary"],
+                10_000,
                 false,
             ),
         ];
@@ -268,7 +270,7 @@ impl<'a> Seen<'a> {
             let mut row = Row::new(self.history, id, what, bound);
             for fault in self.faults(classes) {
                 // A new primary is there without anybody mending the old one.
-                let from = if id == "L6" { fault.began_ms } else { fault.healed_ms };
+                let from = if fault.class.ends_with("_primary") { fault.began_ms } else { fault.healed_ms };
                 let to = if whole { first_whole_chat(self.history, from) } else { self.first_request(from) };
                 if !self.disturbed(fault, from, to, bound) {
                     row.take(from, to, &format!("{} {}", fault.class, fault.target));

@@ -1,7 +1,7 @@
 //! Hand-written histories: one in which everything is well, and for each law one that breaks it and nothing else.
 
 use super::{Findings, History, Law, judge};
-use crate::chaos::history::{Came, Event, Fault, Fence, Floor, Op, Told, World};
+use crate::chaos::history::{Came, Event, Fault, Fence, Floor, Op, Record, Told, World};
 
 fn fence(epoch: u64) -> Option<Fence> {
     Some(Fence { epoch, minted_by: 7 })
@@ -306,6 +306,20 @@ fn two_chats_of_one_request_are_told() {
 fn a_gap_in_the_stream_and_another_store_are_told() {
     assert_eq!(broken(|h| h.events[17].sequence = 99), [Law::Stream]);
     assert_eq!(broken(|h| h.events[17].generation = "another".to_owned()), [Law::Stream]);
+}
+
+#[test]
+fn whoever_reads_everything_again_after_a_failover_has_read_it_when_it_happened() {
+    let mut history = good();
+    for (sequence, event) in (1..).zip(&mut history.events) {
+        event.sequence = sequence;
+    }
+    let (class, fired) = ("kill_primary".to_owned(), true);
+    let fault = Fault { class, fired, began_ms: 61_000, healed_ms: 65_000, ..Fault::default() };
+    let again = history.events.iter().map(|event| Event { at_ms: 62_000, ..event.clone() });
+    let records = history.events.iter().cloned().chain(again).map(Record::Event);
+    let read = History::from(records.chain([Record::Fault(fault)]).collect::<Vec<_>>());
+    assert_eq!((read.events, read.taken_back), (history.events, 0));
 }
 
 #[test]
