@@ -2,7 +2,7 @@
 
 use crate::row::{Row, Sent, Way, bad, bad_durations, bad_names, bytes_to, duration, tag, to};
 use crate::world::{ANA, BEN, Facts, HELPLINE, Hands, sign_in};
-use holdfast_domain::limits::{MAX_HANDOFF_BYTES, MAX_TAGS};
+use holdfast_domain::limits::{MAX_CAPACITY, MAX_HANDOFF_BYTES, MAX_TAGS, MAX_TICKET_BYTES};
 use holdfast_proto::v1::{self, action::Action as A, session_request};
 use tonic::Code;
 
@@ -19,6 +19,7 @@ type Effect = fn(String, Option<v1::Fence>) -> A;
 
 pub fn rows(facts: &Facts) -> Vec<Row> {
     let mut rows = sign_ins();
+    rows.extend(sealed_assignments(facts));
     rows.extend(first_messages(facts));
     rows.extend(holds(facts));
     rows.extend(statuses(facts));
@@ -74,6 +75,39 @@ fn sign_ins() -> Vec<Row> {
         let ways = other(&|s| s.responder_id.clone_from(&name));
         rows.push(bad(format!("a sign-in with a responder's name {why}"), ways).field("sign_in.responder_id"));
     }
+    rows
+}
+
+/// What a newcomer claims to hold. One that does not open is no bad input: it is not theirs, and they are signed in.
+fn sealed_assignments(facts: &Facts) -> Vec<Row> {
+    let of = |held: Vec<(&str, Vec<u8>)>| {
+        let held = held.into_iter();
+        let sealed_assignments =
+            held.map(|(chat, sealed)| v1::SealedAssignment { chat_id: chat.to_owned(), sealed }).collect();
+        over_both(v1::SignIn { sealed_assignments, ..sign_in("newcomer", "lang:en") })
+    };
+    let (chat, sealed) = (facts.ana.active.as_str(), || facts.ana.sealed.clone());
+    let field = "sign_in.sealed_assignments";
+    let names: Vec<String> = (0..=MAX_CAPACITY).map(|n| format!("chat-{n}")).collect();
+    let many = |names: &[String]| of(names.iter().map(|name| (name.as_str(), vec![1])).collect());
+    let repeated: Vec<String> = (0..1_000).map(|_| chat.to_owned()).collect();
+    let mut rows = vec![
+        bad("one sealed assignment too many", many(&names)).field(field),
+        bad("a thousand sealed assignments", many(&repeated)).field(field),
+        bad("a sealed assignment twice", of(vec![(chat, sealed()), ("other", sealed()), (chat, sealed())]))
+            .field(format!("{field}[2].chat_id")),
+        bad("an empty sealed assignment", of(vec![(chat, Vec::new())])).field(format!("{field}[0].sealed")),
+        bad("an empty one behind a good one", of(vec![(chat, sealed()), ("other", Vec::new())]))
+            .field(format!("{field}[1].sealed")),
+        bad("a sealed assignment of one byte too many", of(vec![(chat, vec![1; MAX_TICKET_BYTES + 1])]))
+            .field(format!("{field}[0].sealed")),
+        bad("a sealed assignment of a million bytes", of(vec![(chat, vec![1; 1_000_000])]))
+            .field(format!("{field}[0].sealed")),
+    ];
+    rows.extend(bad_names(40).into_iter().map(|(why, name)| {
+        let ways = of(vec![(chat, sealed()), (&name, sealed())]);
+        bad(format!("a sealed assignment of a chat's name {why}"), ways).field(format!("{field}[1].chat_id"))
+    }));
     rows
 }
 

@@ -1,8 +1,10 @@
 //! What visitors, or those who pose as them, send wrongly.
 
-use crate::row::{Row, Way, bad, bad_durations, bad_names, bytes_to, duration, tag, to};
+use crate::row::{Row, Way, bad, bad_durations, bad_names, bent_papers, bytes_to, duration, tag, to};
 use crate::world::{CLOSED, FULL, Facts, HELPLINE, Held, SURGING, waiting_request};
-use holdfast_domain::limits::{MAX_ALTERNATIVES, MAX_EXCLUDED, MAX_HANDOFF_BYTES, MAX_STEPS, MAX_TAGS};
+use holdfast_domain::limits::{
+    MAX_ALTERNATIVES, MAX_EXCLUDED, MAX_HANDOFF_BYTES, MAX_STEPS, MAX_TAGS, MAX_TICKET_BYTES,
+};
 use holdfast_domain::policy::{MAX_ANSWERS, MAX_WORD_BYTES};
 use holdfast_proto::v1;
 use tonic::Code;
@@ -25,6 +27,7 @@ pub fn rows(facts: &Facts) -> Vec<Row> {
     rows.extend(answers(facts));
     rows.extend(wishes(facts));
     rows.extend(keys(facts));
+    rows.extend(tickets(facts));
     rows.extend(locales(facts));
     rows.extend(regions());
     rows.extend(the_rest(facts));
@@ -297,6 +300,54 @@ fn keys(facts: &Facts) -> Vec<Row> {
         let chat = other(&|k| k.chat_id.clone_from(&name));
         rows.push(bad(format!("a key with a chat's name {why}"), chat).field("key.chat_id"));
     }
+    rows
+}
+
+/// The same ticket to each RPC that takes one.
+fn ticketed(key: &v1::ChatKey, ticket: &[u8]) -> Vec<Way> {
+    let (key, ticket) = (|| Some(key.clone()), || ticket.to_vec());
+    let urgency = v1::Urgency::Imminent.into();
+    let ways = [
+        to(WATCH, v1::WatchChatRequest { key: key(), ticket: ticket(), ..Default::default() }),
+        to(UPDATE, v1::UpdateChatRequest { key: key(), urgency, ticket: ticket(), ..Default::default() }),
+        to(RESUME, v1::ResumeChatRequest { key: key(), ticket: ticket(), ..Default::default() }),
+    ];
+    ways.into_iter().flatten().collect()
+}
+
+/// Beside a chat that the line knows, a ticket is not looked at; beside any other it must open, and be of that very chat
+/// and visitor.
+fn tickets(facts: &Facts) -> Vec<Row> {
+    let (good, ticket) = (facts.waiting.key(), &facts.waiting.ticket);
+    let other = |change: &dyn Fn(&mut v1::ChatKey)| {
+        let mut key = good.clone();
+        change(&mut key);
+        ticketed(&key, ticket)
+    };
+    let unknown = |ticket: &[u8]| ticketed(&v1::ChatKey { chat_id: "unknown".to_owned(), ..good.clone() }, ticket);
+    let unknown_chat = |name: String, ways: Vec<Way>| bad(name, ways).refused(Code::NotFound, "UNKNOWN_CHAT");
+    let mut rows = vec![
+        bad("a ticket of one byte too many", ticketed(&good, &vec![1; MAX_TICKET_BYTES + 1])).field("ticket"),
+        bad("a ticket of 60 kilobytes", ticketed(&good, &vec![1; 60_000])).field("ticket"),
+        bad("a ticket without a chat", other(&|k| k.chat_id.clear())).field("key.chat_id"),
+        bad("a ticket without a helpline", other(&|k| k.helpline.clear())).field("key.helpline"),
+        bad("a ticket at an unknown helpline", other(&|k| k.helpline = "nobody".to_owned()))
+            .refused(Code::NotFound, "UNKNOWN_HELPLINE"),
+        unknown_chat("no ticket of an unknown chat".to_owned(), unknown(&[])),
+        unknown_chat("the ticket of another chat".to_owned(), unknown(ticket)),
+        unknown_chat("a ticket at another helpline".to_owned(), other(&|k| k.helpline = FULL.to_owned())),
+        unknown_chat("a ticket and no token".to_owned(), other(&|k| k.visitor_token.clear())),
+        unknown_chat(
+            "a ticket and the token of another chat".to_owned(),
+            other(&|k| k.visitor_token.clone_from(&facts.left.token)),
+        ),
+        unknown_chat("a sealed assignment as a ticket".to_owned(), unknown(&facts.ana.sealed)),
+    ];
+    rows.extend(
+        bent_papers(ticket)
+            .into_iter()
+            .map(|(what, bent)| unknown_chat(format!("{what} as the ticket of an unknown chat"), unknown(&bent))),
+    );
     rows
 }
 

@@ -1,8 +1,10 @@
 //! What a replica, or whoever reached the internal port, sends wrongly: each command over Execute and over Attach.
 
-use crate::row::{Row, Sent, Way, bad, bad_durations, bad_names, bytes_to, duration, tag, to};
+use crate::row::{Row, Sent, Way, bad, bad_durations, bad_names, bent_papers, bytes_to, duration, tag, to};
 use crate::world::{CLOSED, FULL, Facts, HELPLINE, Hands, SURGING};
-use holdfast_domain::limits::{MAX_ALTERNATIVES, MAX_EXCLUDED, MAX_HANDOFF_BYTES, MAX_STEPS, MAX_TAGS};
+use holdfast_domain::limits::{
+    MAX_ALTERNATIVES, MAX_EXCLUDED, MAX_HANDOFF_BYTES, MAX_STEPS, MAX_TAGS, MAX_TICKET_BYTES,
+};
 use holdfast_domain::policy::{Severity, lint, lint::MAX_POLICY_BYTES};
 use holdfast_proto::v1::{self, attach_request, command::Command as C, supervise_command::Act};
 use std::fs;
@@ -24,7 +26,7 @@ const GET_KPIS: &str = "QueueService/GetKpis";
 /// A policy with nothing wrong in it, for another helpline.
 const NIGHTLINE: &str = include_str!("../../deploy/policies/nightline.toml");
 
-type OfVisitor = fn(Option<v1::HashedChatKey>) -> C;
+type OfVisitor<'a> = Box<dyn Fn(Option<v1::HashedChatKey>) -> C + 'a>;
 type OfOffer = fn(Option<v1::OfferKey>) -> C;
 type OfAssignment = fn(Option<v1::AssignmentKey>) -> C;
 
@@ -34,6 +36,8 @@ pub fn rows(facts: &Facts) -> Vec<Row> {
     rows.extend(wishes());
     rows.extend(ladders());
     rows.extend(visitors(facts));
+    rows.extend(tickets(facts));
+    rows.extend(sealed_assignments(facts));
     rows.extend(sign_ins());
     rows.extend(sessions(facts));
     rows.extend(offers(facts));
@@ -243,12 +247,14 @@ fn ladders() -> Vec<Row> {
 }
 
 fn visitors(facts: &Facts) -> Vec<Row> {
-    let commands: [(&str, OfVisitor); 5] = [
-        ("triage", |key| C::Triage(v1::TriageCommand { key, urgency: 4, classifier: true })),
-        ("beat", |key| C::Beat(v1::BeatCommand { key })),
-        ("leave", |key| C::Leave(v1::LeaveCommand { key, fallback_accepted: true })),
-        ("resume", |key| C::Resume(v1::ResumeCommand { key })),
-        ("erase", |key| C::Erase(v1::EraseCommand { key })),
+    let ticket = &facts.waiting.ticket;
+    let commands: [(&str, OfVisitor<'_>); 6] = [
+        ("triage", Box::new(|key| C::Triage(v1::TriageCommand { key, urgency: 4, classifier: true }))),
+        ("beat", Box::new(|key| C::Beat(v1::BeatCommand { key }))),
+        ("leave", Box::new(|key| C::Leave(v1::LeaveCommand { key, fallback_accepted: true }))),
+        ("resume", Box::new(|key| C::Resume(v1::ResumeCommand { key }))),
+        ("erase", Box::new(|key| C::Erase(v1::EraseCommand { key }))),
+        ("restore", Box::new(|key| C::Restore(v1::RestoreCommand { key, ticket: ticket.clone() }))),
     ];
     let good = facts.waiting.hashed();
     let triage =
@@ -282,6 +288,90 @@ fn visitors(facts: &Facts) -> Vec<Row> {
                 bad(format!("{word}: a chat's name {why}"), chat(&name)).field(format!("{word}.key.chat_id")),
             );
         }
+    }
+    rows
+}
+
+/// Whatever is wrong with a ticket, its chat is not known.
+fn tickets(facts: &Facts) -> Vec<Row> {
+    let (good, ticket) = (facts.waiting.hashed(), &facts.waiting.ticket);
+    let at = |helpline: &str, key: v1::HashedChatKey, ticket: &[u8]| {
+        let restore = C::Restore(v1::RestoreCommand { key: Some(key), ticket: ticket.to_vec() });
+        both(v1::Command { helpline: helpline.to_owned(), command: Some(restore) })
+    };
+    let of = |ticket: &[u8]| at(HELPLINE, good.clone(), ticket);
+    let unknown_chat = |name: String, ways: Vec<Way>| bad(name, ways).refused(Code::NotFound, "UNKNOWN_CHAT");
+    let mut rows = vec![
+        bad("no ticket", of(&[])).field("restore.ticket"),
+        bad("a ticket of one byte too many", of(&vec![1; MAX_TICKET_BYTES + 1])).field("restore.ticket"),
+        unknown_chat("the ticket of a chat that was left".to_owned(), of(&facts.left.ticket)),
+        unknown_chat(
+            "a ticket of a chat that was left".to_owned(),
+            at(HELPLINE, facts.left.hashed(), &facts.left.ticket),
+        ),
+        unknown_chat("a ticket at another helpline".to_owned(), at(FULL, good.clone(), ticket)),
+        unknown_chat("a sealed assignment as a ticket".to_owned(), of(&facts.ana.sealed)),
+    ];
+    rows.extend(
+        bent_papers(ticket).into_iter().map(|(what, bent)| unknown_chat(format!("{what} as a ticket"), of(&bent))),
+    );
+    rows
+}
+
+/// Whatever is wrong with a sealed assignment, it counts no longer.
+fn sealed_assignments(facts: &Facts) -> Vec<Row> {
+    let (hands, others) = (&facts.ana, &facts.ben);
+    let at = |helpline: &str, change: &dyn Fn(&mut v1::ReassertCommand)| {
+        let mut reassert = v1::ReassertCommand {
+            session: Some(key(hands)),
+            chat_id: hands.active.clone(),
+            sealed: hands.sealed.clone(),
+        };
+        change(&mut reassert);
+        both(v1::Command { helpline: helpline.to_owned(), command: Some(C::Reassert(reassert)) })
+    };
+    let of = |change: &dyn Fn(&mut v1::ReassertCommand)| at(HELPLINE, change);
+    let sealed = |sealed: &[u8]| of(&|r| r.sealed = sealed.to_vec());
+    let session = |session: v1::SessionKey| of(&move |r| r.session = Some(session.clone()));
+    let refused = |name: String, ways: Vec<Way>, why| bad(name, ways).refused(Code::FailedPrecondition, why);
+    let stale = |name: &str, ways: Vec<Way>| refused(name.to_owned(), ways, "STALE_FENCE");
+    let mut rows = vec![
+        bad("no sealed assignment", sealed(&[])).field("reassert.sealed"),
+        bad("a sealed assignment of one byte too many", sealed(&vec![1; MAX_TICKET_BYTES + 1]))
+            .field("reassert.sealed"),
+        bad("a sealed assignment of nobody", of(&|r| r.session = None)).field("reassert.session"),
+        stale("the assignment of another", sealed(&others.sealed)),
+        stale("the chat of another", {
+            of(&|r| (r.chat_id, r.sealed) = (others.active.clone(), others.sealed.clone()))
+        }),
+        stale("an assignment by another", session(key(others))),
+        stale("an assignment of another chat", of(&|r| r.chat_id.clone_from(&hands.offered))),
+        stale("an assignment of an unknown chat", of(&|r| r.chat_id = "unknown".to_owned())),
+        stale("an assignment of a chat in the line", of(&|r| r.chat_id.clone_from(&facts.waiting.chat_id))),
+        stale("an assignment that is over", {
+            of(&|r| (r.chat_id, r.sealed) = (hands.closed.clone(), hands.closed_sealed.clone()))
+        }),
+        stale("an assignment at another helpline", at(FULL, &|_| {})),
+        stale("a ticket as an assignment", sealed(&facts.waiting.ticket)),
+    ];
+    for (why, by) in [("an older session", -1), ("a session to come", 1)] {
+        let ways = session(v1::SessionKey { session: hands.session.wrapping_add_signed(by), ..key(hands) });
+        rows.push(refused(format!("an assignment in {why}"), ways, "STALE_SESSION"));
+    }
+    for number in [0, 1 << 53, u64::MAX] {
+        let ways = session(v1::SessionKey { session: number, ..key(hands) });
+        rows.push(bad(format!("an assignment in session {number}"), ways).field("reassert.session.session"));
+    }
+    for (why, responder_id) in bad_names(64) {
+        let ways = session(v1::SessionKey { responder_id, ..key(hands) });
+        rows.push(bad(format!("an assignment of a name {why}"), ways).field("reassert.session.responder_id"));
+    }
+    for (why, name) in bad_names(40) {
+        let ways = of(&|r| r.chat_id.clone_from(&name));
+        rows.push(bad(format!("an assignment of a chat's name {why}"), ways).field("reassert.chat_id"));
+    }
+    for (what, bent) in bent_papers(&hands.sealed) {
+        rows.push(stale(&format!("{what} as an assignment"), sealed(&bent)));
     }
     rows
 }

@@ -1,5 +1,6 @@
 //! A row of the table: one bad input, every way in which it is sent, and how it must be refused.
 
+use holdfast_domain::limits::MAX_TICKET_BYTES;
 use holdfast_proto::v1;
 use prost::Message;
 use prost::bytes::Bytes;
@@ -136,6 +137,36 @@ pub fn bad_durations() -> Vec<(&'static str, Option<prost_types::Duration>)> {
 
 pub fn tag(name: &str, level: u32) -> v1::Tag {
     v1::Tag { name: name.to_owned(), level }
+}
+
+/// What becomes of a ticket or a sealed assignment on the way, and what was never one: none of it opens.
+pub fn bent_papers(paper: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let with = |at: usize, change: fn(u8) -> u8| {
+        let mut bent = paper.to_vec();
+        bent.get_mut(at).into_iter().for_each(|byte| *byte = change(*byte));
+        bent
+    };
+    let last = paper.len().saturating_sub(1);
+    vec![
+        ("one byte", vec![1]),
+        ("a version and nothing behind it", paper.iter().take(1).copied().collect()),
+        ("a version and half a nonce", paper.iter().take(13).copied().collect()),
+        ("a nonce and no content", paper.iter().take(25).copied().collect()),
+        ("one that lacks its last byte", paper.iter().take(last).copied().collect()),
+        ("one that lacks its first byte", paper.iter().skip(1).copied().collect()),
+        ("one that is cut by half", paper.iter().take(paper.len() / 2).copied().collect()),
+        ("one with a byte more", [paper, &[0]].concat()),
+        ("one twice", [paper, paper].concat()),
+        ("one of version 0", with(0, |_| 0)),
+        ("one of the next version", with(0, |version| version + 1)),
+        ("one of the last version", with(0, |_| u8::MAX)),
+        ("one with another nonce", with(1, |byte| byte ^ 1)),
+        ("one with another length", with(25, |byte| byte ^ 128)),
+        ("one with a bit changed in the middle", with(paper.len() / 2, |byte| byte ^ 16)),
+        ("one with another tag", with(last, |byte| byte ^ 1)),
+        ("zeros", vec![0; paper.len()]),
+        ("the longest noise", vec![1; MAX_TICKET_BYTES]),
+    ]
 }
 
 /// Texts that are no names, and why.

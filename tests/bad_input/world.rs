@@ -114,6 +114,8 @@ fn closed_policy() -> String {
 pub struct Held {
     pub chat_id: String,
     pub token: String,
+    /// The ticket that came with the answer to the request.
+    pub ticket: Vec<u8>,
 }
 
 impl Held {
@@ -140,6 +142,8 @@ pub struct Hands {
     /// Theirs, under this fence.
     pub active: String,
     pub fence: v1::Fence,
+    /// The sealed assignment of it.
+    pub sealed: Vec<u8>,
     /// Offered to them.
     pub offered: String,
     pub offer_number: u32,
@@ -149,6 +153,8 @@ pub struct Hands {
     /// Closed by them, under this fence; the notes are not finished.
     pub closed: String,
     pub closed_fence: v1::Fence,
+    /// The sealed assignment of it, from before it was closed.
+    pub closed_sealed: Vec<u8>,
     /// What the visitor of the closed chat may ask for them with.
     pub token: Vec<u8>,
 }
@@ -358,12 +364,12 @@ impl World {
         let (active, offered, gone, closed) = (id("active"), id("offered"), id("gone"), id("closed"));
         let to_close = self.ask(request(&closed, tag, 1)).await;
         hands.closed.clone_from(&to_close.chat_id);
-        hands.closed_fence = self.take(&hands, &hands.closed).await;
+        (hands.closed_fence, hands.closed_sealed) = self.take(&hands, &hands.closed).await;
         let close = v1::Close { chat_id: hands.closed.clone(), fence: Some(hands.closed_fence) };
         self.act(&hands, action::Action::Close(close)).await;
         hands.token = self.return_token(&to_close).await;
         hands.active = self.ask(request(&active, tag, 1)).await.chat_id;
-        hands.fence = self.take(&hands, &hands.active).await;
+        (hands.fence, hands.sealed) = self.take(&hands, &hands.active).await;
         let left = self.ask(request(&gone, tag, 1)).await;
         hands.gone_number = self.offer_of(&hands, &left.chat_id).await;
         hands.gone.clone_from(&left.chat_id);
@@ -375,7 +381,8 @@ impl World {
 
     async fn ask(&mut self, request: v1::RequestChatRequest) -> Held {
         let answer = self.intake.request_chat(request).await.expect("a chat").into_inner();
-        Held { chat_id: answer.chat.expect("a chat").chat_id, token: answer.visitor_token }
+        let chat_id = answer.chat.expect("a chat").chat_id;
+        Held { chat_id, token: answer.visitor_token, ticket: answer.ticket }
     }
 
     async fn leave(&mut self, chat: &Held) {
@@ -436,11 +443,13 @@ impl World {
         timeout(PATIENCE, offered).await.expect("the offer comes in time")
     }
 
-    async fn take(&mut self, hands: &Hands, chat: &str) -> v1::Fence {
+    /// The fence of an accepted chat, and its sealed assignment.
+    async fn take(&mut self, hands: &Hands, chat: &str) -> (v1::Fence, Vec<u8>) {
         let offer_number = self.offer_of(hands, chat).await;
         let accept = v1::Accept { chat_id: chat.to_owned(), offer_number, reply_handoff: b"sealed".to_vec() };
         let result = self.act(hands, action::Action::Accept(accept)).await;
-        result.assignment.and_then(|a| a.fence).expect("an assignment with a fence")
+        let assignment = result.assignment.expect("an assignment");
+        (assignment.fence.expect("a fence"), assignment.sealed)
     }
 
     async fn act(&mut self, hands: &Hands, action: action::Action) -> v1::ActionResult {
