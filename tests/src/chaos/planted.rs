@@ -179,8 +179,9 @@ pub const BUGS: &[Bug] = &[
         edits: &[],
         classes: &[Class::LonelyPrimary],
         keeping: Keeping::Hasty,
-        crowded: false,
-        breaks: &[Law::Loss],
+        // Whoever waits then is handed over again by a node that has not heard of the first time.
+        crowded: true,
+        breaks: &[Law::Loss, Law::Owners],
     },
 ];
 

@@ -1,6 +1,6 @@
 //! The store of a world: one node, a primary with replicas and Sentinels, or a cluster; and how each is broken.
 
-use super::kernel::{Dropping, Way};
+use super::kernel::{self, Dropping, Way};
 use crate::processes::{HELPLINE, free_port};
 use crate::redis_cluster::RedisCluster;
 use crate::redis_sentinel::{PRIMARY_NAME, RedisSentinel};
@@ -140,21 +140,25 @@ impl Store {
         failed_over.map(|()| format!("node {primary}"))
     }
 
-    /// The primary works alone for a moment, then is lost: what no replica has heard is gone.
+    /// The primary works alone for a moment, then is lost: what no replica has heard is gone. Where the network is ours,
+    /// what it says to replicas is dropped on the way; elsewhere they are frozen, and may find it in their sockets when
+    /// they wake up.
     pub async fn lose_lonely_primary(&mut self, lasts: Duration) -> Result<String, String> {
         let primary = self.primary().await.ok_or("there is no primary")?;
-        for (at, node) in self.nodes().iter_mut().enumerate() {
-            if at != primary {
-                node.stop();
+        let deaf = match kernel::is_own() {
+            true => {
+                let said = ask(self.nodes()[primary].url(), &["CLIENT", "LIST", "TYPE", "replica"]).await?;
+                let ways: Vec<Way> = ports_in(&said).into_iter().map(Way::To).collect();
+                Some(block_in_place(|| Dropping::begin(&ways, 100))?)
             }
-        }
+            false => None,
+        };
+        let frozen = |at: usize| at != primary && deaf.is_none();
+        self.nodes().iter_mut().enumerate().filter(|(at, _)| frozen(*at)).for_each(|(_, node)| node.stop());
         sleep(lasts).await;
         block_in_place(|| self.nodes()[primary].kill());
-        for (at, node) in self.nodes().iter_mut().enumerate() {
-            if at != primary {
-                node.go_on();
-            }
-        }
+        self.nodes().iter_mut().enumerate().filter(|(at, _)| frozen(*at)).for_each(|(_, node)| node.go_on());
+        block_in_place(|| drop(deaf));
         let failed_over = self.other_primary(primary).await;
         block_in_place(|| self.nodes()[primary].start_again());
         failed_over.map(|()| format!("node {primary}"))
@@ -181,6 +185,12 @@ impl Store {
         }
         Ok("store".to_owned())
     }
+}
+
+/// The ports from which clients of a list have come.
+fn ports_in(list: &str) -> Vec<u16> {
+    let addresses = list.split_whitespace().filter_map(|word| word.strip_prefix("addr="));
+    addresses.filter_map(|address| address.rsplit(':').next()?.parse().ok()).collect()
 }
 
 /// Asks a node for something from outside, past every link.
