@@ -515,7 +515,9 @@ impl RedisStore {
             self.query(range.arg(&key).arg(start).arg("+").arg("COUNT").arg(limit)).await?;
         found
             .into_iter()
-            .map(|(_, fields)| decode::placed(&generation, fields.get(1).map_or("", String::as_str)))
+            .map(|(_, fields)| fields.into_iter().nth(1).unwrap_or_default())
+            .filter(|event| !decode::is_newer(event))
+            .map(|event| decode::placed(&generation, &event))
             .collect()
     }
 

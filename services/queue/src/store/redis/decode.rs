@@ -318,11 +318,17 @@ pub(super) fn placed(generation: &str, text: &str) -> Result<Placed, StoreError>
     Ok(Placed { cursor, event })
 }
 
-/// The payload of a notice: the generation, then an event a line.
+/// The payload of a notice: the generation, then an event a line. Events of a newer version are passed over.
 pub(super) fn notice(payload: &str) -> Option<Vec<Placed>> {
     let mut lines = payload.split('\n');
     let generation = lines.next()?;
-    lines.map(|line| placed(generation, line).ok()).collect()
+    lines.filter(|line| !is_newer(line)).map(|line| placed(generation, line).ok()).collect()
+}
+
+/// An event of a kind that only a newer version knows.
+pub(super) fn is_newer(event: &str) -> bool {
+    let kind = event.split(' ').find_map(|word| word.strip_prefix("k="));
+    kind.is_some_and(|kind| EventKind::from_word(kind).is_none())
 }
 
 fn event(text: &str) -> Option<Event> {
@@ -490,4 +496,19 @@ fn accepted(words: &mut Words<'_>, handoff: Vec<u8>) -> Option<Reply> {
         now_ms: words.next()?.parse().ok()?,
         handoff,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_of_a_newer_version_are_passed_over_and_garbled_ones_are_not() {
+        let known = "s=1 t=2 a=3 k=requested c=c1";
+        let newer = "s=2 t=2 a=3 k=not_invented_yet c=c1";
+        let told = notice(&format!("g\n{known}\n{newer}\n{known}")).unwrap();
+        assert_eq!(told.len(), 2);
+        assert_eq!(notice(&format!("g\n{known}\ns=2 t=2 a=3 c=c1")), None, "no kind at all");
+        assert_eq!(notice(&format!("g\n{known}\nt=2 a=3 k=requested")), None, "no sequence");
+    }
 }
