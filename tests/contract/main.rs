@@ -95,6 +95,8 @@ on_both_stores![
     a_visitors_wish_is_past_every_supervisors_reach,
     a_chat_that_is_pulled_goes_back_to_its_place_and_to_others,
     taking_over_moves_a_chat_from_hand_to_hand_in_one_step,
+    a_chat_that_reaches_nobody_again_and_again_is_shown_at_its_place_until_somebody_writes,
+    what_is_polite_is_no_failed_delivery_and_a_chat_that_ends_is_shown_no_more,
     a_call_for_a_supervisor_stands_until_the_chat_has_left_these_hands,
     a_supervisor_may_lower_an_urgency_and_a_visitor_may_not,
     a_supervisor_ends_chats_only_as_what_they_are,

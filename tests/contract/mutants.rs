@@ -106,6 +106,8 @@ const MUTANTS: &[(&str, &str, &str, &str)] = &[
         "a new order leaves everybody in place",
     ),
     ("engage.lua", "if c.engaged == 0 then", "if true then", "every word is the first"),
+    ("engage.lua", "  H.delivery_done(c)\n", "", "what failed is never made good"),
+    ("shared/line.lua", "if c.failing > 0 or c.failed <", "if c.failed <", "what fails is told again each time"),
 ];
 
 #[test]

@@ -1,8 +1,10 @@
 //! What supervisors may do, and what stays out of their reach.
 
-use crate::fixture::{Fixture, chat, responder};
+use crate::fixture::{Fixture, chat, responder, token};
+use holdfast_domain::invariants::broken;
 use holdfast_domain::{
-    Act, Applied, ChatState, Command, EndedAs, EventKind, Reason, Refusal, Reply, Requirement, Status, Urgency,
+    Act, Applied, ChatId, ChatState, Command, EndedAs, EventKind, OfferId, Reason, Refusal, Reply, Requirement,
+    Status, Urgency,
 };
 
 fn act(act: Act) -> Command {
@@ -179,4 +181,77 @@ pub async fn a_reroute_lets_others_serve_for_a_time_and_ends_by_itself(f: Fixtur
     assert_eq!(f.offered_to(2).await.len(), 1);
     f.ok(&reroute(0, 1)).await;
     assert_eq!(f.store.floor(&f.helpline, 0).await.unwrap().reroutes.len(), 0);
+}
+
+/// What a supervisor sees of chats that reach nobody: which, and after how many failures.
+async fn failing(f: &Fixture) -> Vec<(ChatId, u32)> {
+    let floor = f.store.floor(&f.helpline, 10).await.unwrap();
+    assert_eq!(floor.failing_in_all, floor.failing.len() as u64);
+    floor.failing.into_iter().map(|chat| (chat.id, chat.failed)).collect()
+}
+
+pub async fn a_chat_that_reaches_nobody_again_and_again_is_shown_at_its_place_until_somebody_writes(
+    mut f: Fixture,
+) {
+    f.policy.numbers.failing_after = 3;
+    f.policy.numbers.first_reply_ms = 1_200;
+    let f = f.ready().await;
+    f.ask(1, Urgency::Moderate).await;
+    f.pass(10);
+    f.ask(2, Urgency::Moderate).await;
+
+    let ann = f.sign_in("ann", &[], 1).await;
+    f.ok(&Command::Unlink { responder: responder("ann"), session: ann }).await;
+    f.sign_in("bob", &[], 1).await;
+    assert!(f.tick_for(2_100).await.contains(&EventKind::Missed));
+    assert_eq!(failing(&f).await, [], "two are not enough");
+    let eve = f.sign_in("eve", &[], 1).await;
+    f.accepted("eve", eve, 1, 3).await;
+    let kinds = f.tick_for(1_300).await;
+    let told = kinds.iter().filter(|kind| **kind == EventKind::DeliveryFailing).count();
+    assert_eq!((told, failing(&f).await), (1, vec![(chat(1), 3)]), "an accept in silence is the third");
+
+    assert_eq!(f.store.place(&f.helpline, &chat(1)).await.unwrap(), 1, "nobody goes before it");
+    f.sign_in("dan", &[], 1).await;
+    let kinds = f.tick_for(2_100).await;
+    assert!(kinds.contains(&EventKind::Missed) && !kinds.contains(&EventKind::DeliveryFailing), "{kinds:?}");
+    assert_eq!(failing(&f).await, [(chat(1), 4)], "it is told once, and counted on");
+    let fay = f.sign_in("fay", &[], 1).await;
+    assert_eq!(f.offered_to(1).await, ["fay"], "it is offered on");
+    let number = f.chat(1).await.offers_made;
+    let fence = f.accepted("fay", fay, 1, number).await;
+    assert_eq!(failing(&f).await, [(chat(1), 4)], "an accept is not a conversation yet");
+    f.ok(&Command::Engage { responder: responder("fay"), session: fay, chat: chat(1), fence }).await;
+
+    assert_eq!((failing(&f).await, f.chat(1).await.failed), (vec![], 0));
+    let snapshot = f.store.snapshot(&f.helpline).await;
+    assert!(snapshot.is_err() || broken(&snapshot.unwrap()).is_empty());
+}
+
+pub async fn what_is_polite_is_no_failed_delivery_and_a_chat_that_ends_is_shown_no_more(mut f: Fixture) {
+    f.policy.numbers.failing_after = 1;
+    f.policy.numbers.min_back_off_ms = 1;
+    let f = f.ready().await;
+    let ann = f.sign_in("ann", &[], 1).await;
+    f.ask(1, Urgency::Moderate).await;
+    let decline = |number| Command::Decline {
+        responder: responder("ann"),
+        session: ann,
+        offer: OfferId { chat: chat(1), number },
+        reason: Reason::Busy,
+    };
+    f.ok(&decline(1)).await;
+    f.tick_for(100).await;
+    let fence = f.accepted("ann", ann, 1, 2).await;
+    f.ok(&Command::Transfer { responder: responder("ann"), session: ann, chat: chat(1), fence }).await;
+    f.tick_for(100).await;
+    f.ok(&Command::SetStatus { responder: responder("ann"), session: ann, status: Status::OnBreak }).await;
+    assert_eq!(failing(&f).await, [], "each of them was said");
+
+    f.ok(&Command::SetStatus { responder: responder("ann"), session: ann, status: Status::Ready }).await;
+    f.ok(&Command::Unlink { responder: responder("ann"), session: ann }).await;
+    assert_eq!(failing(&f).await, [(chat(1), 1)]);
+    let leave = Command::Leave { chat: chat(1), token: token(1), fallback: false };
+    f.ok(&leave).await;
+    assert_eq!((failing(&f).await, f.chat(1).await.failed), (vec![], 0));
 }

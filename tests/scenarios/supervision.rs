@@ -9,12 +9,12 @@ use holdfast_proto::v1::watch_floor_response::Message as Shown;
 use holdfast_proto::v1::{
     Alternative, AssignChatRequest, Assignment, ChatOutcome, ChatState, Command, EndBreakRequest, EndChatRequest,
     ExecuteRequest, ExtendRestRequest, ForceOfflineRequest, GetFloorResponse, PullChatRequest, RequestCommand,
-    RerouteRequest, ResponderStatus, RoutingStep, SetUrgencyRequest, SupervisionReason, Supervisor as By, Tag,
-    TakeOverRequest, Urgency, VisitorPresence, WatchFloorRequest, WatchFloorResponse,
+    RerouteRequest, ResponderStatus, RoutingExplanation, RoutingStep, SetUrgencyRequest, SupervisionReason,
+    SupervisionServiceExplainRoutingRequest, Supervisor as By, Tag, TakeOverRequest, Urgency, VisitorPresence, WatchFloorRequest, WatchFloorResponse,
 };
 use holdfast_tests::events::Events;
 use holdfast_tests::inbox::Inbox;
-use holdfast_tests::people::{close, epoch};
+use holdfast_tests::people::{close, engage, epoch};
 use holdfast_tests::processes::{Deployment, HELPLINE, PATIENCE, Process, connect, numbers};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -98,6 +98,13 @@ impl Supervisor {
         let (from_any_of, to_any_of, r#for) = (spanish(), Vec::new(), time.try_into().ok());
         let request = RerouteRequest { supervisor, from_any_of, to_any_of, r#for };
         self.client.reroute(request).await.expect("a reroute");
+    }
+
+    async fn asks_why(&mut self, chat_id: &str) -> RoutingExplanation {
+        let (helpline, chat_id) = (HELPLINE.to_owned(), chat_id.to_owned());
+        let request = SupervisionServiceExplainRoutingRequest { helpline, chat_id };
+        let explained = self.client.explain_routing(request).await.expect("an answer").into_inner();
+        explained.explanation.expect("an explanation")
     }
 
     async fn watches(&mut self) -> Board {
@@ -333,6 +340,48 @@ async fn a_break_or_a_missed_offer_that_a_supervisor_ends_brings_offers_again() 
 
     ana.until_status(ResponderStatus::Ready).await;
     assert_eq!(ana.takes().await.chat_id, visitor.chat_id());
+}
+
+#[tokio::test]
+async fn a_chat_that_five_responders_fail_is_shown_to_supervisors_at_its_place_until_somebody_writes() {
+    let house = Deployment::with(Numbers { offer_deadline_ms: 3_000, ..numbers() }).await;
+    let mut sue = Supervisor::at(&house.dispatches[0]).await;
+    let mut board = sue.watches().await;
+    let mut events = Events::after(&house.queues[0], "").await;
+    let (mut first, mut second) = (house.visitor().await, house.visitor().await);
+    first.asks().await;
+    second.asks().await;
+    for name in ["ana", "ben", "cleo"] {
+        let mut one = house.responder(name).await;
+        assert_eq!(one.takes().await.chat_id, first.chat_id());
+        one.vanishes();
+        events.until("returned").await;
+    }
+    for name in ["dan", "eve"] {
+        let mut one = house.responder(name).await;
+        assert_eq!(one.offer().await.chat_id, first.chat_id());
+        events.until("missed").await;
+    }
+
+    let told = events.until("delivery_failing").await;
+    assert_eq!((told.chat_id.as_str(), told.number), (first.chat_id(), 5));
+    let shown = board.until("a chat to look after", |floor| floor.failing_in_all == 1).await;
+    let failing = &shown.failing[0];
+    assert_eq!((failing.chat_id.as_str(), failing.failed_deliveries), (first.chat_id(), 5));
+    assert_eq!(shown.waiting[0].chat_id, first.chat_id(), "it keeps its place");
+    assert!(sue.asks_why(first.chat_id()).await.delivery_failing);
+    let measured = |metrics: &str| {
+        let of = metrics.lines().filter(|line| line.starts_with("holdfast_delivery_failing{"));
+        of.into_iter().any(|line| line.ends_with(" 1"))
+    };
+    house.queues[0].measures("a chat to look after", measured).await;
+
+    let mut fay = house.responder("fay").await;
+    let taken = fay.takes().await;
+    assert_eq!(taken.chat_id, first.chat_id(), "it is offered on");
+    assert_eq!(fay.does(engage(&taken)).await.code, 0);
+    board.until("nobody to look after", |floor| floor.failing_in_all == 0 && floor.failing.is_empty()).await;
+    house.nobody_is_lost(2).await;
 }
 
 #[tokio::test]

@@ -17,7 +17,9 @@ use std::{
 
 use holdfast_domain::HelplineId;
 use holdfast_link::{Link, LinkError, LinkNotice, Notices};
-use holdfast_proto::v1::{FloorResponder, GetFloorRequest, GetFloorResponse, SupervisorCall, WaitingChat};
+use holdfast_proto::v1::{
+    FailingChat, FloorResponder, GetFloorRequest, GetFloorResponse, SupervisorCall, WaitingChat,
+};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, sleep, timeout_at},
@@ -225,6 +227,7 @@ fn first(floor: &GetFloorResponse, limit: u32) -> GetFloorResponse {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut floor = floor.clone();
     floor.responders.truncate(limit);
+    floor.failing.truncate(limit);
     if floor.waiting.len() > limit {
         floor.waiting.truncate(limit);
         let listed = floor.waiting.iter().filter_map(|chat| chat.waited);
@@ -251,8 +254,10 @@ fn standing_still(floor: &GetFloorResponse) -> GetFloorResponse {
         calls: responder.calls.iter().map(|call| SupervisorCall { waited: None, ..call.clone() }).collect(),
         ..responder.clone()
     };
+    let failing = |chat: &FailingChat| FailingChat { failing_for: None, waited: None, ..chat.clone() };
     GetFloorResponse {
         waiting: floor.waiting.iter().map(waiting).collect(),
+        failing: floor.failing.iter().map(failing).collect(),
         responders: floor.responders.iter().map(responder).collect(),
         oldest_wait: None,
         clock_lag: None,
@@ -297,6 +302,7 @@ mod tests {
         let mut floor = GetFloorResponse {
             waiting: (1..=3).map(chat).collect(),
             responders: vec![ana],
+            failing: vec![FailingChat { failing_for: seconds(30), failed_deliveries: 5, ..Default::default() }],
             oldest_wait: seconds(99),
             ..GetFloorResponse::default()
         };
@@ -311,6 +317,7 @@ mod tests {
         let later = |floor: &mut GetFloorResponse| {
             floor.waiting[0].waited = seconds(108);
             floor.oldest_wait = seconds(108);
+            floor.failing[0].failing_for = seconds(39);
             floor.responders[0].cooling_down_for = seconds(51);
             floor.responders[0].recent_load = seconds(7);
             floor.load_fairness = 0.5;
@@ -322,13 +329,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_changes_is_news() {
-        let changes: [fn(&mut GetFloorResponse); 6] = [
+        let changes: [fn(&mut GetFloorResponse); 7] = [
             |floor| floor.waiting.truncate(1),
             |floor| floor.waiting[0].state = 2,
             |floor| floor.responders[0].load = 1,
             |floor| floor.responders[0].cooling_down_for = seconds(120),
             |floor| floor.surge_stage_number = 1,
             |floor| floor.responders[0].calls = vec![SupervisorCall::default()],
+            |floor| floor.failing[0].failed_deliveries = 6,
         ];
         for change in changes {
             assert!(is_news(&seen(|_| ()), &seen(change)));

@@ -246,6 +246,11 @@ pub struct Chat {
     /// It came back from a ticket and nobody has accepted it since: an assignment of this chat takes it back if it is
     /// at least the so many-th. 0 for a chat that no assignment of before can take back.
     pub reclaim_from: u32,
+    /// How often it did not reach whoever it was given to, since anybody was last in conversation with it: an offer that
+    /// nobody answered, a responder who was lost, an accept in silence.
+    pub failed: u32,
+    /// Since when that is so often that supervisors see it, on the service clock; 0 while it is not.
+    pub failing_since_ms: u64,
     /// Its entry in the order of the line, if it stands there now.
     pub standing: Option<Standing>,
 }

@@ -54,6 +54,9 @@ words! {
         Accepted = "accepted",
         /// The responder wrote for the first time.
         Engaged = "engaged",
+        /// The chat failed so often to reach whoever it was given to that a supervisor should look. It keeps its place,
+        /// and is offered on.
+        DeliveryFailing = "delivery_failing",
         /// The responder of a chat asks a supervisor to come.
         SupervisorCalled = "supervisor_called",
         /// The chat came back from its owner to the line, at its old place or better.
@@ -206,6 +209,6 @@ pub struct Event {
     pub by: Option<ResponderId>,
     /// The partner helpline.
     pub partner: Option<HelplineId>,
-    /// Which routing step, proposal, stage or wave.
+    /// Which routing step, proposal, stage or wave; how often a delivery failed.
     pub number: Option<u64>,
 }

@@ -138,6 +138,10 @@ pub struct Explanation {
     pub candidates: Vec<Candidate>,
     /// What keeps it from being offered.
     pub held_back_by: Vec<HeldBack>,
+    /// How often it did not reach whoever it was given to, since anybody was last in conversation with it.
+    pub failed: u32,
+    /// That was so often that supervisors see it.
+    pub failing: bool,
     /// One sentence for people.
     pub summary: String,
 }
@@ -159,6 +163,8 @@ pub fn explain(chat: &Chat, place: u64, around: &Around<'_>) -> Explanation {
         summary: look.summary(&candidates, &held_back_by),
         candidates,
         held_back_by,
+        failed: chat.failed,
+        failing: chat.failing_since_ms > 0,
     }
 }
 
@@ -355,6 +361,14 @@ impl Look<'_> {
     }
 
     fn summary(&self, candidates: &[Candidate], held_back_by: &[HeldBack]) -> String {
+        let summary = self.where_it_is(candidates, held_back_by);
+        match self.chat.failing_since_ms {
+            0 => summary,
+            _ => format!("{summary} It failed to reach somebody {} times: look after it.", self.chat.failed),
+        }
+    }
+
+    fn where_it_is(&self, candidates: &[Candidate], held_back_by: &[HeldBack]) -> String {
         let with = |standing| names(candidates, standing);
         match self.chat.state {
             ChatState::Held => return "It is kept for a partner, and not in this line yet.".to_owned(),
@@ -557,6 +571,19 @@ mod tests {
             chat.offers.push(Offer { number: 1, responder: id("ana") });
         };
         assert_eq!(moderate(offered), Standing::Offered);
+    }
+
+    #[test]
+    fn a_chat_that_reaches_nobody_says_so_beside_whatever_else_there_is_to_say() {
+        let policy = policy(|_| {});
+        let fails = |chat: &mut Chat, _: &mut Responder| (chat.failed, chat.failing_since_ms) = (5, NOW);
+        let explanation = explained(&policy, line(&policy, Urgency::Low, &["ana"]), fails);
+        assert_eq!((explanation.failed, explanation.failing), (5, true));
+        let told = "ana. It failed to reach somebody 5 times: look after it.";
+        assert!(explanation.summary.ends_with(told), "{}", explanation.summary);
+        let explanation = explained(&policy, line(&policy, Urgency::Low, &["ana"]), |chat, _| chat.failed = 4);
+        assert_eq!((explanation.failed, explanation.failing), (4, false));
+        assert!(!explanation.summary.contains("failed"), "{}", explanation.summary);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use crate::chat::{EndedAs, Fence, OfferId, Step, TokenHash};
 use crate::command::{Act, Applied, Command, Hold, Moment, Reassert, Reply, Request, Restore};
-use crate::event::Reason;
+use crate::event::{EventKind, Reason};
 use crate::ids::{ChatId, DigestHex, HelplineId, ResponderId};
 use crate::lifecycle::ChatState;
 use crate::line::{Line, Snapshot};
@@ -305,6 +305,7 @@ pub fn policy(which: u8) -> Policy {
         retention_ms: 5_000,
         keep_events: 100_000,
         first_reply_ms: if which.is_multiple_of(2) { 1_200 } else { 0 },
+        failing_after: 1 + u32::from(which % 3),
         max_hard_in_row: if which % 3 == 1 { 2 } else { 0 },
         max_hard_per_shift: if which % 5 == 2 { 3 } else { 0 },
         hard_rest_ms: 800,
@@ -452,6 +453,8 @@ pub struct Player {
     pub reached: BTreeMap<(&'static str, &'static str), u64>,
     /// Commands so far, and those that took effect.
     pub counts: (u64, u64),
+    /// What was told, and how often.
+    pub told: BTreeMap<EventKind, u64>,
     requests: Vec<Request>,
     node: u32,
     lives: u64,
@@ -471,6 +474,7 @@ impl Player {
             wall_ms: 1_800_000_000_000,
             reached: BTreeMap::new(),
             counts: (0, 0),
+            told: BTreeMap::new(),
             requests: Vec::new(),
             node,
             lives: 0,
@@ -578,6 +582,9 @@ impl Player {
         }
         let applied = self.line.apply(self.wall_ms, command);
         self.counts.0 += 1;
+        for event in &applied.events {
+            *self.told.entry(event.kind).or_default() += 1;
+        }
         self.keep_papers(command, &applied);
         let effect = match (&applied.reply, command) {
             (Err(_), _) => false,

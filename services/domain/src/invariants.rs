@@ -7,6 +7,7 @@ use crate::limits::SEARCH_DEPTH;
 use crate::line::{Snapshot, Timer, fits, standing};
 use crate::priority::is_imminent;
 use crate::responder::{HoldingKind, Status};
+use std::collections::BTreeSet;
 
 /// One invariant.
 pub struct Invariant {
@@ -310,6 +311,21 @@ fn away_is_not_offered(line: &Snapshot) -> Result<(), String> {
     Ok(())
 }
 
+/// Supervisors see the chats whose delivery fails, and no others.
+fn failing_is_seen(line: &Snapshot) -> Result<(), String> {
+    let marked = line.chats.values().filter(|c| c.failing_since_ms > 0);
+    let marked: BTreeSet<_> = marked.map(|c| (c.failing_since_ms, c.id.clone())).collect();
+    ensure(marked == line.failing, || "what is shown as failing is not what fails".to_owned())?;
+    for chat in line.chats.values().filter(|c| c.failed > 0) {
+        let talks = chat.owner.as_ref().is_some_and(|o| o.engaged_ms.is_some());
+        ensure(chat.state != ChatState::Ended && !talks, || {
+            format!("{} was delivered, and still counts what failed", chat.id)
+        })?;
+    }
+    let counted = line.chats.values().all(|c| c.failing_since_ms == 0 || c.failed > 0);
+    ensure(counted, || "a chat fails although nothing failed".to_owned())
+}
+
 fn nothing_is_orphaned(line: &Snapshot) -> Result<(), String> {
     let standing = line.chats.values().filter(|c| c.standing.is_some()).count();
     ensure(standing == line.lanes.len(), || "the lanes hold somebody who does not stand there".to_owned())?;
@@ -323,6 +339,7 @@ fn nothing_is_orphaned(line: &Snapshot) -> Result<(), String> {
         let leaves = line.timers.at(&Timer::Forget(chat.id.clone())).is_some();
         ensure(leaves, || format!("{} has ended and is never forgotten", chat.id))?;
     }
+    failing_is_seen(line)?;
     let here = line.responders.values().filter(|r| r.status != Status::Offline).count() as u64;
     ensure(line.on_shift == here, || format!("{} are said to be on shift, {here} are", line.on_shift))?;
     for responder in line.responders.values().filter(|r| r.status == Status::Offline) {

@@ -275,6 +275,7 @@ impl Fold {
             | EventKind::Missed
             | EventKind::Rescinded
             | EventKind::Engaged
+            | EventKind::DeliveryFailing
             | EventKind::SupervisorCalled
             | EventKind::Away
             | EventKind::Back

@@ -185,6 +185,8 @@ pub struct Snapshot {
     pub requests: BTreeMap<DigestHex, ChatId>,
     /// Everything that waits for a moment.
     pub timers: Timers,
+    /// The chats whose delivery fails again and again, by since when.
+    pub failing: BTreeSet<(u64, ChatId)>,
     /// The waiting chats, by lane.
     pub lanes: Index,
     /// The free responders, by class.
@@ -550,6 +552,7 @@ impl Line {
         self.state.timers.cancel(&Timer::Retry(id.clone()));
         self.state.timers.cancel(&Timer::Reply(id.clone()));
         self.stop_overflow(id);
+        self.delivery_done(id);
         self.state.timers.set(&Timer::Forget(id.clone()), self.now + numbers.retention_ms);
         let ended = self.with_chat(id, |c| {
             c.version += 1;
@@ -638,6 +641,38 @@ impl Line {
             }
         });
         self.state.timers.set(&Timer::Retry(chat.clone()), retry);
+    }
+
+    /// A chat did not reach whoever it was given to. Once that was so often as the policy says, supervisors see it. It
+    /// keeps its place and is offered on: nobody is parked for what went wrong on the other side.
+    fn delivery_failed(&mut self, id: &ChatId) {
+        let (now, after) = (self.now, self.numbers().failing_after);
+        let failing = self.with_chat(id, |c| {
+            c.failed = c.failed.saturating_add(1);
+            let begins = c.failing_since_ms == 0 && c.failed >= after;
+            if begins {
+                c.failing_since_ms = now;
+            }
+            begins.then_some((c.urgency, c.failed))
+        });
+        if let Some(Some((urgency, failed))) = failing {
+            self.state.failing.insert((now, id.clone()));
+            self.tell(
+                EventKind::DeliveryFailing,
+                About { chat: Some(id), urgency: Some(urgency), number: Some(failed.into()), ..About::default() },
+            );
+        }
+    }
+
+    /// A conversation has begun, or the chat is over: what failed before does not count any more.
+    fn delivery_done(&mut self, id: &ChatId) {
+        let since = self.with_chat(id, |c| {
+            c.failed = 0;
+            std::mem::take(&mut c.failing_since_ms)
+        });
+        if let Some(since) = since {
+            self.state.failing.remove(&(since, id.clone()));
+        }
     }
 
     /// The answer to a visitor.

@@ -43,6 +43,7 @@ pub(crate) struct Metrics {
     gate_open: Gauge<u64>,
     wait_coverage: Gauge<f64>,
     calls_for_supervisors: Gauge<u64>,
+    delivery_failing: Gauge<u64>,
     policy_revision: Gauge<u64>,
     persistence: Gauge<u64>,
     replicas: Gauge<u64>,
@@ -144,6 +145,12 @@ impl Metrics {
                 .u64_gauge("holdfast_calls_for_supervisors")
                 .with_description("Chats to which their responder asks a supervisor to come, of the first 500 responders")
                 .build(),
+            delivery_failing: meter
+                .u64_gauge("holdfast_delivery_failing")
+                .with_description(
+                    "Chats that failed so often to reach whoever they were given to that a supervisor should look",
+                )
+                .build(),
             policy_revision: meter
                 .u64_gauge("holdfast_policy_revision")
                 .with_description("The revision of the policy that this replica goes by; 0 for none")
@@ -211,6 +218,7 @@ impl Metrics {
         }
         let calls = floor.responders.iter().flat_map(|r| &r.holdings).filter(|held| held.called_ms > 0).count();
         self.calls_for_supervisors.record(calls as u64, &of);
+        self.delivery_failing.record(floor.failing_in_all, &of);
         for (status, count) in by_status(floor) {
             let [helpline] = of.clone();
             self.responders.record(count, &[helpline, KeyValue::new("status", status)]);

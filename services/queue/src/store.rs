@@ -168,6 +168,10 @@ pub struct Floor {
     pub waiting: Vec<Chat>,
     /// Those who are not offline, by id.
     pub responders: Vec<Responder>,
+    /// The chats whose delivery fails again and again, longest first.
+    pub failing: Vec<Chat>,
+    /// How many they are in all.
+    pub failing_in_all: u64,
     /// The service clock, as of the last command.
     pub clock: holdfast_domain::clock::ServiceClock,
     /// Milliseconds between hand-overs; 0 while not known.

@@ -176,6 +176,7 @@ impl Line {
             self.state.timers.cancel(&timer(id.clone()));
         }
         self.stop_overflow(id);
+        self.delivery_done(id);
         self.happen(id, Happening::Reclaim);
         let (now, since) = (self.now, self.state.recovering_since_ms);
         let urgency = self.with_chat(id, |c| {

@@ -260,6 +260,9 @@ impl Line {
                     ..About::default()
                 },
             );
+            if reason == Reason::ResponderLost {
+                self.delivery_failed(&chat);
+            }
             self.hungry.push(chat);
         }
     }
@@ -347,9 +350,10 @@ impl Line {
             c.fan_out = fan_out;
             c.version += 1;
             c.reply_handoff.clear();
-            (c.owner.take().map(|o| o.fence), c.attested)
+            let silent = c.owner.as_ref().is_some_and(|o| o.engaged_ms.is_none());
+            (c.owner.take().map(|o| o.fence), c.attested, silent)
         });
-        let Some((fence, attested)) = returned else {
+        let Some((fence, attested, silent)) = returned else {
             return;
         };
         if !attested {
@@ -362,6 +366,9 @@ impl Line {
             EventKind::Returned,
             About { chat: Some(id), responder: Some(responder), fence, reason: Some(reason), ..About::default() },
         );
+        if silent && matches!(reason, Reason::ResponderLost | Reason::NoReply) {
+            self.delivery_failed(id);
+        }
         self.drop_holding(responder, id);
         self.hungry.push(id.clone());
     }
@@ -566,6 +573,7 @@ impl Line {
         });
         self.state.timers.cancel(&Timer::Reply(chat.clone()));
         if first == Some(Some(true)) {
+            self.delivery_done(chat);
             self.tell(
                 EventKind::Engaged,
                 About { chat: Some(chat), responder: Some(id), fence: Some(fence), ..About::default() },

@@ -232,6 +232,7 @@ impl Line {
             EventKind::Missed,
             About { chat: Some(chat), responder: Some(&responder), offer: Some(number), ..About::default() },
         );
+        self.delivery_failed(chat);
         self.not_responding(&responder, Reason::Deadline);
         self.hungry.push(chat.clone());
     }

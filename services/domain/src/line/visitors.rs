@@ -126,6 +126,8 @@ impl Line {
                 trace: request.trace.clone(),
                 recovering: false,
                 reclaim_from: 0,
+                failed: 0,
+                failing_since_ms: 0,
                 standing: None,
             },
         );

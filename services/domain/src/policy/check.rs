@@ -2,8 +2,8 @@
 
 use super::survey::is_word;
 use super::{
-    MAX_HARD, MAX_MIN_ON_SHIFT, MAX_NAME_BYTES, MAX_PARTNERS, MAX_RESOURCES, MAX_STAGES, MAX_TAKES_FROM,
-    MAX_WORD_BYTES, Numbers, Partner, Policy, PolicyError, Promise, SurgeStage,
+    MAX_FAILING_AFTER, MAX_HARD, MAX_MIN_ON_SHIFT, MAX_NAME_BYTES, MAX_PARTNERS, MAX_RESOURCES, MAX_STAGES,
+    MAX_TAKES_FROM, MAX_WORD_BYTES, Numbers, Partner, Policy, PolicyError, Promise, SurgeStage,
 };
 use crate::ids::HelplineId;
 use crate::limits::{MAX_CAPABILITY_BITS, MAX_DURATION_MS, MAX_FAN_OUT, MAX_RESERVE};
@@ -221,7 +221,7 @@ impl Numbers {
     }
 
     fn check_counts(&self, mistakes: &mut Mistakes) {
-        let counts: [(&str, u64, u64, u64); 7] = [
+        let counts: [(&str, u64, u64, u64); 8] = [
             ("fan_out", self.fan_out.into(), 1, u64::try_from(MAX_FAN_OUT).unwrap_or(1)),
             ("reserve", self.reserve.into(), 0, MAX_RESERVE.into()),
             ("max_waiting", self.max_waiting, 1, 1_000_000),
@@ -229,6 +229,7 @@ impl Numbers {
             ("max_hard_in_row", self.max_hard_in_row.into(), 0, MAX_HARD.into()),
             ("max_hard_per_shift", self.max_hard_per_shift.into(), 0, MAX_HARD.into()),
             ("min_on_shift", self.min_on_shift, 0, MAX_MIN_ON_SHIFT),
+            ("failing_after", self.failing_after.into(), 1, MAX_FAILING_AFTER),
         ];
         for (name, value, least, most) in counts {
             mistakes.within(format!("numbers.{name}"), value, least, most);

@@ -127,3 +127,11 @@ fn a_file_out_of_all_proportion_is_refused() {
     let text = "#".repeat(holdfast_domain::policy::lint::MAX_POLICY_BYTES + 1);
     assert!(lint(&text)[0].problem.contains("longer than"));
 }
+
+#[test]
+fn a_number_that_the_version_before_does_not_know_is_written_only_where_it_is_another() {
+    let mut policy = Policy::default();
+    assert!(!policy.to_toml().unwrap().contains("failing_after"));
+    policy.numbers.failing_after = 3;
+    assert_eq!(Policy::from_toml(&policy.to_toml().unwrap()).unwrap().numbers.failing_after, 3);
+}

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, fmt::Write};
 
-use holdfast_proto::v1::{Event, FloorResponder, GetFloorResponse, Kpis, Ledger, WaitingChat};
+use holdfast_proto::v1::{Event, FailingChat, FloorResponder, GetFloorResponse, Kpis, Ledger, WaitingChat};
 
 use super::figures;
 use crate::words::{self, short, span};
@@ -26,6 +26,9 @@ pub(super) fn frame(
         figures::served(kpis),
         balance(&ledger),
     );
+    if !floor.failing.is_empty() {
+        section(&mut text, "LOOK AFTER", "urgency   state    waited        chat", &floor.failing, failing);
+    }
     section(&mut text, "WAITING", "place  urgency   state    waited        chat", &floor.waiting, waiting);
     section(&mut text, "RESPONDERS", "load   active  status          who", &floor.responders, responder);
     section(&mut text, "EVENTS", "time (UTC)    what", events, event);
@@ -84,6 +87,16 @@ fn waiting(chat: &WaitingChat) -> String {
     let waited = span(words::duration(chat.waited.as_ref()));
     let (urgency, state) = (words::urgency(chat.urgency), words::state(chat.state));
     format!("{:>5}  {urgency:<8}  {state:<7}  {waited:<12}  {}", chat.place, short(&chat.chat_id))
+}
+
+fn failing(chat: &FailingChat) -> String {
+    let waited = span(words::duration(chat.waited.as_ref()));
+    let (urgency, state) = (words::urgency(chat.urgency), words::state(chat.state));
+    let (times, since) = (chat.failed_deliveries, span(words::duration(chat.failing_for.as_ref())));
+    let who = short(&chat.chat_id);
+    format!(
+        "{urgency:<8}  {state:<7}  {waited:<12}  {who}, FAILED TO REACH ANYBODY {times} times, shown for {since}"
+    )
 }
 
 fn responder(one: &FloorResponder) -> String {
@@ -172,6 +185,25 @@ mod tests {
         let ana =
             FloorResponder { responder_id: "ana".to_owned(), calls: vec![call], ..FloorResponder::default() };
         assert!(responder(&ana).ends_with("ana, CALLS A SUPERVISOR to 4f2a91 for 12.0 s"), "{}", responder(&ana));
+    }
+
+    #[test]
+    fn a_chat_that_reaches_nobody_is_shouted_above_all_others() {
+        let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+        let chat = FailingChat {
+            chat_id: "chat-4f2a91".to_owned(),
+            urgency: Urgency::High.into(),
+            state: ChatState::Offered.into(),
+            failing_for: seconds(12),
+            failed_deliveries: 6,
+            waited: seconds(90),
+        };
+        let floor = GetFloorResponse { failing: vec![chat], failing_in_all: 1, ..GetFloorResponse::default() };
+        let text = frame(&floor, &Ok(Kpis::default()), &VecDeque::new(), "demo");
+        let shouted = text.find("4f2a91, FAILED TO REACH ANYBODY 6 times, shown for 12.0 s");
+        assert!(shouted.is_some_and(|at| at < text.find("WAITING").unwrap()), "{text}");
+        let text = frame(&GetFloorResponse::default(), &Ok(Kpis::default()), &VecDeque::new(), "demo");
+        assert!(!text.contains("LOOK AFTER"), "{text}");
     }
 
     #[test]

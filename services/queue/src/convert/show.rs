@@ -312,6 +312,17 @@ fn calls(responder: &Responder, now_ms: u64) -> Vec<v1::SupervisorCall> {
     called.into_iter().map(call).collect()
 }
 
+fn failing(chat: &Chat, now_ms: u64) -> v1::FailingChat {
+    v1::FailingChat {
+        chat_id: chat.id.to_string(),
+        urgency: urgency(chat.urgency),
+        state: state(chat.state),
+        failing_for: since(now_ms, chat.failing_since_ms),
+        failed_deliveries: chat.failed,
+        waited: since(now_ms, chat.arrival_ms),
+    }
+}
+
 /// The floor, under the policy in force, at a moment of the wall clock. The waiting chats are the first in line, in
 /// order.
 pub(crate) fn floor(
@@ -344,6 +355,8 @@ pub(crate) fn floor(
         store: Some(store_standing(stands)),
         waiting: waiting.collect(),
         responders: responders.collect(),
+        failing: floor.failing.iter().map(|chat| failing(chat, now_ms)).collect(),
+        failing_in_all: floor.failing_in_all,
         in_line: floor.in_line,
         oldest_wait: oldest.and_then(|arrival_ms| since(now_ms, arrival_ms)),
         clock_lag: millis(floor.clock.lag_ms()),
@@ -404,6 +417,8 @@ pub(crate) fn explanation(explained: Explanation, floor: &Floor) -> v1::RoutingE
         held_back_by: explained.held_back_by.into_iter().map(|reason| reason.word().to_owned()).collect(),
         wait: wait(spread, explained.place, floor.pace_ms),
         summary: explained.summary,
+        failed_deliveries: explained.failed,
+        delivery_failing: explained.failing,
     }
 }
 

@@ -15,6 +15,7 @@
 //! | `hf:{h}:lane:LANE` | sorted set | chats that share weight and requirement, by score |
 //! | `hf:{h}:lanes` | sorted set | lanes that are not empty, by the score of their head |
 //! | `hf:{h}:waiting` | sorted set | all chats in lanes, by score |
+//! | `hf:{h}:failing` | sorted set | chats whose delivery fails again and again, by since when |
 //! | `hf:{h}:class:CLASS` | sorted set | free responders who are alike, by how long they are rested |
 //! | `hf:{h}:classes` | sorted set | classes that are not empty, by their head |
 //! | `hf:{h}:idle` | sorted set | all free responders |
@@ -84,6 +85,7 @@ pub fn decisive(policy: &Policy) -> String {
         "retention": n.retention_ms,
         "keep_events": n.keep_events,
         "first_reply": n.first_reply_ms,
+        "failing_after": n.failing_after,
         "hard_in_row": n.max_hard_in_row,
         "hard_in_shift": n.max_hard_per_shift,
         "hard_rest": n.hard_rest_ms,

@@ -243,6 +243,8 @@ fn floor_of(line: &Snapshot, limit: usize) -> Floor {
             .take(limit)
             .cloned()
             .collect(),
+        failing: line.failing.iter().take(limit).filter_map(|(_, id)| line.chats.get(id).cloned()).collect(),
+        failing_in_all: u64::try_from(line.failing.len()).unwrap_or(u64::MAX),
         clock: line.clock,
         pace_ms: line.pace.known_ms(),
         waits: line.waits,

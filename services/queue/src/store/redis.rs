@@ -25,8 +25,8 @@ use decode::Fields;
 use futures::future::BoxFuture;
 use holdfast_domain::line::Timer;
 use holdfast_domain::{
-    Act, Applied, Chat, ChatId, Command, Fence, HelplineId, OfferId, Policy, Request, ResponderId, Restore,
-    Snapshot, Status,
+    Act, Applied, Chat, ChatId, ChatState, Command, Fence, HelplineId, OfferId, Policy, Request, ResponderId,
+    Restore, Snapshot, Status,
 };
 use redis::{Cmd, RedisError, Value};
 use scripts::Scripts;
@@ -423,6 +423,7 @@ impl RedisStore {
             .await?;
         let mut here: Vec<String> = self.query(redis::cmd("SMEMBERS").arg(format!("{base}here"))).await?;
         here.sort_unstable();
+        let (failing, failing_in_all) = self.read_failing(&base, limit).await?;
         let chats = members.iter().filter_map(|m| ChatId::parse(m.split_once(':')?.1).ok()).collect();
         let responders = here.iter().take(limit).filter_map(|id| ResponderId::parse(id).ok()).collect();
         Ok(Floor {
@@ -430,6 +431,8 @@ impl RedisStore {
             in_line,
             waiting: self.records(&format!("{base}chat:"), chats, decode::chat).await?,
             responders: self.records(&format!("{base}responder:"), responders, decode::responder).await?,
+            failing,
+            failing_in_all,
             clock: decode::clock(&line)?,
             pace_ms: decode::pace(&line)?.known_ms(),
             waits: decode::waits(&line)?,
@@ -440,6 +443,25 @@ impl RedisStore {
             generation: line.text("generation")?.to_owned(),
             term: line.number("term")?,
         })
+    }
+
+    /// The first of the chats whose delivery fails, and how many they are. A version that does not know of them ends chats
+    /// and leaves the mark, until the chat is forgotten.
+    async fn read_failing(&self, base: &str, limit: usize) -> Result<(Vec<Chat>, u64), StoreError> {
+        let key = format!("{base}failing");
+        let marked: u64 = self.query(redis::cmd("ZCARD").arg(&key)).await?;
+        if marked == 0 {
+            return Ok((Vec::new(), 0));
+        }
+        let mut first = redis::cmd("ZRANGE");
+        first.arg(&key).arg(0).arg(i64::try_from(limit).unwrap_or(i64::MAX) - 1);
+        let ids: Vec<String> = self.query(&first).await?;
+        let ids: Vec<ChatId> = ids.iter().filter_map(|id| ChatId::parse(id).ok()).collect();
+        let listed = ids.len() as u64;
+        let mut chats = self.records(&format!("{base}chat:"), ids, decode::chat).await?;
+        chats.retain(|chat| chat.state != ChatState::Ended);
+        let over = listed.saturating_sub(chats.len() as u64);
+        Ok((chats, marked.saturating_sub(over)))
     }
 
     /// Records of one kind in one round trip; those that are gone meanwhile are left out.
@@ -589,6 +611,12 @@ impl RedisStore {
                 let kept: BTreeMap<u64, String> = self.query(redis::cmd("HGETALL").arg(key)).await?;
                 for (revision, document) in kept {
                     snapshot.policies.insert(revision, read_document(&document, revision)?);
+                }
+            }
+            "failing" => {
+                for (id, since) in self.scored(key).await? {
+                    let id = ChatId::parse(&id).map_err(decode::garbled)?;
+                    snapshot.failing.insert((u64::try_from(since).unwrap_or(0), id));
                 }
             }
             "lane" => {

@@ -12,6 +12,7 @@ local c = H.check_fence(responder_id, chat_id, epoch, minted)
 if not c or c.state ~= 'active' then return H.refuse('stale_fence') end
 H.cancel_timer('reply:' .. chat_id)
 if c.engaged == 0 then
+  H.delivery_done(c)
   c.engaged = now
   c.version = c.version + 1
   H.tell('engaged', { chat = chat_id, responder = responder_id, epoch = epoch, minted = minted })

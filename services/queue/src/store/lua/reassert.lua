@@ -51,6 +51,7 @@ local function reclaim(c, r)
   end
   for _, timer in ipairs({ 'away:', 'abandon:', 'retry:', 'step:' }) do H.cancel_timer(timer .. c.id) end
   H.stop_overflow(c)
+  H.delivery_done(c)
   H.happen(c, 'reclaim')
   c.offers, c.away, c.recovering, c.reclaim, c.shown = {}, 0, 0, 0, ''
   c.version = c.version + 1

@@ -13,6 +13,7 @@ local fire = {
     if not r then return end
     H.remember_asked(c, r.id)
     H.tell('missed', { chat = id, responder = r.id, offer = num(number) })
+    H.delivery_failed(c)
     H.not_responding(r, 'deadline')
     H.hunger(id)
   end,
@@ -42,6 +43,7 @@ local fire = {
     local c = H.chat(id)
     if c and c.state == 'ended' then
       c.gone = true
+      H.delivery_done(c) -- an older version that ended it left the mark
       redis.call('DEL', base .. 'request:' .. c.key)
       H.tell('forgotten', { chat = id })
     end

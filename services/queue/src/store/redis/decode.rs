@@ -163,6 +163,8 @@ pub(super) fn chat(id: &ChatId, f: &Fields) -> Result<Chat, StoreError> {
         trace: f.text("trace")?.to_owned(),
         recovering: f.flag("recovering")?,
         reclaim_from: f.small("reclaim")?,
+        failed: f.small("failed")?,
+        failing_since_ms: f.number("failing")?,
         standing: if lane.is_empty() {
             None
         } else {

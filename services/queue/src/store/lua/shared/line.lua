@@ -103,6 +103,7 @@ function H.end_chat(c, outcome, reason)
   H.cancel_timer('retry:' .. c.id)
   H.cancel_timer('reply:' .. c.id)
   H.stop_overflow(c)
+  H.delivery_done(c)
   H.set_timer('forget:' .. c.id, now + P.retention)
   c.version = c.version + 1
   c.away = 0
@@ -128,6 +129,22 @@ function H.remember_asked(c, responder_id)
   H.set_timer('retry:' .. c.id, now + P.min_back_off)
 end
 
+-- The chat did not reach whoever it was given to. Once that was so often as the policy says, supervisors see it; it keeps
+-- its place and is offered on. A policy that an older version packed has no such number.
+function H.delivery_failed(c)
+  c.failed = c.failed + 1
+  if c.failing > 0 or c.failed < (P.failing_after or 5) then return end
+  c.failing = now
+  redis.call('ZADD', base .. 'failing', str(now), c.id)
+  H.tell('delivery_failing', { chat = c.id, urgency = c.urgency, number = c.failed })
+end
+
+-- A conversation has begun, or the chat is over: what failed before does not count any more.
+function H.delivery_done(c)
+  if c.failing > 0 then redis.call('ZREM', base .. 'failing', c.id) end
+  c.failed, c.failing = 0, 0
+end
+
 function H.give_back_offers(r, reason)
   local offered = {}
   for _, h in ipairs(r.holdings) do
@@ -136,6 +153,7 @@ function H.give_back_offers(r, reason)
   for _, id in ipairs(offered) do
     local c = H.chat(id)
     H.rescind(c, H.offer_to(c, r.id).number, reason)
+    if reason == 'responder_lost' then H.delivery_failed(c) end
     H.hunger(id)
   end
 end
@@ -147,13 +165,14 @@ function H.return_chat(c, r, reason)
   c.returned = 1
   c.version = c.version + 1
   c.blobs.reply = ''
-  local epoch, minted = c.epoch, c.minted
+  local epoch, minted, silent = c.epoch, c.minted, c.engaged == 0
   c.owner, c.owner_offer, c.epoch, c.minted, c.since, c.engaged = '', 0, 0, 0, 0, 0
   if c.attested == 0 then H.set_timer('away:' .. c.id, now + P.away_after) end
   H.arm_next_step(c)
   if #P.partners > 0 then H.arm_overflow(c, false) end
   H.settle_chat(c)
   H.tell('returned', { chat = c.id, responder = r.id, epoch = epoch, minted = minted, reason = reason })
+  if silent and (reason == 'responder_lost' or reason == 'no_reply') then H.delivery_failed(c) end
   H.drop_holding(r, c.id)
   H.hunger(c.id)
 end
@@ -236,7 +255,7 @@ function H.insert_chat(state, arrival, sequence)
     step = 0, topics = ARGV[8], excluded = ARGV[9], fan_out = H.fan_out_for(urgency), shown = '', proposals = 0,
     partner = '', came_from = '', returned = 0, asked = {}, offers = {}, offers_made = 0, assigned = 0, owner = '',
     owner_offer = 0, epoch = 0, minted = 0, since = 0, engaged = 0, outcome = '', ended_at = 0, trace = ARGV[13],
-    recovering = 0, reclaim = 0, lane = '', score = '',
+    recovering = 0, reclaim = 0, failed = 0, failing = 0, lane = '', score = '',
   }
   H.chats[chat_id] = c
   H.all_records[#H.all_records + 1] = c

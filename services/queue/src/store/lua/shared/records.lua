@@ -3,10 +3,10 @@
 H.CHAT_FIELDS = { 'state', 'urgency', 'arrival', 'seq', 'version', 'token', 'key', 'body', 'replays', 'attested',
   'away', 'erased', 'steps', 'step', 'returned', 'asked', 'offers', 'offers_made', 'assigned', 'owner', 'owner_offer',
   'epoch', 'minted', 'since', 'engaged', 'outcome', 'ended_at', 'trace', 'lane', 'score', 'topics', 'excluded', 'fan_out',
-  'shown', 'proposals', 'partner', 'came_from', 'recovering', 'reclaim' }
+  'shown', 'proposals', 'partner', 'came_from', 'recovering', 'reclaim', 'failed', 'failing' }
 H.CHAT_NUMBERS = { 'urgency', 'arrival', 'seq', 'version', 'replays', 'attested', 'away', 'erased', 'step',
   'returned', 'offers_made', 'assigned', 'owner_offer', 'epoch', 'minted', 'since', 'engaged', 'ended_at', 'fan_out',
-  'proposals', 'recovering', 'reclaim' }
+  'proposals', 'recovering', 'reclaim', 'failed', 'failing' }
 H.RESPONDER_FIELDS = { 'session', 'linked', 'status', 'cooling', 'caps', 'scarce', 'capacity', 'holdings',
   'rested', 'version', 'class', 'idle_rested', 'opt_out', 'hard_row', 'hard_shift', 'shift_ending', 'break_since',
   'left' }
