@@ -710,9 +710,14 @@ fn acts(facts: &Facts) -> Vec<Row> {
             rows.push(row.field(format!("supervise.{word}.responder_id")));
         }
     }
-    let take = |by: &str, chat: &str, session| {
-        supervise(by, 1, Some(Act::TakeOver(v1::TakeOverAct { chat_id: chat.to_owned(), session })))
+    let takes = |by: &str, chat: &str, session, reply_handoff| {
+        let chat_id = chat.to_owned();
+        supervise(by, 1, Some(Act::TakeOver(v1::TakeOverAct { chat_id, session, reply_handoff })))
     };
+    let take = |by: &str, chat: &str, session| takes(by, chat, session, Vec::new());
+    let long = takes(ana.responder, &facts.ben.active, ana.session, vec![0; MAX_HANDOFF_BYTES + 1]);
+    let row = bad("take_over: a reply of one byte too many", long);
+    rows.push(row.field("supervise.take_over.reply_handoff"));
     for session in [0, 1 << 53, u64::MAX] {
         let ways = take(ana.responder, &facts.ben.active, session);
         rows.push(bad(format!("take_over: session {session}"), ways).field("supervise.take_over.session"));

@@ -2,7 +2,7 @@
 
 use crate::row::{Row, Way, bad, bad_durations, bad_names, bytes_to, duration, tag, to};
 use crate::world::{FULL, Facts, HELPLINE, Hands, supervisor};
-use holdfast_domain::limits::{MAX_ALTERNATIVES, MAX_TAGS};
+use holdfast_domain::limits::{MAX_ALTERNATIVES, MAX_HANDOFF_BYTES, MAX_TAGS};
 use holdfast_proto::v1;
 use tonic::Code;
 
@@ -55,7 +55,13 @@ fn about_chat(by: Option<v1::Supervisor>, chat_id: &str, ana: &Hands) -> Vec<Way
 
 /// A chat that is taken over in the session of the supervisor.
 fn take_over(by: Option<v1::Supervisor>, chat_id: &str, session: u64) -> [Way; 1] {
-    to(TAKE_OVER, v1::TakeOverRequest { supervisor: by, chat_id: chat_id.to_owned(), session })
+    take_over_saying(by, chat_id, session, Vec::new())
+}
+
+/// The same, with something for the visitor.
+fn take_over_saying(by: Option<v1::Supervisor>, chat_id: &str, session: u64, reply_handoff: Vec<u8>) -> [Way; 1] {
+    let chat_id = chat_id.to_owned();
+    to(TAKE_OVER, v1::TakeOverRequest { supervisor: by, chat_id, session, reply_handoff })
 }
 
 /// Acts about a responder, each of which would take effect in some state of theirs.
@@ -206,7 +212,10 @@ fn taking_over(facts: &Facts) -> Vec<Row> {
     let ana = &facts.ana;
     let by = |name: &str| Some(v1::Supervisor { supervisor_id: name.to_owned(), ..supervisor() });
     let of_ana = |session| take_over(by(ana.responder), &facts.ben.active, session);
+    let long = vec![0; MAX_HANDOFF_BYTES + 1];
+    let long = take_over_saying(by(ana.responder), &facts.ben.active, ana.session, long);
     vec![
+        bad("a chat taken over with a reply of one byte too many", long).field("reply_handoff"),
         bad("a chat taken over in no session", of_ana(0)).field("session"),
         bad("a chat taken over in a session beyond 2^53", of_ana(1 << 53)).field("session"),
         bad("a chat taken over in the largest session", of_ana(u64::MAX)).field("session"),

@@ -68,7 +68,7 @@ pub async fn taking_over_moves_a_chat_from_hand_to_hand_in_one_step(f: Fixture) 
     f.ask(1, Urgency::Moderate).await;
     let old = f.accepted("ann", ann, 1, 1).await;
     let lead = f.sign_in("lead", &[], 1).await;
-    let take = |session| act(Act::TakeOver { chat: chat(1), session });
+    let take = |session| act(Act::TakeOver { chat: chat(1), session, reply_handoff: vec![8] });
     assert_eq!(f.refused(&take(lead - 1)).await, Refusal::StaleSession);
     let applied = f.apply(&take(lead)).await;
     audited(&applied, EventKind::Returned);
@@ -78,7 +78,7 @@ pub async fn taking_over_moves_a_chat_from_hand_to_hand_in_one_step(f: Fixture) 
     assert_eq!(f.chat(1).await.owner.unwrap().responder, responder("lead"));
     assert_eq!(f.refused(&f.close("ann", ann, 1, old)).await, Refusal::StaleFence);
     f.ask(2, Urgency::High).await;
-    f.ok(&act(Act::TakeOver { chat: chat(2), session: lead })).await;
+    f.ok(&act(Act::TakeOver { chat: chat(2), session: lead, reply_handoff: Vec::new() })).await;
     assert_eq!(f.chat(2).await.owner.unwrap().responder, responder("lead"), "past the capacity, too");
 }
 

@@ -7,10 +7,11 @@ use holdfast_proto::v1::queue_service_client::QueueServiceClient;
 use holdfast_proto::v1::supervision_service_client::SupervisionServiceClient;
 use holdfast_proto::v1::watch_floor_response::Message as Shown;
 use holdfast_proto::v1::{
-    Alternative, AssignChatRequest, Assignment, ChatOutcome, ChatState, Command, EndBreakRequest, EndChatRequest,
-    ExecuteRequest, ExtendRestRequest, ForceOfflineRequest, GetFloorResponse, PullChatRequest, RequestCommand,
-    RerouteRequest, ResponderStatus, RoutingExplanation, RoutingStep, SetUrgencyRequest, SupervisionReason,
-    SupervisionServiceExplainRoutingRequest, Supervisor as By, Tag, TakeOverRequest, Urgency, VisitorPresence, WatchFloorRequest, WatchFloorResponse,
+    Alternative, AssignChatRequest, Assignment, ChatOutcome, ChatState, ChatUpdate, Command, EndBreakRequest,
+    EndChatRequest, ExecuteRequest, ExtendRestRequest, ForceOfflineRequest, GetFloorResponse, PullChatRequest,
+    RequestCommand, RerouteRequest, ResponderStatus, RoutingExplanation, RoutingStep, SetUrgencyRequest,
+    SupervisionReason, SupervisionServiceExplainRoutingRequest, Supervisor as By, Tag, TakeOverRequest, Urgency,
+    VisitorPresence, WatchFloorRequest, WatchFloorResponse,
 };
 use holdfast_tests::events::Events;
 use holdfast_tests::inbox::Inbox;
@@ -24,6 +25,9 @@ use tonic_types::StatusExt;
 
 /// What is shown at once is shown within this, on a slow machine too.
 const SOON: Duration = Duration::from_millis(1_500);
+
+/// Where a visitor finds the supervisor who takes their chat over.
+const TO_TAKER: &str = "room of sue";
 
 /// A supervisor called sue, at a door.
 struct Supervisor {
@@ -55,7 +59,8 @@ impl Supervisor {
 
     async fn takes_over(&mut self, chat_id: &str, session: u64) -> Assignment {
         let supervisor = Self::by(SupervisionReason::Safety);
-        let request = TakeOverRequest { supervisor, chat_id: chat_id.to_owned(), session };
+        let reply_handoff = TO_TAKER.as_bytes().to_vec();
+        let request = TakeOverRequest { supervisor, chat_id: chat_id.to_owned(), session, reply_handoff };
         let taken = self.client.take_over(request).await.expect("a chat to take over").into_inner();
         let stored = taken.durability.expect("what the word is worth");
         assert_eq!(stored.persistence(), Persistence::Fsynced, "on disk before the word is given");
@@ -218,7 +223,9 @@ async fn a_chat_that_is_taken_over_has_one_owner_and_the_old_one_can_do_nothing_
     let mut visitor = house.visitor().await;
     visitor.ask.handoff = b"room 7".to_vec();
     visitor.asks().await;
-    let old = ana.takes().await;
+    let offer = ana.offer().await;
+    let old = ana.try_accept(&offer, "room of ana").await.assignment.expect("an assignment");
+    assert_eq!(visitor.until(ChatState::Active).await.reply_handoff, b"room of ana");
     // The supervisor's stream is at one door, what they ask comes through the other.
     let mut sue_here = house.stranger("sue").await;
     sue_here.sign_in.ready = false;
@@ -233,6 +240,8 @@ async fn a_chat_that_is_taken_over_has_one_owner_and_the_old_one_can_do_nothing_
     assert!(!sue_here.is_offered_within(Duration::ZERO).await, "there was nothing to decide");
     assert_eq!(ana.assignment_ended().await.reason, "safety");
     assert_eq!(ana.does(close(&old)).await.reason, "STALE_FENCE");
+    let led = |update: &ChatUpdate| update.reply_handoff == TO_TAKER.as_bytes();
+    visitor.until_update("the way to the supervisor", led).await;
     assert_eq!(house.floor().await.ledger.expect("a ledger").active, 1);
     sue_here.closes(&taken).await;
     let ended = visitor.until(ChatState::Ended).await.chat.expect("a chat");

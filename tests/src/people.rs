@@ -140,8 +140,13 @@ impl Visitor {
 
     /// Waits until the chat is as described.
     pub async fn until_chat(&mut self, what: &str, is_so: impl Fn(&Chat) -> bool) -> ChatUpdate {
+        self.until_update(what, |update| update.chat.as_ref().is_some_and(&is_so)).await
+    }
+
+    /// Waits for an update as described.
+    pub async fn until_update(&mut self, what: &str, is_so: impl Fn(&ChatUpdate) -> bool) -> ChatUpdate {
         let pick = |message: &WatchChatResponse| match &message.message {
-            Some(Watched::Update(update)) if update.chat.as_ref().is_some_and(&is_so) => Some(update.clone()),
+            Some(Watched::Update(update)) if is_so(update) => Some(update.clone()),
             _ => None,
         };
         self.inbox().until(what, pick).await

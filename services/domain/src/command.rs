@@ -203,6 +203,8 @@ pub enum Act {
         chat: ChatId,
         /// Their sign-in.
         session: u64,
+        /// Sealed, for the visitor.
+        reply_handoff: Vec<u8>,
     },
     /// Ends a chat: one in the line as FALLBACK, an ACTIVE one as COMPLETED, either as BLOCKED.
     End {

@@ -816,7 +816,7 @@ impl Player {
             }
             SupervisorDoes::Assign(break_glass) => Act::Assign { chat, responder, break_glass },
             SupervisorDoes::Pull => Act::Pull { chat },
-            SupervisorDoes::TakeOver => Act::TakeOver { chat, session },
+            SupervisorDoes::TakeOver => Act::TakeOver { chat, session, reply_handoff: vec![3, pick as u8] },
             SupervisorDoes::End(n) => {
                 Act::End { chat, outcome: EndedAs::ALL.get(usize::from(n)).copied().unwrap_or(EndedAs::Blocked) }
             }

@@ -2,7 +2,7 @@
 //! its way to its one reader. The line, its records and its scripts carry bytes that mean nothing to them.
 //!
 //! ```text
-//! request.handoff, accept.reply_handoff ─► seal ─► store ─► open ─► holder of the fence, visitor
+//! handoff, reply_handoff ─► seal ─► store ─► open ─► holder of the fence, visitor
 //!                                                    └─► rewrap ─► a partner's line
 //! ```
 //!
@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use holdfast_domain::{ChatId, HelplineId};
+use holdfast_domain::{ChatId, HelplineId, Owner, ResponderId};
 use holdfast_runtime::config::ConfigError;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +28,7 @@ mod envelope;
 mod keys;
 
 use envelope::{LOST, Unreadable};
-use keys::{FolderKeys, Keys, Ring};
+use keys::{FolderKeys, KeyFault, Keys, Ring};
 
 /// A key service that is silent for longer is not waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -74,26 +74,30 @@ pub enum ContentError {
 
 /// Which content of a chat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Field {
+pub(crate) enum Field<'a> {
     /// From the integrator, for the responder.
     Handoff,
     /// From the responder, for the visitor: of the offer of this number, and of no other responder.
     ReplyHandoff(u32),
+    /// From this supervisor, who took the chat over, for the visitor. By which offer is known only once it is theirs.
+    TakeOverReply(&'a ResponderId),
 }
 
-impl Field {
+impl Field<'_> {
     fn word(self) -> &'static str {
         match self {
             Self::Handoff => "handoff",
             Self::ReplyHandoff(_) => "reply_handoff",
+            Self::TakeOverReply(_) => "take_over_reply",
         }
     }
 
     /// Which of several.
-    fn number(self) -> u32 {
+    fn which(self) -> String {
         match self {
-            Self::Handoff => 0,
-            Self::ReplyHandoff(offer) => offer,
+            Self::Handoff => "0".to_owned(),
+            Self::ReplyHandoff(offer) => offer.to_string(),
+            Self::TakeOverReply(by) => by.to_string(),
         }
     }
 }
@@ -103,7 +107,7 @@ impl Field {
 pub(crate) struct Of<'a> {
     pub(crate) helpline: &'a HelplineId,
     pub(crate) chat: &'a ChatId,
-    pub(crate) field: Field,
+    pub(crate) field: Field<'a>,
 }
 
 /// Content for its reader.
@@ -190,13 +194,33 @@ impl Content {
 
     /// Content from the store, for its reader.
     pub(crate) async fn open(&self, of: Of<'_>, kept: &[u8]) -> Opened {
+        self.open_as(of, None, kept).await
+    }
+
+    /// What the owner of a chat left for its visitor. The record does not say whether they accepted it or took it over.
+    pub(crate) async fn open_reply(
+        &self,
+        helpline: &HelplineId,
+        chat: &ChatId,
+        owner: &Owner,
+        kept: &[u8],
+    ) -> Opened {
+        let of = Of { helpline, chat, field: Field::ReplyHandoff(owner.offer) };
+        self.open_as(of, Some(Field::TakeOverReply(&owner.responder)), kept).await
+    }
+
+    /// Content that was sealed for one field or, if it was not, for another.
+    async fn open_as(&self, of: Of<'_>, or: Option<Field<'_>>, kept: &[u8]) -> Opened {
         let How::Sealed(keys) = &self.how else {
             return Opened { bytes: kept.to_vec(), lost: false };
         };
         if kept.is_empty() {
             return Opened::default();
         }
-        let opened = within(envelope::open(&**keys, of, kept)).await;
+        let mut opened = within(envelope::open(&**keys, of, kept)).await;
+        if let (Err(Unreadable::Key(KeyFault::Changed)), Some(field)) = (&opened, or) {
+            opened = within(envelope::open(&**keys, Of { field, ..of }, kept)).await;
+        }
         let opened = self.noted(of, "opened", "not_opened", opened);
         opened.map_or(Opened::LOST, |bytes| Opened { bytes, lost: false })
     }

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use holdfast_domain::{
-    Applied, Chat, ChatId, ChatState, Command, HelplineId, Moment, Policy, Reassert, Refusal, Reply, Request,
+    Act, Applied, Chat, ChatId, ChatState, Command, HelplineId, Moment, Policy, Reassert, Refusal, Reply, Request,
     Restore, Sealed, limits::MAX_FAN_OUT, line::EPOCHS_PER_TERM,
 };
 use holdfast_proto::v1;
@@ -147,7 +147,8 @@ impl Desk {
 
     /// The command with its content sealed, where it brings some.
     async fn sealed<'a>(&self, helpline: &HelplineId, mut command: Cow<'a, Command>) -> Cow<'a, Command> {
-        if matches!(&*command, Command::Request(_) | Command::Accept { .. })
+        let takes_over = matches!(&*command, Command::Supervise { act: Act::TakeOver { .. }, .. });
+        if (takes_over || matches!(&*command, Command::Request(_) | Command::Accept { .. }))
             && let Some((chat, field, content)) = content_of(command.to_mut())
         {
             let of = Of { helpline, chat, field };
@@ -195,12 +196,14 @@ impl Desk {
 }
 
 /// What a command brings for somebody, and whose it is.
-fn content_of(command: &mut Command) -> Option<(&ChatId, Field, &mut Vec<u8>)> {
+fn content_of(command: &mut Command) -> Option<(&ChatId, Field<'_>, &mut Vec<u8>)> {
     if let Command::Request(request) = command {
         let Request { chat, handoff, .. } = &mut **request;
         Some((chat, Field::Handoff, handoff))
     } else if let Command::Accept { offer, reply_handoff, .. } = command {
         Some((&offer.chat, Field::ReplyHandoff(offer.number), reply_handoff))
+    } else if let Command::Supervise { by, act: Act::TakeOver { chat, reply_handoff, .. }, .. } = command {
+        Some((chat, Field::TakeOverReply(by), reply_handoff))
     } else {
         None
     }

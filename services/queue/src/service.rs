@@ -17,7 +17,7 @@ use tracing::Instrument;
 use crate::{
     attach::{self, Attaching},
     config::{AttachConfig, EventsConfig},
-    content::{Field, Of, Opened},
+    content::Opened,
     convert,
     desk::{Desk, command_span},
     error::{Failure, Invalid},
@@ -121,8 +121,7 @@ impl Service {
         let Some(owner) = chat.owner.as_ref().filter(|_| chat.state == ChatState::Active) else {
             return Opened::default();
         };
-        let of = Of { helpline, chat: &chat.id, field: Field::ReplyHandoff(owner.offer) };
-        self.desk.content().open(of, &chat.reply_handoff).await
+        self.desk.content().open_reply(helpline, &chat.id, owner, &chat.reply_handoff).await
     }
 
     async fn place_of(&self, request: v1::GetPlaceRequest) -> Result<v1::GetPlaceResponse, Failure> {

@@ -14,7 +14,7 @@ use holdfast_proto::v1::{
     TakeOverAct, TakeOverRequest, Urgency, WatchFloorRequest, command, supervise_command::Act,
 };
 
-use super::{Asked, Who, check_duration, check_rest, check_tag};
+use super::{Asked, Who, check_duration, check_handoff, check_rest, check_tag};
 use crate::error::Invalid;
 
 /// The longest time for which chats are rerouted.
@@ -107,11 +107,12 @@ pub fn pull(request: PullChatRequest) -> Result<Asked, Invalid> {
 pub fn take_over(request: TakeOverRequest) -> Result<(Who, u64, Asked), Invalid> {
     let by = By::parse(request.supervisor)?;
     chat(&request.chat_id)?;
-    let TakeOverRequest { chat_id, session, .. } = request;
+    let TakeOverRequest { chat_id, session, reply_handoff, .. } = request;
     if session == 0 {
         return Err(wrong("session", "must be the number of the supervisor's own session"));
     }
-    let asked = by.asks("take_over", Act::TakeOver(TakeOverAct { chat_id, session }));
+    check_handoff("reply_handoff", &reply_handoff)?;
+    let asked = by.asks("take_over", Act::TakeOver(TakeOverAct { chat_id, session, reply_handoff }));
     Ok((by.who, session, asked))
 }
 
@@ -252,6 +253,7 @@ pub fn kpis(request: SupervisionServiceGetKpisRequest) -> Result<GetKpisRequest,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use holdfast_domain::limits::MAX_HANDOFF_BYTES;
     use holdfast_proto::v1::Tag;
 
     #[expect(clippy::unnecessary_wraps, reason = "as fields have it")]
@@ -340,8 +342,15 @@ mod tests {
         assert_eq!(field(pull(PullChatRequest { supervisor: by(), chat_id: chat_id.clone() })), "chat_id");
         let nobody = ForceOfflineRequest { supervisor: by(), responder_id: String::new() };
         assert_eq!(field(force_offline(nobody)), "responder_id");
-        let nowhere = TakeOverRequest { supervisor: by(), chat_id: "c".to_owned(), session: 0 };
-        assert_eq!(field(take_over(nowhere)), "session");
+        let over = |session, bytes| TakeOverRequest {
+            supervisor: by(),
+            chat_id: "c".to_owned(),
+            session,
+            reply_handoff: vec![1; bytes],
+        };
+        assert_eq!(field(take_over(over(0, 0))), "session");
+        assert_eq!(field(take_over(over(1, MAX_HANDOFF_BYTES + 1))), "reply_handoff");
+        assert!(take_over(over(1, MAX_HANDOFF_BYTES)).is_ok());
         let asked = |limit| board(&WatchFloorRequest { helpline: "demo".to_owned(), limit });
         assert_eq!(field(asked(501)), "limit");
         assert_eq!((asked(0).unwrap().1, asked(500).unwrap().1), (50, 500));

@@ -161,7 +161,8 @@ async fn who_sees_that_a_chat_is_gone_before_the_notice_comes_is_told_the_reason
 }
 
 fn take_over(chat: &RequestChatResponse, session: u64) -> TakeOverRequest {
-    TakeOverRequest { supervisor: sue(SupervisionReason::Safety), chat_id: chat_id(chat), session }
+    let supervisor = sue(SupervisionReason::Safety);
+    TakeOverRequest { supervisor, chat_id: chat_id(chat), session, reply_handoff: Vec::new() }
 }
 
 #[tokio::test]
@@ -406,9 +407,14 @@ async fn an_act_without_a_reason_or_with_a_bad_field_is_refused_by_the_name_of_t
     let supervisor = || sue(SupervisionReason::Safety);
     let urgency = SetUrgencyRequest { supervisor: supervisor(), chat_id: chat_id.clone(), urgency: 0 };
     assert_eq!(field(&supervisors.set_urgency(urgency).await.unwrap_err()), "urgency");
-    let session = TakeOverRequest { supervisor: supervisor(), chat_id: chat_id.clone(), session: 0 };
-    assert_eq!(field(&supervisors.take_over(session).await.unwrap_err()), "session");
-    let forever = TakeOverRequest { supervisor: supervisor(), chat_id: chat_id.clone(), session: u64::MAX };
+    let session = TakeOverRequest {
+        supervisor: supervisor(),
+        chat_id: chat_id.clone(),
+        session: 0,
+        reply_handoff: Vec::new(),
+    };
+    assert_eq!(field(&supervisors.take_over(session.clone()).await.unwrap_err()), "session");
+    let forever = TakeOverRequest { session: u64::MAX, ..session };
     assert_eq!(field(&supervisors.take_over(forever).await.unwrap_err()), "session", "the queue said so");
     let rest = ExtendRestRequest { supervisor: supervisor(), responder_id: "ana".to_owned(), r#for: minutes(241) };
     assert_eq!(field(&supervisors.extend_rest(rest).await.unwrap_err()), "for");

@@ -24,7 +24,9 @@ impl Line {
                 self.assign_chat(chat, responder, *break_glass, reason)?;
             }
             Act::Pull { chat } => self.pull(chat, reason)?,
-            Act::TakeOver { chat, session } => return self.take_over(chat, by, *session, reason),
+            Act::TakeOver { chat, session, reply_handoff } => {
+                return self.take_over(chat, by, *session, reply_handoff, reason);
+            }
             Act::End { chat, outcome } => self.end_by_supervisor(chat, *outcome, reason)?,
             Act::EndBreak { responder } => self.end_break(responder, reason)?,
             Act::Rest { responder, for_ms } => {
@@ -106,6 +108,7 @@ impl Line {
         id: &ChatId,
         by: &ResponderId,
         session: u64,
+        reply_handoff: &[u8],
         reason: Reason,
     ) -> Result<Reply, Refusal> {
         self.check_session(by, session)?;
@@ -121,7 +124,7 @@ impl Line {
         }
         self.offer(id, by, Some(reason));
         let number = self.chat(id).map_or(0, |c| c.offers_made);
-        self.assign(by, &OfferId { chat: id.clone(), number }, &[]);
+        self.assign(by, &OfferId { chat: id.clone(), number }, reply_handoff);
         self.finish();
         self.accepted(id)
     }

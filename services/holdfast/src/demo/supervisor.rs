@@ -91,6 +91,7 @@ pub(super) async fn come_when_called(
             supervisor: supervisor(SupervisionReason::Safety),
             chat_id: chat_id.clone(),
             session,
+            reply_handoff: Vec::new(),
         };
         let what = format!("took over a chat from {responder}, who had called");
         let taken = act(what, "offered", "safety", &chat_id, ME);

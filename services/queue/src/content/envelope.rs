@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Each content has a random key of its own, which is kept nowhere else: whoever removes the envelope has destroyed the
-//! key. The key is bound to helpline, chat and field, and a reply to its offer. The content is bound to all of that but the
+//! key. The key is bound to helpline, chat and field, and a reply to its offer, or to who took the chat over. The content is bound to all of that but the
 //! helpline, so that a chat may go to another one without being opened.
 
 use chacha20poly1305::{
@@ -121,10 +121,10 @@ fn content_context(of: Of<'_>) -> Vec<u8> {
     context("content", of.field, &[of.chat.as_str()])
 }
 
-fn context(what: &str, field: Field, names: &[&str]) -> Vec<u8> {
+fn context(what: &str, field: Field<'_>, names: &[&str]) -> Vec<u8> {
     let mut context = vec![VERSION];
-    let number = field.number().to_string();
-    for name in [what, field.word(), &number].iter().chain(names) {
+    let which = field.which();
+    for name in [what, field.word(), &which].iter().chain(names) {
         context.extend_from_slice(name.as_bytes());
         context.push(0);
     }

@@ -8,6 +8,7 @@ use super::{
     keys::{KeyFault, Kid},
     *,
 };
+use holdfast_domain::Fence;
 
 const SAID: &[u8] = b"I cannot go on";
 /// A Friday in November 2026, UTC.
@@ -134,6 +135,32 @@ async fn a_reply_is_of_one_offer_and_cannot_be_put_back_after_another() {
     let sealed = content.seal(of(1), SAID.to_vec()).await;
     assert_eq!(content.open(of(1), &sealed).await, whole(SAID));
     assert_eq!(content.open(of(2), &sealed).await, Opened::LOST);
+}
+
+#[tokio::test]
+async fn a_reply_of_whoever_took_over_is_theirs_and_both_kinds_open_for_the_owner() {
+    let (content, names) = (made_up(), Names::new());
+    let id = |name: &str| ResponderId::parse(name).unwrap();
+    let sue = id("sue");
+    let of = |field| Of { field, ..names.usual() };
+    let owner = |name: &str, offer| Owner {
+        responder: id(name),
+        offer,
+        fence: Fence { epoch: 1, minted_by: 1 },
+        since_ms: 0,
+        engaged_ms: None,
+    };
+    let open =
+        async |owner: Owner, sealed: &[u8]| content.open_reply(&names.north, &names.one, &owner, sealed).await;
+    let taken_over = content.seal(of(Field::TakeOverReply(&sue)), SAID.to_vec()).await;
+    let accepted = content.seal(of(Field::ReplyHandoff(3)), SAID.to_vec()).await;
+    assert_eq!(open(owner("sue", 3), &taken_over).await, whole(SAID));
+    assert_eq!(open(owner("sue", 3), &accepted).await, whole(SAID));
+    for other in [owner("ana", 3), owner("3", 4)] {
+        assert_eq!(open(other, &taken_over).await, Opened::LOST);
+    }
+    assert_eq!(open(owner("sue", 4), &accepted).await, Opened::LOST, "of another offer");
+    assert_eq!(content.open(of(Field::ReplyHandoff(3)), &taken_over).await, Opened::LOST);
 }
 
 /// What is said about settings.

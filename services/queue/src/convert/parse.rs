@@ -449,7 +449,8 @@ fn supervise(c: v1::SuperviseCommand) -> Result<(What, Option<ChatId>), Failure>
         Wanted::TakeOver(a) => {
             let chat = chat_id("supervise.take_over.chat_id", &a.chat_id)?;
             let session = session_number("supervise.take_over.session", a.session)?;
-            (Act::TakeOver { chat: chat.clone(), session }, Some(chat))
+            let reply_handoff = handoff("supervise.take_over.reply_handoff", a.reply_handoff)?;
+            (Act::TakeOver { chat: chat.clone(), session, reply_handoff }, Some(chat))
         }
         Wanted::End(a) => {
             let chat = chat_id("supervise.end.chat_id", &a.chat_id)?;

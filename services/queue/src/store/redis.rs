@@ -756,7 +756,9 @@ impl Arguments {
                 self.text(chat.as_str()).text(responder.as_str()).flag(*break_glass)
             }
             Act::Pull { chat } => self.text(chat.as_str()),
-            Act::TakeOver { chat, session } => self.text(chat.as_str()).number(*session),
+            Act::TakeOver { chat, session, reply_handoff } => {
+                self.text(chat.as_str()).number(*session).bytes(reply_handoff)
+            }
             Act::End { chat, outcome } => self.text(chat.as_str()).text(outcome.word()),
             Act::EndBreak { responder } | Act::ForceOffline { responder } => self.text(responder.as_str()),
             Act::Rest { responder, for_ms } => self.text(responder.as_str()).number(*for_ms),

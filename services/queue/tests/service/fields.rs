@@ -126,7 +126,10 @@ fn supervisors() -> Vec<Case> {
     let assign = |chat_id, responder_id| {
         supervised(Act::Assign(v1::AssignAct { chat_id, responder_id, break_glass: true }))
     };
-    let take = |chat_id, session| supervised(Act::TakeOver(v1::TakeOverAct { chat_id, session }));
+    let takes = |chat_id, session, reply_handoff| {
+        supervised(Act::TakeOver(v1::TakeOverAct { chat_id, session, reply_handoff }))
+    };
+    let take = |chat_id, session| takes(chat_id, session, Vec::new());
     let end = |chat_id, outcome| supervised(Act::End(v1::EndAct { chat_id, outcome }));
     let rest = |responder_id, lasts| supervised(Act::Rest(v1::RestAct { responder_id, r#for: lasts }));
     let (none, hour) = (String::new, || after(3600, 0));
@@ -144,6 +147,7 @@ fn supervisors() -> Vec<Case> {
         (supervised(Act::Pull(v1::PullAct { chat_id: none() })), "supervise.pull.chat_id"),
         (take(none(), 1), "supervise.take_over.chat_id"),
         (take(c(), 0), "supervise.take_over.session"),
+        (takes(c(), 1, vec![1; 8 * 1024 + 1]), "supervise.take_over.reply_handoff"),
         (end(none(), 1), "supervise.end.chat_id"),
         (end(c(), 0), "supervise.end.outcome"),
         (end(c(), 2), "supervise.end.outcome"),

@@ -81,7 +81,7 @@ async fn a_chat_is_taken_over_with_all_that_its_owner_had_of_it() {
     let on_a_break = v1::SignInCommand { responder_id: "sue".to_owned(), capacity: 1, ..Default::default() };
     let sues = responder_view(bench.execute(Command::SignIn(on_a_break)).await.unwrap()).session;
 
-    let act = Act::TakeOver(v1::TakeOverAct { chat_id: chat(), session: sues });
+    let act = Act::TakeOver(v1::TakeOverAct { chat_id: chat(), session: sues, reply_handoff: Vec::new() });
     let view = accepted_view(supervise(&bench, act).await.unwrap());
 
     assert_eq!((view.chat_id.as_str(), view.handoff.as_slice()), ("c1", b"sealed".as_slice()));

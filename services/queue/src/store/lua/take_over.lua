@@ -6,6 +6,7 @@ local by = ARGV[2] -- the supervisor
 local reason = ARGV[3] -- a fixed word
 local chat_id = ARGV[4]
 local session = num(ARGV[5]) -- the supervisor's own sign-in
+local reply_handoff = ARGV[6] -- sealed bytes
 
 if not P then return H.refuse('no_policy') end
 H.by = by
@@ -19,6 +20,6 @@ if c.away == 1 or c.recovering == 1 or H.excludes(c, by) or H.holding_of(r, chat
 end
 if c.owner ~= '' then H.return_chat(c, H.responder(c.owner), reason) end
 H.offer(c, r, reason)
-H.assign(r, c, c.offers_made, '')
+H.assign(r, c, c.offers_made, reply_handoff)
 H.finish()
 return H.assignment(c)

@@ -88,7 +88,7 @@ scripts! {
     set_urgency = "set_urgency" takes "person word chat urgency" for Command::Supervise { act: Act::SetUrgency { .. }, .. },
     assign = "assign" takes "person word chat person flag" for Command::Supervise { act: Act::Assign { .. }, .. },
     pull = "pull" takes "person word chat" for Command::Supervise { act: Act::Pull { .. }, .. },
-    take_over = "take_over" takes "person word chat whole" for Command::Supervise { act: Act::TakeOver { .. }, .. },
+    take_over = "take_over" takes "person word chat whole sealed" for Command::Supervise { act: Act::TakeOver { .. }, .. },
     end = "end" takes "person word chat word" for Command::Supervise { act: Act::End { .. }, .. },
     end_break = "end_break" takes "person word person" for Command::Supervise { act: Act::EndBreak { .. }, .. },
     rest = "rest" takes "person word person ms" for Command::Supervise { act: Act::Rest { .. }, .. },
