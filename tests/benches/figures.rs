@@ -1,7 +1,12 @@
 //! The first figures, each as a ratio to something raw that was measured in the same run on the same machine: what a
-//! command costs inside Redis, how many chats a store takes, how long a request takes to become an offer.
+//! command costs inside Redis and what of it the look at its arguments, how many chats a store takes, how long a request
+//! takes to become an offer, and what becomes of chats when too many are asked for.
 //!
-//! Nothing here passes or fails. Rounds of ours and of the raw thing alternate, and medians are printed.
+//! Nothing here passes or fails. Rounds of ours and of the raw thing alternate, and medians are printed. A word after
+//! `ARGS=` of `make bench` runs the parts whose name holds it: store, arguments, end, overload.
+
+#[path = "figures/overload.rs"]
+mod overload;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -21,8 +26,11 @@ use holdfast_proto::v1::{
 use holdfast_queue::store::Store;
 use holdfast_queue::store::redis::{RedisSettings, RedisStore};
 use holdfast_tests::in_process::{Services, channel};
-use holdfast_tests::redis_server::RedisServer;
+use holdfast_tests::proxy::Link;
+use holdfast_tests::redis_server::{RedisServer, as_service};
+use holdfast_tests::script_editor::{Edit, Editor};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -40,11 +48,24 @@ fn main() {
     if std::env::args().any(|a| a == "--test" || a == "--list") {
         return;
     }
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let is_wanted = |part: &str| wanted.is_empty() || wanted.iter().any(|word| part.contains(word));
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
-        in_the_store().await;
-        end_to_end().await;
+        if is_wanted("store") {
+            in_the_store().await;
+        }
+        if is_wanted("arguments") {
+            arguments().await;
+        }
+        if is_wanted("end") {
+            end_to_end().await;
+        }
     });
+    drop(runtime);
+    if is_wanted("overload") {
+        overload::measure();
+    }
 }
 
 /// As little as a helpline can decide.
@@ -246,6 +267,50 @@ async fn in_the_store() {
     println!(
         "  µs inside Redis a command with the full policy     {inside_full:>9.1}   {:.2} of the bare core's",
         inside_full / inside
+    );
+}
+
+/// Cuts the look at the arguments out of every script, as a comment.
+const UNLOOKED: [Edit; 2] = [
+    Edit { from: "do\n-- What a script's arguments look like, by kind.", to: "--[==[\n" },
+    Edit { from: "end\n-- Joined in front of every command.", to: "]==]\n" },
+];
+
+/// What the look at a script's arguments costs: the same scripts with it and without.
+async fn arguments() {
+    let server = RedisServer::start_on_port(&["--appendonly", "no"]);
+    let cut = Editor::new(&UNLOOKED);
+    let mut raw = server.connection().await;
+    let mut played = Vec::new();
+    let mut links = Vec::new();
+    for (helpline, editor) in [("looks", Editor::new(&[])), ("looks-not", Arc::clone(&cut))] {
+        let link = Link::edited("store", server.port(), Some(editor)).await;
+        let settings = RedisSettings {
+            response_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(5),
+            ..RedisSettings::at(vec![as_service(&format!("redis://127.0.0.1:{}", link.port()))])
+        };
+        links.push(link);
+        let store = RedisStore::connect(&settings).await.expect("a store");
+        let policy = Policy { helpline: helpline.to_owned(), ..full_policy() };
+        let played_here = Played::open(&store, policy, true).await;
+        // Scripts that were changed are sent whole the first time.
+        played_here.round(&store, &mut raw, 0).await;
+        played.push((store, played_here, Vec::new()));
+    }
+    assert!(cut.all_planted(), "nothing was cut out");
+    for round in 1..=ROUNDS as u64 {
+        for (store, played, costs) in &mut played {
+            costs.push(played.round(store, &mut raw, round * CHATS).await.1);
+        }
+    }
+    let costs: Vec<f64> = played.into_iter().map(|(.., costs)| median(costs)).collect();
+    println!("\nthe look at a script's arguments (full policy, {CONCURRENT} at once, median of {ROUNDS} rounds)");
+    println!("  µs inside Redis a command, as it is                {:>9.1}", costs[0]);
+    println!(
+        "  µs inside Redis a command, without the look        {:>9.1}   with it {:.2} of that",
+        costs[1],
+        costs[0] / costs[1]
     );
 }
 

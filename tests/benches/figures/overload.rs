@@ -1,0 +1,375 @@
+//! What becomes of chats when ten times as many are asked for as can be routed.
+//!
+//! The load is open: a visitor comes at the planned moment, however many wait, and each is another one. First the rate
+//! is raised step by step until no more chats are routed (taken by a responder, and closed): the most that was routed is
+//! the peak. Then ten times that rate is asked for. Services, responders and visitors each have threads of their own, so
+//! that none of them waits for another's task; but all of it, and Redis, shares the cores of this machine, and what
+//! visitors cost is missing from the services. On other machines than theirs it would be more.
+
+use super::{bare_policy, micros, recorder};
+use hdrhistogram::Histogram;
+use holdfast_domain::Policy;
+use holdfast_proto::v1::action::Action as Word;
+use holdfast_proto::v1::dispatch_service_client::DispatchServiceClient;
+use holdfast_proto::v1::intake_service_client::IntakeServiceClient;
+use holdfast_proto::v1::queue_service_client::QueueServiceClient;
+use holdfast_proto::v1::session_response::Message;
+use holdfast_proto::v1::{
+    Accept, Action, Close, GetFloorRequest, Heartbeat, Ledger, RequestChatRequest, SessionRequest, SignIn,
+    Urgency, VisitorPresence, session_request,
+};
+use holdfast_tests::in_process::{Services, channel};
+use holdfast_tests::redis_server::RedisServer;
+use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Code, Request};
+use tonic_types::StatusExt;
+
+const HELPLINE: &str = "crowd";
+const RESPONDERS: usize = 32;
+/// Of the visitors: enough for their calls not to wait for each other.
+const CONNECTIONS: usize = 32;
+/// Visitors who may wait for an answer at once. One more does not come, which is counted and told.
+const AT_ONCE: usize = 8192;
+/// Of each step, and of the flood: what is left out at its beginning, and what is measured.
+const WARM_UP: Duration = Duration::from_millis(750);
+const STEP: Duration = Duration::from_millis(1_500);
+const FLOOD: Duration = Duration::from_secs(6);
+/// Between visitors who come one by one.
+const UNHURRIED: Duration = Duration::from_millis(10);
+const FIRST_RATE: f64 = 100.0;
+const FACTOR: f64 = 10.0;
+const PATIENCE: Duration = Duration::from_secs(60);
+const TICK: Duration = Duration::from_millis(1);
+
+/// What visitors got, and what responders did.
+#[derive(Default)]
+struct Seen {
+    /// Chats that visitors were promised.
+    acknowledged: HashSet<String>,
+    /// Chats that a responder took.
+    taken: HashSet<String>,
+    /// Chats that were taken and closed.
+    routed: u64,
+}
+
+type Shared = Arc<Mutex<Seen>>;
+
+/// What came of one stretch of load.
+struct Tally {
+    came: u64,
+    /// Could not come, for the generator had as many waiting as it may.
+    kept_away: u64,
+    /// By urgency: how many came, and how many of them were refused.
+    urgencies: BTreeMap<&'static str, (u64, u64)>,
+    /// Neither accepted nor refused for the load, by why.
+    other: BTreeMap<String, u64>,
+    accepted: Histogram<u64>,
+    refused: Histogram<u64>,
+    /// How late visitors came.
+    late: Histogram<u64>,
+}
+
+impl Tally {
+    fn new() -> Self {
+        Self {
+            came: 0,
+            kept_away: 0,
+            urgencies: BTreeMap::new(),
+            other: BTreeMap::new(),
+            accepted: recorder(),
+            refused: recorder(),
+            late: recorder(),
+        }
+    }
+}
+
+pub fn measure() {
+    let (services, people, load) = (threads("services", 2), threads("people", 1), threads("load", 1));
+    let server =
+        services.block_on(async { RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]) });
+    let policy = Policy { helpline: HELPLINE.to_owned(), ..bare_policy() };
+    let toml = policy.to_toml().expect("a policy");
+    let redis = [("store.kind", "redis".to_owned()), ("store.redis_urls", server.service_url())];
+    let house = services.block_on(Services::start_with(&[&toml], &redis));
+    let seen = Shared::default();
+    for n in 0..RESPONDERS {
+        people.spawn(routing(house.dispatch, format!("vol-{n}"), Arc::clone(&seen)));
+    }
+    let (intake, queue) = (house.intake, house.queue);
+    load.block_on(async { report(&Crowd::at(intake, queue, seen).await).await });
+    services.block_on(house.stop());
+}
+
+fn threads(name: &str, n: usize) -> Runtime {
+    Builder::new_multi_thread().worker_threads(n).thread_name(name).enable_all().build().expect("a runtime")
+}
+
+async fn report(crowd: &Crowd) {
+    let unhurried = crowd.unhurried().await;
+    let peak = crowd.peak().await;
+    let rate = peak * FACTOR;
+    let (goodput, tally) = crowd.load(rate, FLOOD).await;
+    let ledger = crowd.at_rest().await;
+
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    println!(
+        "\noverload (three services by gRPC and Redis, appendfsync always; visitors on one thread, responders on one, \
+         all of it on {cores} cores)"
+    );
+    let p50 = unhurried.value_at_quantile(0.5);
+    println!("  request to acknowledgement, unhurried              p50 {p50:>6} µs");
+    println!("  peak of routed chats a second                      {peak:>9.0}");
+    let came = tally.came as f64 / FLOOD.as_secs_f64();
+    println!("  then asked for a second                            {rate:>9.0}   came {came:.0}");
+    println!(
+        "  routed a second meanwhile                          {goodput:>9.0}   {:.2} of the peak",
+        goodput / peak
+    );
+    for (name, of) in [("refused", &tally.refused), ("acknowledged", &tally.accepted)] {
+        let (half, most) = (of.value_at_quantile(0.5), of.value_at_quantile(0.99));
+        println!(
+            "  {name:<14} p50 {:>7.1} ms   p99 {:>7.1} ms = {:>5.1} × unhurried p50",
+            half as f64 / 1000.0,
+            most as f64 / 1000.0,
+            most as f64 / p50 as f64,
+        );
+    }
+    for (urgency, (came, refused)) in &tally.urgencies {
+        let share = *refused as f64 * 100.0 / (*came).max(1) as f64;
+        println!("  of {urgency:<9} {came:>7} came, {share:>5.1} % were refused");
+    }
+    let late = tally.late.value_at_quantile(0.99) as f64 / 1000.0;
+    println!("  visitors came up to {late:.1} ms late (p99), {} could not come", tally.kept_away);
+    if !tally.other.is_empty() {
+        println!("  neither acknowledged nor refused: {:?}", tally.other);
+    }
+    let seen = crowd.seen.lock().expect("no panic");
+    let lost = seen.acknowledged.difference(&seen.taken).count();
+    println!(
+        "  acknowledged in all {}, lost {lost}; ledger: accepted {}, ended {}, difference {}",
+        seen.acknowledged.len(),
+        ledger.accepted,
+        ledger.ended.iter().map(|ended| ended.count).sum::<u64>(),
+        ledger.difference,
+    );
+}
+
+/// Visitors who come.
+struct Crowd {
+    doors: Vec<IntakeServiceClient<Channel>>,
+    queue: QueueServiceClient<Channel>,
+    seen: Shared,
+    visitors: Arc<std::sync::atomic::AtomicU64>,
+}
+
+impl Crowd {
+    /// Once the first chat was routed.
+    async fn at(intake: SocketAddr, queue: SocketAddr, seen: Shared) -> Self {
+        let doors = (0..CONNECTIONS).map(|_| IntakeServiceClient::new(channel(intake))).collect();
+        let queue = QueueServiceClient::new(channel(queue));
+        let crowd = Self { doors, queue, seen, visitors: Arc::default() };
+        let until = Instant::now() + PATIENCE;
+        while crowd.routed() == 0 {
+            let _ = crowd.doors[0].clone().request_chat(crowd.asks(Urgency::Moderate)).await;
+            assert!(Instant::now() < until, "no chat is routed");
+        }
+        crowd.at_rest().await;
+        crowd
+    }
+
+    fn routed(&self) -> u64 {
+        self.seen.lock().expect("no panic").routed
+    }
+
+    /// What another visitor asks.
+    fn asks(&self, urgency: Urgency) -> Request<RequestChatRequest> {
+        let n = self.visitors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let mut request = Request::new(RequestChatRequest {
+            helpline: HELPLINE.to_owned(),
+            request_id: format!("visitor-{n}"),
+            urgency: urgency.into(),
+            presence: VisitorPresence::Attested.into(),
+            ..RequestChatRequest::default()
+        });
+        request.set_timeout(Duration::from_secs(5));
+        request
+    }
+
+    /// Visitors who come one by one.
+    async fn unhurried(&self) -> Histogram<u64> {
+        let mut took = recorder();
+        for _ in 0..300 {
+            tokio::time::sleep(UNHURRIED).await;
+            let began = Instant::now();
+            let answer = self.doors[0].clone().request_chat(self.asks(Urgency::Moderate)).await;
+            took.saturating_record(micros(began.elapsed()));
+            self.acknowledge(answer.expect("a chat").into_inner().chat.expect("a chat").chat_id);
+        }
+        self.at_rest().await;
+        took
+    }
+
+    fn acknowledge(&self, chat: String) {
+        self.seen.lock().expect("no panic").acknowledged.insert(chat);
+    }
+
+    /// Raises the rate until no more is routed.
+    async fn peak(&self) -> f64 {
+        let (mut rate, mut peak, mut behind) = (FIRST_RATE, 0f64, 0);
+        while behind < 2 && rate < 50_000.0 {
+            let (routed, _) = self.load(rate, STEP).await;
+            self.at_rest().await;
+            behind += usize::from(routed < rate * 0.8);
+            peak = peak.max(routed);
+            rate *= 1.4;
+        }
+        peak
+    }
+
+    /// Visitors who come at a rate; how many chats were routed a second.
+    async fn load(&self, rate: f64, lasts: Duration) -> (f64, Tally) {
+        let (tally, places) = (Arc::new(Mutex::new(Tally::new())), Arc::new(Semaphore::new(AT_ONCE)));
+        let mut ticks = tokio::time::interval(TICK);
+        let (began, mut planned, mut measured) = (Instant::now(), 0u64, None);
+        while began.elapsed() < WARM_UP + lasts {
+            ticks.tick().await;
+            if measured.is_none() && began.elapsed() >= WARM_UP {
+                *tally.lock().expect("no panic") = Tally::new();
+                measured = Some((Instant::now(), self.routed()));
+            }
+            while (planned as f64) < began.elapsed().as_secs_f64() * rate {
+                let due = began + Duration::from_secs_f64(planned as f64 / rate);
+                planned += 1;
+                self.comes(planned, due, &tally, &places);
+            }
+        }
+        let (since, before) = measured.expect("a stretch that lasts");
+        let routed = (self.routed() - before) as f64 / since.elapsed().as_secs_f64();
+        // Whoever is still waiting for an answer is waited for.
+        let all = u32::try_from(AT_ONCE).expect("a number");
+        let answered = tokio::time::timeout(PATIENCE, places.acquire_many(all)).await;
+        drop(answered.expect("an answer for everybody").expect("it is open"));
+        (routed, std::mem::replace(&mut *tally.lock().expect("no panic"), Tally::new()))
+    }
+
+    /// One visitor, if the generator can bear one more.
+    fn comes(&self, n: u64, due: Instant, tally: &Arc<Mutex<Tally>>, places: &Arc<Semaphore>) {
+        let (urgency, word) = urgency_of(n);
+        let Ok(place) = Arc::clone(places).try_acquire_owned() else {
+            tally.lock().expect("no panic").kept_away += 1;
+            return;
+        };
+        let door = usize::try_from(n).expect("a number") % CONNECTIONS;
+        let (mut door, request) = (self.doors[door].clone(), self.asks(urgency));
+        let (tally, seen) = (Arc::clone(tally), Arc::clone(&self.seen));
+        tokio::spawn(async move {
+            let began = Instant::now();
+            let answer = door.request_chat(request).await;
+            let took = micros(began.elapsed());
+            let mut tally = tally.lock().expect("no panic");
+            tally.came += 1;
+            tally.late.saturating_record(micros(began.saturating_duration_since(due)));
+            let of = tally.urgencies.entry(word).or_default();
+            of.0 += 1;
+            match answer {
+                Ok(answer) => {
+                    tally.accepted.saturating_record(took);
+                    let chat = answer.into_inner().chat.expect("a chat").chat_id;
+                    seen.lock().expect("no panic").acknowledged.insert(chat);
+                }
+                Err(status) => {
+                    let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
+                    if status.code() == Code::ResourceExhausted && reason == "OVERLOADED" {
+                        of.1 += 1;
+                        tally.refused.saturating_record(took);
+                    } else {
+                        *tally.other.entry(format!("{:?} {reason}", status.code())).or_default() += 1;
+                    }
+                }
+            }
+            drop(place);
+        });
+    }
+
+    /// Waits until nobody waits, is offered or in a conversation any more.
+    async fn at_rest(&self) -> Ledger {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let floor = GetFloorRequest { helpline: HELPLINE.to_owned(), limit: 1 };
+            let floor = self.queue.clone().get_floor(floor).await.expect("a floor").into_inner();
+            let ledger = floor.ledger.expect("a ledger");
+            if ledger.waiting + ledger.offered + ledger.active == 0 {
+                return ledger;
+            }
+            assert!(Instant::now() < until, "the line does not come to rest: {ledger:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// Two in a hundred are in danger.
+fn urgency_of(n: u64) -> (Urgency, &'static str) {
+    match n % 50 {
+        0 => (Urgency::Imminent, "IMMINENT"),
+        1..=10 => (Urgency::High, "HIGH"),
+        11..=34 => (Urgency::Moderate, "MODERATE"),
+        _ => (Urgency::Low, "LOW"),
+    }
+}
+
+/// A responder who takes what is offered at once, and closes it at once.
+async fn routing(url: SocketAddr, name: String, seen: Shared) {
+    let mut client = DispatchServiceClient::new(channel(url));
+    let (say, said) = mpsc::channel(256);
+    let sign_in = SignIn {
+        helpline: HELPLINE.to_owned(),
+        responder_id: name,
+        capacity: 20,
+        ready: true,
+        ..SignIn::default()
+    };
+    let message = |request_number, message| SessionRequest { request_number, message: Some(message) };
+    let act = |number, word| message(number, session_request::Message::Action(Action { action: Some(word) }));
+    say.send(message(1, session_request::Message::SignIn(sign_in))).await.expect("an open stream");
+    let mut told = client.session(ReceiverStream::new(said)).await.expect("a session").into_inner();
+    let mut beat = tokio::time::interval(Duration::from_secs(2));
+    let (mut number, mut closing) = (1u64, HashSet::new());
+    loop {
+        let word = tokio::select! {
+            _ = beat.tick() => Word::Heartbeat(Heartbeat {}),
+            message = told.message() => match message.ok().flatten().and_then(|m| m.message) {
+                None => return,
+                Some(Message::Offer(offer)) => {
+                    let (chat_id, offer_number) = (offer.chat_id, offer.offer_number);
+                    Word::Accept(Accept { chat_id, offer_number, reply_handoff: Vec::new() })
+                }
+                Some(Message::Result(result)) => match result.assignment {
+                    Some(a) => {
+                        seen.lock().expect("no panic").taken.insert(a.chat_id.clone());
+                        Word::Close(Close { chat_id: a.chat_id, fence: a.fence })
+                    }
+                    None => {
+                        let closed = closing.remove(&result.request_number) && result.code == 0;
+                        seen.lock().expect("no panic").routed += u64::from(closed);
+                        continue;
+                    }
+                },
+                Some(_) => continue,
+            }
+        };
+        number += 1;
+        if matches!(word, Word::Close(_)) {
+            closing.insert(number);
+        }
+        if say.send(act(number, word)).await.is_err() {
+            return;
+        }
+    }
+}
