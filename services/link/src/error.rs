@@ -15,6 +15,8 @@ pub const QUEUE_UNREACHABLE: &str = "QUEUE_UNREACHABLE";
 pub const OUTCOME_UNKNOWN: &str = "OUTCOME_UNKNOWN";
 /// Reason when too much waits already; nothing was sent.
 pub const BUSY: &str = "BUSY";
+/// Reason when more new chats are requested than the queues can carry out in time; nothing was changed.
+pub const OVERLOADED: &str = "OVERLOADED";
 
 /// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +80,12 @@ impl LinkError {
 
     pub(crate) fn busy() -> Self {
         Self::new(Code::ResourceExhausted, BUSY, "too much is waiting for the line").after(Duration::from_secs(1))
+    }
+
+    /// What a replica would answer, without asking it.
+    pub(crate) fn overloaded() -> Self {
+        let message = "too many requests wait to be carried out; nothing was changed";
+        Self::new(Code::ResourceExhausted, OVERLOADED, message).after(Duration::from_secs(1))
     }
 
     pub(crate) fn late() -> Self {

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use holdfast_proto::v1::Notice;
+use holdfast_proto::v1::{Notice, Urgency};
 use tokio::{
     sync::{Notify, futures::Notified, watch},
     time::Instant,
@@ -132,6 +132,13 @@ impl Hub {
             Some((_, _, peer)) => Pick::Free(Arc::clone(peer)),
             None => Pick::Full,
         }
+    }
+
+    /// Whether every attached replica would only refuse another request of this urgency.
+    pub(crate) fn is_full_for(&self, urgency: Urgency) -> bool {
+        let peers = lock(&self.peers);
+        let mut usable = peers.values().filter(|peer| peer.is_usable()).peekable();
+        usable.peek().is_some() && usable.all(|peer| peer.is_full_for(urgency))
     }
 
     /// An attached replica to read from, in turn, `avoid` only if there is no other.

@@ -41,7 +41,7 @@ use tonic::{Code, Response, Status, service::interceptor::InterceptedService, tr
 pub use error::{LinkError, SettingsError};
 use hub::{Hub, Pick};
 pub use notices::{LinkNotice, Notices};
-use peer::{Answer, Peer};
+use peer::{Answer, Peer, takes_turn};
 pub use settings::{Discovery, LinkSettings};
 
 /// Which notices are wanted.
@@ -122,9 +122,14 @@ impl Link {
     /// # Errors
     /// What the queue refused; `UNAVAILABLE` when no replica is attached (`QUEUE_UNREACHABLE`, nothing was sent) or the
     /// stream broke (`OUTCOME_UNKNOWN`); `RESOURCE_EXHAUSTED` when too many commands wait already (`BUSY`, nothing was
-    /// sent); `DEADLINE_EXCEEDED`, outcome unknown.
+    /// sent; `OVERLOADED`, so many requests for new chats are unanswered that the replicas would refuse another);
+    /// `DEADLINE_EXCEEDED`, outcome unknown.
     pub async fn execute(&self, command: Command, patience: Duration) -> Result<Outcome, LinkError> {
         let until = Instant::now() + patience;
+        // Whoever cannot be carried out is told so as early as it is known: it costs those who can the least.
+        if takes_turn(&command).is_some_and(|urgency| self.hub.is_full_for(urgency)) {
+            return Err(LinkError::overloaded());
+        }
         let (first, answer) = self.begin(&command, until, None).await?;
         let failure = match answered(answer, until).await {
             Ok(outcome) => return Ok(outcome),

@@ -7,8 +7,8 @@ use std::{
 };
 
 use holdfast_proto::v1::{
-    AttachRequest, AttachResponse, Command, CommandError, Hello, Outcome, Welcome, attach_request,
-    attach_response, queue_service_client::QueueServiceClient,
+    AttachRequest, AttachResponse, Command, CommandError, Hello, Outcome, Urgency, Welcome, attach_request,
+    attach_response, command, queue_service_client::QueueServiceClient,
 };
 use holdfast_runtime::client::{Backoff, TraceContext, current_traceparent};
 use tokio::{
@@ -58,11 +58,23 @@ pub(crate) struct Peer {
 struct Attachment {
     out: mpsc::Sender<AttachRequest>,
     window: usize,
+    /// Requests for new chats that are worth sending at once, of LOW ones and of others.
+    request_windows: [usize; 2],
     draining: bool,
     /// Its store may take new chats; a replica that does not say so can.
     accepting: bool,
     last: u64,
     unanswered: HashMap<u64, Unanswered>,
+    /// Those of them that ask for a new chat.
+    unanswered_requests: usize,
+}
+
+impl Attachment {
+    fn answered(&mut self, correlation: u64) -> Option<Unanswered> {
+        let unanswered = self.unanswered.remove(&correlation)?;
+        self.unanswered_requests -= usize::from(unanswered.takes_turn);
+        Some(unanswered)
+    }
 }
 
 /// Stays until it is answered, also when nobody waits any more: the replica counts it, so we do.
@@ -70,6 +82,16 @@ struct Attachment {
 struct Unanswered {
     answer: oneshot::Sender<Answer>,
     until: Instant,
+    /// It asks for a new chat, and takes a turn for that.
+    takes_turn: bool,
+}
+
+/// How a command asks for a new chat: `None` where it does not, or is carried out whatever waits.
+pub(crate) fn takes_turn(command: &Command) -> Option<Urgency> {
+    let Some(command::Command::Request(request)) = &command.command else {
+        return None;
+    };
+    Some(request.urgency()).filter(|urgency| *urgency != Urgency::Imminent)
 }
 
 /// How a stream ended.
@@ -111,6 +133,18 @@ impl Peer {
         (!attachment.draining && n < attachment.window).then_some(n)
     }
 
+    /// Whether another request of this urgency would only be refused: as many are unanswered as the replica takes. Of
+    /// those who do not say how many that is, none ever is.
+    pub(crate) fn is_full_for(&self, urgency: Urgency) -> bool {
+        let attachment = self.attachment();
+        let Some(attachment) = attachment.as_ref().filter(|a| !a.draining) else {
+            return true;
+        };
+        let [low, others] = attachment.request_windows;
+        let window = if urgency == Urgency::Low { low } else { others };
+        window > 0 && attachment.unanswered_requests >= window
+    }
+
     /// A client for unary reads over the same connection.
     pub(crate) fn queries(&self) -> Queries {
         QueueServiceClient::with_interceptor(self.reads.clone(), TraceContext)
@@ -136,7 +170,9 @@ impl Peer {
             return None;
         }
         let (answer, receiver) = oneshot::channel();
-        attachment.unanswered.insert(attachment.last, Unanswered { answer, until });
+        let takes_turn = takes_turn(command).is_some();
+        attachment.unanswered_requests += usize::from(takes_turn);
+        attachment.unanswered.insert(attachment.last, Unanswered { answer, until, takes_turn });
         Some(receiver)
     }
 
@@ -263,7 +299,7 @@ impl Peer {
     }
 
     fn answer(&self, correlation: u64, answer: Answer, hub: &Hub) {
-        let unanswered = self.attachment().as_mut().and_then(|a| a.unanswered.remove(&correlation));
+        let unanswered = self.attachment().as_mut().and_then(|a| a.answered(correlation));
         let Some(unanswered) = unanswered else {
             debug!(correlation, "an answer to nothing that was asked");
             return;
@@ -301,8 +337,18 @@ struct Attached<'a> {
 impl<'a> Attached<'a> {
     fn new(peer: &'a Peer, hub: &'a Hub, welcome: &Welcome, out: mpsc::Sender<AttachRequest>) -> Self {
         let window = usize::try_from(welcome.window).unwrap_or(MAX_WINDOW).clamp(1, MAX_WINDOW);
-        let attachment =
-            Attachment { out, window, draining: false, accepting: true, last: 0, unanswered: HashMap::new() };
+        let [low, others] = [welcome.low_request_window, welcome.request_window]
+            .map(|window| usize::try_from(window).unwrap_or(usize::MAX));
+        let attachment = Attachment {
+            out,
+            window,
+            request_windows: [low, others],
+            draining: false,
+            accepting: true,
+            last: 0,
+            unanswered: HashMap::new(),
+            unanswered_requests: 0,
+        };
         *peer.attachment() = Some(attachment);
         hub.refresh();
         Self { peer, hub }

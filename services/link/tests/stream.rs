@@ -4,7 +4,7 @@
 
 use std::{pin::Pin, time::Duration};
 
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, future::select_all};
 use holdfast_link::{Discovery, Link, LinkNotice, LinkSettings, Role};
 use holdfast_proto::v1::{
     self, AttachDrain, AttachRequest, AttachResponse, Command, CommandError, Event, Notice, Outcome, Welcome,
@@ -62,10 +62,14 @@ impl Replica {
     }
 
     async fn attached(&mut self, window: u32) -> Stage {
+        self.attached_with(Welcome { window, ..Welcome::default() }).await
+    }
+
+    async fn attached_with(&mut self, welcome: Welcome) -> Stage {
         let mut stage = soon("a stream", self.streams.recv()).await.unwrap();
         let hello = stage.request().await;
         assert!(matches!(hello.message, Some(attach_request::Message::Hello(_))), "{hello:?}");
-        let welcome = Welcome { replica: "q-0".to_owned(), window, look_again: false };
+        let welcome = Welcome { replica: "q-0".to_owned(), ..welcome };
         stage.say(0, attach_response::Message::Welcome(welcome)).await;
         stage
     }
@@ -237,6 +241,64 @@ async fn answers_find_their_commands_in_any_order() {
     assert_eq!((error.code, error.reason.as_str()), (Code::FailedPrecondition, "STALE_FENCE"));
     let given: Duration = beat.timeout.unwrap().try_into().unwrap();
     assert!(given <= PATIENCE && given > PATIENCE / 2, "{given:?}");
+}
+
+fn request(urgency: v1::Urgency) -> Command {
+    let request = v1::RequestCommand { urgency: urgency.into(), ..v1::RequestCommand::default() };
+    Command { helpline: "demo".to_owned(), command: Some(command::Command::Request(request)) }
+}
+
+#[tokio::test]
+async fn what_every_replica_would_refuse_is_refused_without_asking_and_imminent_requests_never_are() {
+    let (mut one, mut other) = (Replica::start().await, Replica::start().await);
+    let (link, _stop) = link(&[&one.address, &other.address]);
+    let few = Welcome { window: 8, request_window: 2, low_request_window: 1, ..Welcome::default() };
+    let (mut one, mut other) = (one.attached_with(few.clone()).await, other.attached_with(few).await);
+    all_attached(&link, 2).await;
+    let refused = async |urgency| {
+        let error = soon("a refusal", link.execute(request(urgency), PATIENCE)).await.unwrap_err();
+        assert!(error.retry_after.is_some(), "it says when to come again");
+        (error.code, error.reason)
+    };
+    let overloaded = (Code::ResourceExhausted, "OVERLOADED".to_owned());
+
+    let first = [ask(&link, request(v1::Urgency::Low)), ask(&link, request(v1::Urgency::High))];
+    let on_one = one.request().await;
+    other.request().await;
+    assert_eq!(refused(v1::Urgency::Low).await, overloaded, "one on each is enough of these");
+    let _more = [ask(&link, request(v1::Urgency::Moderate)), ask(&link, request(v1::Urgency::Unspecified))];
+    one.request().await;
+    other.request().await;
+    assert_eq!(refused(v1::Urgency::High).await, overloaded);
+
+    let imminent = ask(&link, request(v1::Urgency::Imminent));
+    let beat = ask(&link, beat());
+    let (here, there) = (one.request().await, other.request().await);
+    one.answer(here.correlation).await;
+    other.answer(there.correlation).await;
+    assert!(imminent.await.unwrap().is_ok() && beat.await.unwrap().is_ok());
+    one.answer(on_one.correlation).await;
+    assert!(soon("an answer", select_all(first)).await.0.unwrap().is_ok());
+    let next = ask(&link, request(v1::Urgency::High));
+    let next_there = one.request().await;
+    one.answer(next_there.correlation).await;
+    assert!(soon("an answer", next).await.unwrap().is_ok(), "there is room again");
+}
+
+#[tokio::test]
+async fn a_replica_that_does_not_say_how_many_requests_it_takes_is_asked_each_time() {
+    let mut replica = Replica::start().await;
+    let (link, _stop) = link(&[&replica.address]);
+    let mut stage = replica.attached(8).await;
+    all_attached(&link, 1).await;
+    let asked: Vec<_> = (0..8).map(|_| ask(&link, request(v1::Urgency::Low))).collect();
+    for _ in &asked {
+        let request = stage.request().await;
+        stage.answer(request.correlation).await;
+    }
+    for asked in asked {
+        assert!(asked.await.unwrap().is_ok());
+    }
 }
 
 #[tokio::test]

@@ -239,10 +239,14 @@ impl Stream {
     }
 
     fn welcome(&self) {
+        let config = &self.attaching.config;
+        let of_requests = |waiting: usize| u32::try_from(config.request_turns + waiting).unwrap_or(u32::MAX);
         let welcome = v1::Welcome {
             replica: self.attaching.replica.clone(),
-            window: self.attaching.config.window,
+            window: config.window,
             look_again: true,
+            request_window: of_requests(config.max_waiting_requests),
+            low_request_window: of_requests(config.max_waiting_requests / 2),
         };
         self.outbox.put(Kind::Word, response(0, to::Message::Welcome(welcome)));
     }

@@ -244,7 +244,7 @@ impl QueueService for Queue {
         let (to_client, responses) = mpsc::channel(256);
         let kept = Arc::clone(&self.kept);
         let mut incoming = request.into_inner();
-        let welcome = Welcome { replica: "fake".to_owned(), window: 64, look_again: false };
+        let welcome = Welcome { replica: "fake".to_owned(), window: 64, ..Welcome::default() };
         to_client.try_send(Ok(answer(0, to::Message::Welcome(welcome)))).unwrap();
         kept.lock().unwrap().streams.push(to_client.clone());
         tokio::spawn(async move {
