@@ -8,6 +8,7 @@
 
 mod messages;
 mod mutate;
+mod papers;
 mod policies;
 mod scripts;
 mod texts;

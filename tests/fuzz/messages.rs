@@ -56,6 +56,8 @@ fn commands() -> Vec<Vec<u8>> {
         Wire::Close(v1::CloseCommand {
             assignment: Some(v1::AssignmentKey { session: session(), chat_id: chat_id(), fence }),
         }),
+        Wire::Restore(v1::RestoreCommand { key: key(), ticket: vec![1; 60] }),
+        Wire::Reassert(v1::ReassertCommand { session: session(), chat_id: chat_id(), sealed: vec![1; 60] }),
     ];
     let whole = |command| v1::Command { helpline: HELPLINE.to_owned(), command: Some(command) };
     all.into_iter().map(|command| whole(command).encode_to_vec()).collect()
@@ -119,6 +121,7 @@ fn a_responders_words_are_understood_or_refused() {
         ready: true,
         opt_out_topics: vec!["topic:loss".to_owned()],
         shift_remaining: Some(prost_types::Duration { seconds: 3_600, nanos: 0 }),
+        sealed_assignments: vec![v1::SealedAssignment { chat_id: chat_id(), sealed: vec![1; 60] }],
         ..v1::SignIn::default()
     };
     let actions = [
@@ -134,7 +137,8 @@ fn a_responders_words_are_understood_or_refused() {
         responder: "ana".parse::<ResponderId>().expect("a name"),
     };
     fuzz("words", &corpus, &["ana", "test", "topic:"], 20_000, |bytes| {
-        let signs_in = v1::SignIn::decode(bytes).is_ok_and(|said| dispatch::sign_in(said).is_ok());
+        let signs_in = v1::SignIn::decode(bytes)
+            .is_ok_and(|said| dispatch::sealed(&said).is_ok() && dispatch::sign_in(said).is_ok());
         let acts = v1::Action::decode(bytes).is_ok_and(|action| dispatch::action(&who, 7, Some(action)).is_ok());
         signs_in || acts
     });

@@ -170,6 +170,12 @@ impl Content {
         Self { how, count, told: Mutex::default() }
     }
 
+    /// Sealed with a key of its own, for the fuzz tests.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn sealed_for_tests() -> Result<Self, ContentError> {
+        Ok(Self::new(How::Sealed(Arc::new(Ring::made_up()?)), Arc::new(|_| ())))
+    }
+
     /// Content that is kept as it comes, for tests of what lies around it.
     pub(crate) fn as_it_came() -> Self {
         Self::new(How::AsItCame, Arc::new(|_| ()))

@@ -5,7 +5,7 @@
 //! policy. Nobody but the queue can read or make one. Its length says next to nothing: it is a multiple of
 //! [`STEP_BYTES`]. A key seals and opens; older keys only open, so a key can be replaced while tickets are out.
 
-mod said;
+pub(crate) mod said;
 
 use std::{collections::HashMap, collections::VecDeque, fmt, path::Path, sync::Mutex, sync::PoisonError};
 

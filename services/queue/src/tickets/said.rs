@@ -197,11 +197,11 @@ pub(super) fn ended(chat: &ChatId) -> Vec<u8> {
     Said { chat: chat.to_string(), ended: true, ..Said::default() }.encode_to_vec()
 }
 
-pub(super) fn ticket(policy: &Policy, restore: &Restore) -> Vec<u8> {
+pub(crate) fn ticket(policy: &Policy, restore: &Restore) -> Vec<u8> {
     said(policy, restore).encode_to_vec()
 }
 
-pub(super) fn assignment(policy: &Policy, reassert: &Reassert) -> Vec<u8> {
+pub(crate) fn assignment(policy: &Policy, reassert: &Reassert) -> Vec<u8> {
     Said {
         responder: reassert.responder.to_string(),
         offer: reassert.offer,
@@ -261,11 +261,11 @@ fn said(policy: &Policy, restore: &Restore) -> Said {
     }
 }
 
-pub(super) fn read_ticket(said: &[u8]) -> Option<Held> {
+pub(crate) fn read_ticket(said: &[u8]) -> Option<Held> {
     held(Said::decode(said).ok()?)
 }
 
-pub(super) fn read_assignment(said: &[u8]) -> Option<Assigned> {
+pub(crate) fn read_assignment(said: &[u8]) -> Option<Assigned> {
     let said = Said::decode(said).ok()?;
     Some(Assigned {
         responder: ResponderId::parse(&said.responder).ok()?,
