@@ -19,6 +19,7 @@ mod policy;
 mod presence;
 mod privacy;
 mod shutdown;
+mod slow_readers;
 mod supervision;
 mod surge;
 mod telemetry;

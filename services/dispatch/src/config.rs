@@ -43,6 +43,9 @@ pub struct SessionsConfig {
     /// Messages that wait for a slow reader. 2 to 10,000.
     #[serde(deserialize_with = "within::<_, _, 2, 10_000>")]
     pub outgoing: usize,
+    /// Whoever takes nothing of what waits for so long is let go. 100 ms to 10 min.
+    #[serde(deserialize_with = "within::<_, _, 100, 600_000>")]
+    pub reader_patience_ms: u64,
     /// Actions of one session at once. 1 to 1,000.
     #[serde(deserialize_with = "within::<_, _, 1, 1_000>")]
     pub max_actions: usize,
@@ -116,6 +119,7 @@ mod tests {
         for (key, value) in [
             ("queue.discovery", "guess"),
             ("sessions.outgoing", "1"),
+            ("sessions.reader_patience_ms", "99"),
             ("supervision.look_every_ms", "499"),
             ("supervision.max_streams", "0"),
             ("limits.max_sessions", "0"),

@@ -104,6 +104,7 @@ pub async fn run<L: Listen>(config: Config, bound: Bound<L>, context: &Context) 
         stop: stop.clone(),
         patience,
         sign_in_within: Duration::from_millis(config.sessions.sign_in_within_ms),
+        reader_patience: Duration::from_millis(config.sessions.reader_patience_ms),
         max_actions: config.sessions.max_actions,
         unlink_within: Duration::from_millis(config.sessions.unlink_within_ms),
         reconnect_within: Duration::from_millis(config.sessions.reconnect_within_ms),

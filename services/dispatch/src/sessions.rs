@@ -24,6 +24,7 @@ use holdfast_proto::v1::{
 use holdfast_runtime::{
     Stop,
     client::{Backoff, continue_from, link_to},
+    reader::Reader,
 };
 use opentelemetry::metrics::Counter;
 use rand::random_range;
@@ -75,6 +76,8 @@ pub struct Means {
     pub patience: Duration,
     /// The first message must come within this.
     pub sign_in_within: Duration,
+    /// Whoever takes nothing of what waits for so long does not read.
+    pub reader_patience: Duration,
     /// Actions at once.
     pub max_actions: usize,
     /// The line is told of a broken stream within this.
@@ -233,7 +236,7 @@ struct Session {
     means: Means,
     who: Who,
     seat: Seat,
-    out: Outgoing,
+    out: Reader<Result<SessionResponse, Status>>,
     number: u64,
     /// How they came, to come again if the line loses the session.
     sign_in: SignInCommand,
@@ -289,6 +292,7 @@ impl Session {
             Incoming::Elsewhere => presence.heartbeat_every, // heartbeats may go to other replicas
             Incoming::Stream(_) | Incoming::Closed => presence.lease,
         };
+        let out = Reader::new(out, means.reader_patience);
         let mut session = Self {
             seat,
             out,
@@ -332,7 +336,9 @@ impl Session {
         self.read();
         loop {
             let takes_actions = leave_at.is_none() && self.actions < self.means.max_actions;
-            let out = self.out.clone();
+            if self.out.is_stalled() && leave_at.is_none() {
+                return End::Slow;
+            }
             let step = tokio::select! {
                 request = incoming.next(), if takes_actions => self.take(request, &mut incoming),
                 Some((session, done)) = self.work.next() => {
@@ -353,7 +359,8 @@ impl Session {
                     self.tell_drain()
                 }
                 () = sleep_until(leave_at.unwrap_or(self.read_at)), if leave_at.is_some() => Err(End::Over),
-                () = out.closed() => Err(End::Lost),
+                () = self.out.look() => Ok(()),
+                () = self.out.gone() => Err(End::Lost),
             };
             match step {
                 Ok(()) => {}

@@ -56,6 +56,9 @@ pub struct VisitorsConfig {
     /// Pause between two looks at the place. 10 ms to 2 s: a new place is known within two seconds.
     #[serde(deserialize_with = "within::<_, _, 10, 2_000>")]
     pub place_every_ms: u64,
+    /// Whoever takes nothing of what waits for so long is let go. 100 ms to 10 min.
+    #[serde(deserialize_with = "within::<_, _, 100, 600_000>")]
+    pub reader_patience_ms: u64,
     /// In the drain, streams reconnect within so long. Up to 1 min.
     #[serde(deserialize_with = "within::<_, _, 0, 60_000>")]
     pub reconnect_within_ms: u64,
@@ -136,6 +139,7 @@ mod tests {
         for (key, value) in [
             ("queue.discovery", "guess"),
             ("visitors.place_every_ms", "2001"),
+            ("visitors.reader_patience_ms", "99"),
             ("limits.max_watches", "0"),
             ("limits.max_wishes", "1"),
             ("visitors.return_token_days", "367"),

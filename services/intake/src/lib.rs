@@ -144,6 +144,7 @@ pub async fn run<L: Listen>(config: Config, bound: Bound<L>, context: &Context) 
             patience: config.queue.command_timeout(),
             beat_every: Duration::from_millis(config.visitors.beat_every_ms),
             place_every: Duration::from_millis(config.visitors.place_every_ms),
+            reader_patience: Duration::from_millis(config.visitors.reader_patience_ms),
             reconnect_within: Duration::from_millis(config.visitors.reconnect_within_ms),
             stop: stop.clone(),
         },

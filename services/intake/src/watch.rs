@@ -16,7 +16,7 @@ use holdfast_proto::v1::{
     BeatCommand, Chat, ChatOutcome, ChatState, ChatUpdate, Command, Drain, GetChatRequest, GetChatResponse,
     Resource, WaitRange, WatchChatResponse, command, outcome, watch_chat_response,
 };
-use holdfast_runtime::{Stop, clock::wall_ms};
+use holdfast_runtime::{Stop, clock::wall_ms, reader::Reader};
 use opentelemetry::metrics::UpDownCounter;
 use rand::random_range;
 use tokio::{
@@ -188,6 +188,8 @@ pub struct Means {
     pub beat_every: Duration,
     /// Pause between two looks at the place.
     pub place_every: Duration,
+    /// Whoever takes nothing of what waits for so long does not read.
+    pub reader_patience: Duration,
     /// In the drain, clients come back within this.
     pub reconnect_within: Duration,
     /// The stop signal.
@@ -219,7 +221,7 @@ struct Watcher {
     locale: String,
     ticket: Ticket,
     seat: Seat,
-    out: mpsc::Sender<Result<WatchChatResponse, Status>>,
+    out: Arc<Reader<Result<WatchChatResponse, Status>>>,
     shown: Option<Shown>,
     state: ChatState,
 }
@@ -250,6 +252,7 @@ pub async fn open(
     ticket: Vec<u8>,
 ) -> Result<impl Stream<Item = Result<WatchChatResponse, Status>> + Send + 'static, Failure> {
     let (out, messages) = mpsc::channel(OUTGOING);
+    let out = Arc::new(Reader::new(out, means.reader_patience));
     let (last, failed) = oneshot::channel();
     let ticket = Ticket { sealed: ticket, ..Ticket::default() };
     let mut watcher =
@@ -268,14 +271,14 @@ pub async fn open(
 
 impl Watcher {
     async fn run(mut self, last: oneshot::Sender<Status>) {
-        let (out, draining) = (self.out.clone(), self.means.stop.draining());
+        let (out, draining) = (Arc::clone(&self.out), self.means.stop.draining());
         let reconnect_within = self.means.reconnect_within;
         tokio::select! {
             end = self.follow() => if let End::Failed(failure) = end {
                 // Whoever reads may be gone.
                 let _ = last.send(failure.status());
             },
-            () = out.closed() => {}
+            () = out.gone() => {}
             () = draining => {
                 let drain = Drain { reconnect_after: random_part(reconnect_within).try_into().ok() };
                 let message = watch_chat_response::Message::Drain(drain);
@@ -292,7 +295,11 @@ impl Watcher {
         loop {
             let chat = Arc::clone(&self.seat.chat);
             let looks_at_place = self.is_in_line() && look_at.is_none();
+            if self.out.is_stalled() {
+                return Failure::SlowReader.into();
+            }
             let woken = tokio::select! {
+                () = self.out.look() => continue,
                 () = chat.notified() => Woken::Look,
                 Ok(()) = self.seat.line_changed.changed(), if looks_at_place => Woken::LookAt(place_at),
                 () = sleep_until(look_at.unwrap_or(beat_at)), if look_at.is_some() => Woken::Look,

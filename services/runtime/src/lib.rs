@@ -8,6 +8,7 @@
 //! - [`client`]: channels, deadlines, retries and trace context towards other services
 //! - [`clock`]: wall time
 //! - [`net`]: the network, or a simulated one
+//! - [`reader`]: who does not read what is streamed to them
 //!
 //! A `main.rs` loads its configuration and calls [`run`], which owns everything from the first thread to the exit
 //! code.
@@ -23,6 +24,7 @@ pub mod clock;
 pub mod config;
 mod deadline;
 pub mod net;
+pub mod reader;
 pub mod server;
 pub mod shutdown;
 pub mod telemetry;

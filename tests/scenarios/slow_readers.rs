@@ -1,0 +1,137 @@
+//! Devices that take nothing of what they are sent, and go on speaking all the same.
+
+use holdfast_domain::policy::Numbers;
+use holdfast_proto::v1::dispatch_service_client::DispatchServiceClient;
+use holdfast_proto::v1::intake_service_client::IntakeServiceClient;
+use holdfast_proto::v1::session_response::Message;
+use holdfast_proto::v1::{
+    Action, Heartbeat, SessionRequest, SessionResponse, SignIn, WatchChatRequest, action, session_request,
+};
+use holdfast_tests::events::Events;
+use holdfast_tests::people::Visitor;
+use holdfast_tests::processes::{Deployment, HELPLINE, numbers};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, interval};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tonic::transport::{Channel, Endpoint};
+
+/// From the moment at which nobody reads any more, with what the services run with when nothing else is said.
+const BOUND: Duration = Duration::from_secs(10);
+/// A window that is full with the next message or two, so that everything after them waits at the service.
+const WINDOW: u32 = 64;
+
+async fn narrow(url: &str) -> Channel {
+    let endpoint = Endpoint::from_shared(url.to_owned()).expect("an address");
+    endpoint.initial_stream_window_size(WINDOW).connect().await.expect("a connection")
+}
+
+/// A responder's device that speaks as often as it should, and stops reading when it is told to.
+struct Deaf {
+    messages: Streaming<SessionResponse>,
+    speaks: tokio::task::JoinHandle<()>,
+}
+
+impl Deaf {
+    async fn signs_in(url: &str, id: &str) -> Self {
+        let (out, requests) = mpsc::channel(64);
+        let sign_in = SignIn {
+            helpline: HELPLINE.to_owned(),
+            responder_id: id.to_owned(),
+            capacity: 1,
+            ready: true,
+            ..SignIn::default()
+        };
+        let first = session_request::Message::SignIn(sign_in);
+        out.send(SessionRequest { request_number: 0, message: Some(first) }).await.expect("room");
+        let mut client = DispatchServiceClient::new(narrow(url).await);
+        let messages = client.session(ReceiverStream::new(requests)).await.expect("a session").into_inner();
+        let speaks = tokio::spawn(async move {
+            let mut beat = interval(Duration::from_millis(300));
+            for request_number in 1.. {
+                beat.tick().await;
+                let word = Action { action: Some(action::Action::Heartbeat(Heartbeat {})) };
+                let message = Some(session_request::Message::Action(word));
+                if out.send(SessionRequest { request_number, message }).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Self { messages, speaks }
+    }
+
+    async fn hears_of_an_offer(&mut self) {
+        while let Some(response) = self.messages.message().await.expect("a session") {
+            if matches!(response.message, Some(Message::Offer(_))) {
+                return;
+            }
+        }
+        panic!("no offer");
+    }
+}
+
+impl Drop for Deaf {
+    fn drop(&mut self) {
+        self.speaks.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_responder_who_reads_nothing_loses_the_session_and_the_offer_goes_to_somebody_else() {
+    let patient = Numbers { offer_deadline_ms: 600_000, presence_lease_ms: 30_000, ..numbers() };
+    let house = Deployment::with(patient).await;
+    let mut deaf = Deaf::signs_in(&house.dispatches[0].url(), "deaf").await;
+    let mut visitor = house.visitor().await;
+    visitor.asks().await;
+    deaf.hears_of_an_offer().await;
+    let mut ben = house.responder("ben").await;
+    let mut events = Events::after(&house.queues[0], "").await;
+
+    let since = Instant::now();
+    let unlinked = events.until("unlinked").await;
+    let lost = since.elapsed();
+    let offer = ben.offer().await;
+    let offered = since.elapsed();
+
+    println!(
+        "the session of a device that reads nothing ended after {lost:?}, its offer was elsewhere after {offered:?}"
+    );
+    assert_eq!((unlinked.responder_id.as_str(), offer.chat_id.as_str()), ("deaf", visitor.chat_id()));
+    assert!(offered < BOUND, "{offered:?}");
+    ben.accepts(&offer).await;
+    house.nobody_is_lost(1).await;
+}
+
+#[tokio::test]
+async fn a_visitor_who_reads_nothing_is_not_said_to_be_there_for_longer_than_that() {
+    let soon = Duration::from_secs(2);
+    let house = Deployment::with(Numbers { away_after_ms: 2_000, abandon_after_ms: 60_000, ..numbers() }).await;
+    let mut others: Vec<Visitor> = Vec::new();
+    let mut deaf = house.visitor().await;
+    deaf.try_ask().await.expect("a chat");
+    let mut client = IntakeServiceClient::new(narrow(&house.intakes[0].url()).await);
+    let watch = WatchChatRequest { key: Some(deaf.key.clone()), ..WatchChatRequest::default() };
+    let mut updates = client.watch_chat(watch).await.expect("a stream").into_inner();
+    updates.message().await.expect("a stream").expect("the first message");
+    let mut events = Events::after(&house.queues[0], "").await;
+
+    let since = Instant::now();
+    // Their place changes twice, and they take no notice.
+    for _ in 0..3 {
+        let mut other = house.visitor().await.urgent(holdfast_proto::v1::Urgency::High);
+        other.asks().await;
+        others.push(other);
+    }
+    let away = loop {
+        let event = events.until("away").await;
+        if event.chat_id == deaf.chat_id() {
+            break since.elapsed();
+        }
+    };
+
+    println!("the visitor of a stream that nobody reads counted as away after {away:?}");
+    assert!(away < BOUND + soon, "{away:?}");
+    drop(updates);
+    house.nobody_is_lost(4).await;
+}
