@@ -6,6 +6,7 @@
 mod acknowledgement;
 mod care;
 mod content;
+mod crowd;
 mod durability;
 mod events;
 mod failure;
