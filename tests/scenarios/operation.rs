@@ -83,6 +83,7 @@ fn refused(service: &str, settings: &[(&str, &str)]) -> (Output, String) {
 }
 
 const OPEN_TO_ALL: (&str, &str) = ("SECURITY__INSECURE_NO_AUTHENTICATION", "true");
+const PLAINTEXT: (&str, &str) = ("SECURITY__INSECURE_NO_TLS", "true");
 
 #[test]
 fn a_setting_that_nobody_knows_is_named() {
@@ -102,8 +103,18 @@ fn a_service_without_authentication_does_not_start_unless_that_is_said_to_be_mea
 }
 
 #[test]
+fn a_service_without_tls_does_not_start_unless_that_is_said_to_be_meant() {
+    for service in SERVICES {
+        let free = [("SERVER__LISTEN", "127.0.0.1:0"), ("SERVER__ADMIN_LISTEN", "127.0.0.1:0"), OPEN_TO_ALL];
+        let (_, line) = refused(service, &free);
+        assert!(line.contains("server.tls.cert_file") && line.contains("insecure_no_tls"), "{line}");
+    }
+}
+
+#[test]
 fn an_intake_without_a_key_for_tokens_does_not_start_unless_that_is_said_to_be_meant() {
-    let free = [("SERVER__LISTEN", "127.0.0.1:0"), ("SERVER__ADMIN_LISTEN", "127.0.0.1:0"), OPEN_TO_ALL];
+    let free =
+        [("SERVER__LISTEN", "127.0.0.1:0"), ("SERVER__ADMIN_LISTEN", "127.0.0.1:0"), OPEN_TO_ALL, PLAINTEXT];
     let settings: Vec<_> = free.into_iter().chain([("SECURITY__INSECURE_RANDOM_TOKEN_KEY", "false")]).collect();
     let (_, line) = refused("intake", &settings);
     assert!(line.contains("visitor_token_key_file"), "{line}");

@@ -71,6 +71,7 @@ type Settings = Vec<(&'static str, String)>;
 fn common(name: &str) -> Settings {
     vec![
         ("security.insecure_no_authentication", "true".to_owned()),
+        ("security.insecure_no_tls", "true".to_owned()),
         ("telemetry.service_instance", name.to_owned()),
         ("server.keepalive_interval_ms", "1000".to_owned()),
         ("server.keepalive_timeout_ms", "1000".to_owned()),

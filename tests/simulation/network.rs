@@ -45,6 +45,7 @@ pub(crate) fn channel(host: &str, port: u16) -> Channel {
         request_timeout_ms: 4_000,
         keepalive_interval_ms: 1_000,
         keepalive_timeout_ms: 1_000,
+        tls: holdfast_runtime::tls::ClientTlsConfig::default(),
         dial: dial(),
     };
     holdfast_runtime::client::channel(&format!("http://{host}:{port}"), &client).expect("an address")

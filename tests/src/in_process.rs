@@ -40,14 +40,17 @@ impl Services {
         let (intake, queue, dispatch) = (free_port().await, free_port().await, free_port().await);
         let address = |listener: &TcpListener| listener.local_addr().expect("its address");
         let open_to_all = ("security.insecure_no_authentication", "true".to_owned());
+        let plaintext = ("security.insecure_no_tls", "true".to_owned());
         let quiet = ("telemetry.log_filter", "error".to_owned());
         let no_floor = ("store.floor_persistence", "ephemeral".to_owned());
         let content_key = ("security.insecure_random_content_key", "true".to_owned());
         let ticket_key = ("security.insecure_random_ticket_key", "true".to_owned());
-        let mut of_queue = vec![open_to_all.clone(), quiet.clone(), policy_dir, no_floor, content_key, ticket_key];
+        let (open, plain) = (open_to_all.clone(), plaintext.clone());
+        let mut of_queue = vec![open, plain, quiet.clone(), policy_dir, no_floor, content_key, ticket_key];
         of_queue.extend(more.iter().cloned());
         let of_dispatch = [
             open_to_all,
+            plaintext,
             quiet,
             ("queue.addresses", format!("http://{}", address(&queue))),
             ("queue.attach_patience_ms", "10000".to_owned()),

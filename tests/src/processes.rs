@@ -362,6 +362,7 @@ reconnect_within_ms = 300
 interval_ms = 200
 [security]
 insecure_no_authentication = true
+insecure_no_tls = true
 ";
 
 const INTAKE: &str = r"
@@ -376,6 +377,7 @@ place_every_ms = 100
 reconnect_within_ms = 300
 [security]
 insecure_no_authentication = true
+insecure_no_tls = true
 ";
 
 const DISPATCH: &str = r"
@@ -389,6 +391,7 @@ keepalive_timeout_ms = 500
 reconnect_within_ms = 300
 [security]
 insecure_no_authentication = true
+insecure_no_tls = true
 ";
 
 /// Puts a content key that is only good for scenarios into a folder, whole from the first moment.

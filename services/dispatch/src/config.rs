@@ -90,6 +90,8 @@ pub struct LimitsConfig {
 pub struct SecurityConfig {
     /// Whoever reaches the port may sign in as anybody and act as any supervisor, and the operator knows.
     pub insecure_no_authentication: bool,
+    /// Plaintext is spoken where no certificate or no `https://` is set, and the operator knows.
+    pub insecure_no_tls: bool,
 }
 
 impl Config {

@@ -34,6 +34,7 @@ use holdfast_runtime::{
     net::Listen,
     server::{ServeError, serve, standard_services},
     shutdown::TaskError,
+    tls::TlsError,
 };
 use policies::Policies;
 use service::Dispatch;
@@ -63,6 +64,9 @@ pub enum RunError {
          security.insecure_no_authentication = true to start all the same"
     )]
     NoAuthentication,
+    /// TLS cannot be had as the settings say, or is missing.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The way to the queue is not one.
     #[error(transparent)]
     Link(#[from] SettingsError),
@@ -82,6 +86,7 @@ pub async fn run<L: Listen>(config: Config, bound: Bound<L>, context: &Context) 
     if !config.security.insecure_no_authentication {
         return Err(RunError::NoAuthentication);
     }
+    check_tls(&config)?;
     let stop = context.stop.child();
     let tasks = TaskSet::new(stop.clone());
     let replica = holdfast_link::settings::replica_name(&config.telemetry.service_instance);
@@ -156,6 +161,14 @@ pub async fn run<L: Listen>(config: Config, bound: Bound<L>, context: &Context) 
     let ended = tasks.join(LAST_TASKS).await;
     served?;
     Ok(ended?)
+}
+
+/// Nothing goes in or out in plaintext unless that was asked for.
+fn check_tls(config: &Config) -> Result<(), TlsError> {
+    let asked_for = config.security.insecure_no_tls;
+    config.server.tls.check(asked_for)?;
+    let queues = config.queue.addresses.iter().map(String::as_str);
+    config.client.tls.check("queue.addresses", queues, asked_for)
 }
 
 /// Without the queue nobody can sign in here; another replica may have it.

@@ -36,6 +36,7 @@ async fn dispatch(queue: &str, settings: Settings<'_>) -> (Running, Door) {
     let (grpc, address) = socket().await;
     let mut all = owned(&[
         ("security.insecure_no_authentication", "true"),
+        ("security.insecure_no_tls", "true"),
         ("server.drain_wait_ms", "0"),
         ("server.drain_deadline_ms", "2000"),
         ("queue.reconnect_within_ms", "50"),
@@ -55,6 +56,7 @@ async fn intake(queue: &str) -> (Running, Visitors) {
     let (grpc, address) = socket().await;
     let settings = owned(&[
         ("security.insecure_no_authentication", "true"),
+        ("security.insecure_no_tls", "true"),
         ("security.insecure_random_token_key", "true"),
         ("server.drain_deadline_ms", "500"),
     ]);

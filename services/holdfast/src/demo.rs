@@ -47,6 +47,7 @@ use holdfast_runtime::{
     clock::wall_ms,
     config::ClientConfig,
     net::Dial,
+    tls::ClientTlsConfig,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -94,13 +95,16 @@ const LOOKING_AGAIN: usize = 32;
 /// reckons with a moment up to a second ago.
 const HUSH: Duration = Duration::from_millis(1_200);
 
-const CLIENT: ClientConfig = ClientConfig {
-    connect_timeout_ms: 3_000,
-    request_timeout_ms: 10_000,
-    keepalive_interval_ms: 10_000,
-    keepalive_timeout_ms: 10_000,
-    dial: Dial::SYSTEM,
-};
+fn client_settings() -> ClientConfig {
+    ClientConfig {
+        connect_timeout_ms: 3_000,
+        request_timeout_ms: 10_000,
+        keepalive_interval_ms: 10_000,
+        keepalive_timeout_ms: 10_000,
+        tls: ClientTlsConfig::default(),
+        dial: Dial::SYSTEM,
+    }
+}
 
 /// What is typed after `holdfast demo`.
 #[derive(Debug, clap::Args)]
@@ -202,10 +206,10 @@ impl World {
     ) -> Result<Self, DemoError> {
         let (mut intakes, mut dispatches) = (Vec::new(), Vec::new());
         for _ in 0..VISITOR_CHANNELS {
-            intakes.push(client::channel(&stage.intake, &CLIENT)?);
+            intakes.push(client::channel(&stage.intake, &client_settings())?);
         }
         for address in &stage.dispatches {
-            dispatches.push(client::channel(address, &CLIENT)?);
+            dispatches.push(client::channel(address, &client_settings())?);
         }
         let (Some(intake), Some(dispatch)) = (intakes.first().cloned(), dispatches.first().cloned()) else {
             return Err(DemoError::Stage("there is no dispatch process".to_owned()));
@@ -335,7 +339,7 @@ async fn play(
     let rules = Arc::new(Rules::read(&texts)?);
     let world = Arc::new(World::new(evening, Arc::clone(&rules), calls, stage)?);
     let queue = stage.queues.first().map_or("", String::as_str);
-    let queue = QueueServiceClient::new(client::channel(queue, &CLIENT)?);
+    let queue = QueueServiceClient::new(client::channel(queue, &client_settings())?);
     let folds = House::ALL.map(|house| Arc::new(Mutex::new(fold_of(&world, house))));
     let mut tasks = JoinSet::new();
     for fold in &folds {
@@ -496,7 +500,7 @@ async fn read_again(
     until_ms: u64,
 ) -> Result<([Fold; 2], Vec<String>), DemoError> {
     let address = stage.queues.last().map_or("", String::as_str);
-    let queue = QueueServiceClient::new(client::channel(address, &CLIENT)?);
+    let queue = QueueServiceClient::new(client::channel(address, &client_settings())?);
     let mut problems = Vec::new();
     let [evening, partner] = folds;
     let arrivals = HashMap::new();

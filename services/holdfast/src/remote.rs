@@ -7,6 +7,7 @@ use holdfast_runtime::{
     client::{self, Backoff},
     config::ClientConfig,
     net::Dial,
+    tls::ClientTlsConfig,
 };
 use prost::Message;
 use tonic::{Code, Status, transport::Channel};
@@ -14,13 +15,16 @@ use tonic_types::StatusExt;
 
 use crate::Failure;
 
-const CLIENT: ClientConfig = ClientConfig {
-    connect_timeout_ms: 3_000,
-    request_timeout_ms: 10_000,
-    keepalive_interval_ms: 5_000,
-    keepalive_timeout_ms: 5_000,
-    dial: Dial::SYSTEM,
-};
+fn client_settings() -> ClientConfig {
+    ClientConfig {
+        connect_timeout_ms: 3_000,
+        request_timeout_ms: 10_000,
+        keepalive_interval_ms: 5_000,
+        keepalive_timeout_ms: 5_000,
+        tls: ClientTlsConfig::default(),
+        dial: Dial::SYSTEM,
+    }
+}
 
 /// The health name that says whether intake lets new chats in.
 pub(crate) const ACCEPTING: &str = "holdfast.intake.accepting";
@@ -45,7 +49,7 @@ impl Remote {
 
     /// Nothing is dialled yet.
     pub(crate) fn channel(&self) -> Result<Channel, Failure> {
-        Ok(client::channel(&self.address, &CLIENT)?)
+        Ok(client::channel(&self.address, &client_settings())?)
     }
 
     /// The one line that a status becomes.

@@ -44,11 +44,6 @@ pub enum ClassifierError {
     /// The address is not one.
     #[error("classifier.url: {0}")]
     Address(#[from] ClientError),
-    /// There is no TLS here yet.
-    #[error(
-        "classifier.url: must begin with http://; keep what it says on this machine or on a network that encrypts"
-    )]
-    NotPlain,
 }
 
 /// A chat on which an opinion is wanted.
@@ -137,9 +132,6 @@ impl Classifier {
     ) -> Result<Option<Arc<Self>>, ClassifierError> {
         if config.url.is_empty() {
             return Ok(None);
-        }
-        if config.url.starts_with("https:") {
-            return Err(ClassifierError::NotPlain);
         }
         let connection = ClientConfig {
             connect_timeout_ms: config.timeout_ms,

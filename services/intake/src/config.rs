@@ -109,6 +109,8 @@ pub struct SecurityConfig {
     pub visitor_token_key_file: PathBuf,
     /// Make a key up and forget it.
     pub insecure_random_token_key: bool,
+    /// Plaintext is spoken where no certificate or no `https://` is set, and the operator knows.
+    pub insecure_no_tls: bool,
 }
 
 impl Config {

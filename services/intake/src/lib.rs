@@ -35,6 +35,7 @@ use holdfast_runtime::{
     net::Listen,
     server::{Health, ServeError, serve, standard_services},
     shutdown::TaskError,
+    tls::{self, TlsError},
 };
 use opentelemetry::metrics::Gauge;
 use returning::ReturnKey;
@@ -78,6 +79,9 @@ pub enum RunError {
          security.insecure_no_authentication = true to start all the same"
     )]
     NoAuthentication,
+    /// TLS cannot be had as the settings say, or is missing.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// There is no key for visitors' tokens.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -106,6 +110,7 @@ pub async fn run<L: Listen>(config: Config, bound: Bound<L>, context: &Context) 
     if !config.security.insecure_no_authentication {
         return Err(RunError::NoAuthentication);
     }
+    check_tls(&config)?;
     let key = TokenKey::of(&config.security)?;
     let stop = context.stop.child();
     let tasks = TaskSet::new(stop.clone());
@@ -202,6 +207,16 @@ pub async fn run<L: Listen>(config: Config, bound: Bound<L>, context: &Context) 
     let ended = tasks.join(LAST_TASKS).await;
     served?;
     Ok(ended?)
+}
+
+/// Nothing goes in or out in plaintext unless that was asked for; the classifier may be a neighbour on this machine.
+fn check_tls(config: &Config) -> Result<(), TlsError> {
+    let asked_for = config.security.insecure_no_tls;
+    config.server.tls.check(asked_for)?;
+    let queues = config.queue.addresses.iter().map(String::as_str);
+    config.client.tls.check("queue.addresses", queues, asked_for)?;
+    let classifier = Some(config.classifier.url.as_str()).filter(|url| !url.is_empty() && !tls::is_here(url));
+    config.client.tls.check("classifier.url", classifier, asked_for)
 }
 
 /// New chats are accepted while a queue is attached whose store may take them, and it does not refuse.

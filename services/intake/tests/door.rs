@@ -26,6 +26,7 @@ async fn intake(queues: &[&str], settings: Settings<'_>) -> (Running, Visitor) {
     let (grpc, address) = socket().await;
     let mut all = owned(&[
         ("security.insecure_no_authentication", "true"),
+        ("security.insecure_no_tls", "true"),
         ("security.insecure_random_token_key", "true"),
         ("server.drain_wait_ms", "0"),
         ("server.drain_deadline_ms", "2000"),
@@ -366,7 +367,11 @@ async fn health_says_whether_new_chats_are_accepted() {
 async fn without_a_word_about_security_it_does_not_start() {
     for (settings, expected) in [
         (&[][..], "security.insecure_no_authentication"),
-        (&[("security.insecure_no_authentication", "true")][..], "security.visitor_token_key_file"),
+        (&[("security.insecure_no_authentication", "true")][..], "server.tls.cert_file"),
+        (
+            &[("security.insecure_no_authentication", "true"), ("security.insecure_no_tls", "true")][..],
+            "security.visitor_token_key_file",
+        ),
     ] {
         let config = Config::load(None, &owned(settings)).unwrap();
         let (grpc, _) = socket().await;

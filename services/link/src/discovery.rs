@@ -1,10 +1,6 @@
 //! Which replicas there are, and a task for each.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use holdfast_runtime::{BoxError, client, config::ClientConfig};
 use tokio::{
@@ -25,7 +21,7 @@ const NOT_SOONER_THAN: Duration = Duration::from_millis(500);
 /// Keeps the replicas that there are attached.
 pub(crate) struct Supervisor {
     addresses: Vec<String>,
-    names: Vec<(String, u16)>,
+    names: Vec<Name>,
     resolve_every: Duration,
     reconnect_within: Duration,
     client: ClientConfig,
@@ -35,6 +31,16 @@ pub(crate) struct Supervisor {
     closed: CancellationToken,
     lost: Arc<Notify>,
 }
+
+/// What is looked up.
+struct Name {
+    scheme: String,
+    host: String,
+    port: u16,
+}
+
+/// Addresses of replicas, and with `https://` for which name their certificates must be, where that is not the address.
+type Found = BTreeMap<String, Option<String>>;
 
 /// A replica's task, and the token that ends it.
 type Kept = BTreeMap<String, (Arc<Peer>, CancellationToken)>;
@@ -76,7 +82,7 @@ impl Supervisor {
         let mut tasks = JoinSet::new();
         let mut kept = Kept::new();
         if self.names.is_empty() {
-            let all = self.addresses.iter().cloned().collect();
+            let all = self.addresses.iter().map(|address| (address.clone(), None)).collect();
             self.keep(&all, &mut kept, &mut tasks)?;
         }
         let mut look_at = Instant::now();
@@ -98,11 +104,12 @@ impl Supervisor {
     }
 
     /// What the names stand for now; `None` when that cannot be told, and then everything stays as it is.
-    async fn look_up(&self) -> Option<BTreeSet<String>> {
-        let mut found = BTreeSet::new();
-        for (host, port) in &self.names {
+    async fn look_up(&self) -> Option<Found> {
+        let mut found = Found::new();
+        for Name { scheme, host, port } in &self.names {
+            let named = |address| (format!("{scheme}://{address}"), Some(host.clone()));
             match lookup_host((host.as_str(), *port)).await {
-                Ok(addresses) => found.extend(addresses.map(|address| format!("http://{address}"))),
+                Ok(addresses) => found.extend(addresses.map(named)),
                 Err(error) => warn!(%host, %error, "a name of the queue cannot be looked up"),
             }
         }
@@ -110,9 +117,9 @@ impl Supervisor {
     }
 
     /// Begins with those that are new. One that is no longer listed keeps its stream: it says itself when it goes.
-    fn keep(&self, found: &BTreeSet<String>, kept: &mut Kept, tasks: &mut JoinSet<()>) -> Result<(), BoxError> {
+    fn keep(&self, found: &Found, kept: &mut Kept, tasks: &mut JoinSet<()>) -> Result<(), BoxError> {
         kept.retain(|address, (peer, end)| {
-            let stays = found.contains(address) || peer.is_usable();
+            let stays = found.contains_key(address) || peer.is_usable();
             if !stays {
                 info!(%address, "a queue replica is gone");
                 end.cancel();
@@ -120,9 +127,9 @@ impl Supervisor {
             }
             stays
         });
-        for address in found {
+        for (address, name) in found {
             if !kept.contains_key(address) {
-                let channel = || client::channel(address, &self.client);
+                let channel = || client::channel_to(address, name.as_deref(), &self.client);
                 let peer = Arc::new(Peer::new(address.clone(), channel()?, channel()?));
                 let end = self.closed.child_token();
                 self.hub.add(Arc::clone(&peer));
@@ -143,12 +150,11 @@ impl Supervisor {
     }
 }
 
-fn name(address: &str) -> Result<(String, u16), SettingsError> {
+fn name(address: &str) -> Result<Name, SettingsError> {
     let refuse = || SettingsError::NotAName(address.to_owned());
     let uri: Uri = address.parse().map_err(|_| refuse())?;
-    if uri.scheme_str() != Some("http") {
-        return Err(refuse());
-    }
+    let scheme =
+        uri.scheme_str().filter(|scheme| matches!(*scheme, "http" | "https")).ok_or_else(refuse)?.to_owned();
     let host = uri.host().ok_or_else(refuse)?.to_owned();
-    Ok((host, uri.port_u16().ok_or_else(refuse)?))
+    Ok(Name { scheme, host, port: uri.port_u16().ok_or_else(refuse)? })
 }

@@ -27,8 +27,8 @@ pub enum SettingsError {
     /// An address is not one.
     #[error("queue.addresses: {0}")]
     Address(#[from] ClientError),
-    /// An address that is looked up by name needs a host and plain HTTP.
-    #[error("queue.addresses: {0:?} cannot be looked up: with discovery = \"dns\" it must be http://name:port")]
+    /// An address that is looked up by name needs a host and a port.
+    #[error("queue.addresses: {0:?} cannot be looked up: with discovery = \"dns\" it must be https://name:port")]
     NotAName(String),
 }
 

@@ -19,7 +19,7 @@ pub enum Discovery {
 pub struct LinkSettings {
     /// `"static"` or `"dns"`.
     pub discovery: Discovery,
-    /// Addresses such as `"http://queue:50052"`, at least one.
+    /// Addresses such as `"https://queue:50052"`, at least one.
     pub addresses: Vec<String>,
     /// With `"dns"`: names are looked up this often, and after a failure. 100 ms to 10 min.
     #[serde(deserialize_with = "within::<_, _, 100, 600_000>")]

@@ -186,6 +186,7 @@ fn connect(settings: &LinkSettings) -> (Link, Stop) {
         request_timeout_ms: 5000,
         keepalive_interval_ms: 20_000,
         keepalive_timeout_ms: 10_000,
+        tls: holdfast_runtime::tls::ClientTlsConfig::default(),
         dial: Dial::SYSTEM,
     };
     let stop = Stop::new();

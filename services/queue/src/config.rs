@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use holdfast_runtime::config::{self, ConfigError, ServerConfig, TelemetryConfig, within};
+use holdfast_runtime::{
+    config::{self, ConfigError, ServerConfig, TelemetryConfig, within},
+    tls::{self, TlsError},
+};
 use serde::Deserialize;
 
 use crate::store::Persistence;
@@ -103,6 +106,12 @@ pub struct StoreConfig {
     pub redis_primary_name: String,
     /// A file with the Sentinels' password; empty for none.
     pub redis_sentinel_password_file: PathBuf,
+    /// A file with the authorities of Redis, its Sentinels and cluster nodes; empty for those of the system.
+    pub redis_tls_ca_file: PathBuf,
+    /// A file with the certificate that is shown to them; empty for none.
+    pub redis_tls_cert_file: PathBuf,
+    /// A file with its key.
+    pub redis_tls_key_file: PathBuf,
     /// Replicas that must have a change before somebody is given a word. 0 to 2.
     #[serde(deserialize_with = "within::<_, _, 0, 2>")]
     pub replicas_required: u32,
@@ -265,6 +274,8 @@ pub struct SecurityConfig {
     pub insecure_unsealed_content: bool,
     /// Seal tickets with a key that is made up and forgotten.
     pub insecure_random_ticket_key: bool,
+    /// Plaintext is spoken where no certificate or no `https://` is set, and the operator knows.
+    pub insecure_no_tls: bool,
 }
 
 impl Config {
@@ -307,6 +318,16 @@ fn wrong(key: &str, message: &str) -> ConfigError {
 }
 
 impl StoreConfig {
+    /// The files for `rediss://`, each with its setting: certificate and key, then the authorities.
+    pub(crate) fn redis_tls(&self) -> Result<Vec<tls::File>, TlsError> {
+        let (cert, key) = ("store.redis_tls_cert_file", "store.redis_tls_key_file");
+        let mut files = tls::pair(cert, &self.redis_tls_cert_file, key, &self.redis_tls_key_file)?;
+        if !self.redis_tls_ca_file.as_os_str().is_empty() {
+            files.push(tls::File::new("store.redis_tls_ca_file", &self.redis_tls_ca_file));
+        }
+        Ok(files)
+    }
+
     fn check_replicas(&self) -> Result<(), ConfigError> {
         if !self.redis_sentinels.is_empty() && self.cluster {
             return Err(wrong("store.redis_sentinels", "are for one primary; a cluster finds its own"));

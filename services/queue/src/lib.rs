@@ -26,6 +26,7 @@ use holdfast_runtime::{
     net::Listen,
     server::{self, ServeError},
     shutdown::TaskError,
+    tls::{self, TlsError},
 };
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
@@ -68,7 +69,7 @@ use metrics::Metrics;
 use overflow::Courier;
 use pager::Pager;
 use service::Service;
-use store::redis::{RedisSettings, RedisStore};
+use store::redis::{self, RedisSettings, RedisStore};
 use store::{Persistence, Store, StoreError, memory::MemoryStore};
 use ticker::{Outside, Ticker};
 use tickets::Tickets;
@@ -97,6 +98,9 @@ pub enum RunError {
          set it to true only where nobody else can reach the port"
     )]
     NoAuthentication,
+    /// TLS cannot be had as the settings say, or is missing.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A secret cannot be read.
     #[error(transparent)]
     Secret(#[from] ConfigError),
@@ -138,6 +142,7 @@ pub enum RunError {
 /// One line for what would keep the service from starting.
 pub fn check(config: &Config) -> Result<(), RunError> {
     check_security(config)?;
+    check_tls(config)?;
     check_floor(&config.store)?;
     content::check(config)?;
     tickets::check(config)?;
@@ -152,6 +157,7 @@ pub fn check(config: &Config) -> Result<(), RunError> {
 /// One line for what cannot be opened, read or put in force.
 pub async fn run<L: Listen>(config: Config, bound: Bound<L>, context: &Context) -> Result<(), RunError> {
     check_security(&config)?;
+    check_tls(&config)?;
     content::check(&config)?;
     tickets::check(&config)?;
     let store = open_store(&config.store).await?;
@@ -172,7 +178,9 @@ pub async fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, RunError
         }
         StoreKind::Redis => {
             let password = password_in(&config.redis_password_file)?;
+            let files = config.redis_tls()?;
             let settings = RedisSettings {
+                tls: Some(files).filter(|files| !files.is_empty()).map(redis::follow_certificates).transpose()?,
                 urls: config.redis_urls.clone(),
                 cluster: config.cluster,
                 password,
@@ -208,6 +216,7 @@ pub async fn run_with_store<L: Listen>(
     context: &Context,
 ) -> Result<(), RunError> {
     check_security(&config)?;
+    check_tls(&config)?;
     context.readiness.set("queue", false);
     let wanted = policies::read(&config.policy, &config.store)?;
     let metrics = Metrics::new(&context.telemetry.meter("holdfast-queue"));
@@ -241,6 +250,19 @@ pub async fn run_with_store<L: Listen>(
 
 fn check_security(config: &Config) -> Result<(), RunError> {
     if config.security.insecure_no_authentication { Ok(()) } else { Err(RunError::NoAuthentication) }
+}
+
+/// Nothing goes in or out in plaintext unless that was asked for; Redis may be a neighbour on this machine.
+fn check_tls(config: &Config) -> Result<(), TlsError> {
+    let asked_for = config.security.insecure_no_tls;
+    config.server.tls.check_internal(asked_for)?;
+    let store = &config.store;
+    if store.kind == StoreKind::Memory {
+        return Ok(());
+    }
+    redis::check_tls("store.redis_urls", &store.redis_urls, asked_for)?;
+    redis::check_tls("store.redis_sentinels", &store.redis_sentinels, asked_for)?;
+    tls::check(&store.redis_tls()?, redis::certificates).map(drop)
 }
 
 /// A line in memory is worth what was asked for only where nothing was asked for.

@@ -23,17 +23,22 @@ use hyper_util::{
     server::conn::auto::Builder,
     service::TowerToHyperService,
 };
-use opentelemetry::{global, metrics::Counter};
+use opentelemetry::{KeyValue, global, metrics::Counter};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     task::JoinSet,
     time::{sleep, timeout},
 };
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
 use tracing::{debug, warn};
 
-use crate::{config::ServerConfig, net::Listen};
+use crate::{
+    config::ServerConfig,
+    net::Listen,
+    tls::{PeerNames, ServerTls, Unshaken},
+};
 
 /// Headers of one request: more is refused.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
@@ -70,9 +75,15 @@ impl From<&ServerConfig> for Limits {
 }
 
 /// Serves `service` on every connection until `closing`; then the socket is closed, peers are told, and it returns
-/// when the last connection has ended. When dropped, it cuts what is left.
-pub(crate) async fn accept<L, S, B>(listener: L, service: S, limits: Limits, closing: &CancellationToken)
-where
+/// when the last connection has ended. When dropped, it cuts what is left. With `tls`, a connection begins with a
+/// handshake, and every request on it says in its extensions who the peer is ([`PeerNames`]).
+pub(crate) async fn accept<L, S, B>(
+    listener: L,
+    tls: Option<ServerTls>,
+    service: S,
+    limits: Limits,
+    closing: &CancellationToken,
+) where
     L: Listen,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
@@ -80,7 +91,7 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let (http, refused) = (http_builder(&limits), refused_counter());
+    let (http, refused, unshaken) = (http_builder(&limits), refused_counter(), unshaken_counter());
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -89,8 +100,20 @@ where
             accepted = listener.accept() => match accepted {
                 Ok(_) if connections.len() >= limits.connections => refused.add(1, &[]),
                 Ok(socket) => {
-                    let serving = connection(socket, service.clone(), http.clone(), limits.clone(), closing.clone());
-                    connections.spawn(serving);
+                    let (service, http) = (service.clone(), http.clone());
+                    let (limits, closing) = (limits.clone(), closing.clone());
+                    match tls.clone() {
+                        None => connections.spawn(connection(socket, service, http, limits, closing)),
+                        Some(tls) => {
+                            let unshaken = unshaken.clone();
+                            connections.spawn(async move {
+                                if let Some((socket, names)) = shake(&tls, socket, &unshaken, &closing).await {
+                                    let service = service.map_request(told(names));
+                                    connection(socket, service, http, limits, closing).await;
+                                }
+                            })
+                        }
+                    };
                 }
                 Err(error) => pause_after(&error).await,
             },
@@ -120,6 +143,34 @@ fn refused_counter() -> Counter<u64> {
         .u64_counter("rpc.server.connections.refused")
         .with_description("Connections closed at once because there were too many")
         .build()
+}
+
+fn unshaken_counter() -> Counter<u64> {
+    global::meter(crate::METER)
+        .u64_counter("rpc.server.handshakes.failed")
+        .with_description("Connections whose TLS handshake failed, by whether it was refused or late")
+        .build()
+}
+
+/// `None` when the handshake came to nothing, or the service is going.
+async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
+    tls: &ServerTls,
+    socket: S,
+    unshaken: &Counter<u64>,
+    closing: &CancellationToken,
+) -> Option<(TlsStream<S>, Option<PeerNames>)> {
+    let count = |why: Unshaken| unshaken.add(1, &[KeyValue::new("reason", why.reason())]);
+    closing.run_until_cancelled(tls.handshake(socket)).await?.map_err(count).ok()
+}
+
+/// Tells each request of a connection who is at the other end.
+fn told<B>(names: Option<PeerNames>) -> impl Fn(Request<B>) -> Request<B> + Clone {
+    move |mut request| {
+        if let Some(names) = &names {
+            request.extensions_mut().insert(names.clone());
+        }
+        request
+    }
 }
 
 async fn pause_after(error: &io::Error) {

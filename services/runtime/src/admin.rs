@@ -107,7 +107,7 @@ impl AdminServer {
             tokio::time::sleep(LAST_ANSWER).await;
         };
         tokio::select! {
-            () = accept(listener, service, limits, &closing) => {}
+            () = accept(listener, None, service, limits, &closing) => {}
             () = stopped => {}
         }
     }

@@ -1,15 +1,20 @@
 //! Calling another service: one lazy channel per address, deadlines, what may be retried and when.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, io, time::Duration};
 
 use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 use tonic::{
     Code, Status,
-    transport::{Channel, Endpoint},
+    transport::{Channel, Endpoint, Uri},
 };
 use tower::service_fn;
 
-use crate::config::ClientConfig;
+use crate::{
+    config::ClientConfig,
+    net::{Dial, Stream},
+    tls::{Caller, TlsError, without_brackets},
+};
 pub use crate::{
     deadline::with_deadline,
     trace::{TraceContext, continue_from, current_traceparent, link_to},
@@ -24,42 +29,78 @@ pub enum ClientError {
         /// What was given.
         uri: String,
     },
+    /// TLS cannot be had as the settings say.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// A channel to one address, such as `http://queue:50052`. Nothing is dialled before the first call, and a broken
 /// connection is dialled again by the next one; while the other side is down each call fails at once, so retry with
 /// a [`Backoff`].
 ///
-/// One channel is one connection: make one for every address and leave choosing to the caller. Must be called inside
-/// a Tokio runtime.
+/// One channel is one connection: make one for every address and leave choosing to the caller. To an `https://` address,
+/// each dial uses the certificates that are in force then. Must be called inside a Tokio runtime.
 ///
 /// # Errors
-/// When `uri` is not an absolute `http://` or `https://` address.
+/// When `uri` is not an absolute `http://` or `https://` address, or a file of `[client.tls]` cannot be used.
 pub fn channel(uri: &str, config: &ClientConfig) -> Result<Channel, ClientError> {
-    let endpoint = endpoint(uri, config)?;
-    let Some(connect) = config.dial.connect() else {
-        return Ok(endpoint.connect_lazy());
-    };
-    Ok(endpoint.connect_with_connector_lazy(service_fn(move |to| {
-        let connecting = connect(to);
-        async move { connecting.await.map(TokioIo::new) }
+    channel_to(uri, None, config)
+}
+
+/// The same, where the server's certificate must be for `name` and not for the host in the address.
+///
+/// # Errors
+/// As [`channel`], and when `name` is not one.
+pub fn channel_to(uri: &str, name: Option<&str>, config: &ClientConfig) -> Result<Channel, ClientError> {
+    let refuse = || ClientError::Address { uri: uri.to_owned() };
+    let to = address(uri).ok_or_else(refuse)?;
+    let is_secure = to.scheme_str() == Some("https");
+    let dial = config.dial.clone();
+    if !is_secure && dial.is_system() {
+        return Ok(endpoint(to, config).connect_lazy());
+    }
+    if !is_secure {
+        return Ok(endpoint(to, config).connect_with_connector_lazy(service_fn(move |to: Uri| {
+            let dial = dial.clone();
+            async move { reach(&dial, to).await.map(TokioIo::new) }
+        })));
+    }
+    let name = name.or(to.host()).ok_or_else(refuse)?;
+    let caller = Caller::new(config.tls.current()?, name).ok_or_else(refuse)?;
+    // The library leaves https to a TLS of its own, that knows one configuration for ever. So it is told that this is
+    // http, and what the requests say of it is put right.
+    let plain = address(&uri.replacen("https", "http", 1)).ok_or_else(refuse)?;
+    let endpoint = endpoint(plain, config).origin(to.clone());
+    Ok(endpoint.connect_with_connector_lazy(service_fn(move |_plain| {
+        let (dial, caller, to) = (dial.clone(), caller.clone(), to.clone());
+        async move { caller.handshake(reach(&dial, to).await?).await.map(TokioIo::new) }
     })))
 }
 
-fn endpoint(uri: &str, config: &ClientConfig) -> Result<Endpoint, ClientError> {
-    let refuse = || ClientError::Address { uri: uri.to_owned() };
-    let endpoint = Endpoint::from_shared(uri.to_owned()).map_err(|_| refuse())?;
-    let scheme = endpoint.uri().scheme_str();
-    if !matches!(scheme, Some("http" | "https")) || endpoint.uri().host().is_none_or(str::is_empty) {
-        return Err(refuse());
+async fn reach(dial: &Dial, to: Uri) -> io::Result<Box<dyn Stream>> {
+    if let Some(connect) = dial.connect() {
+        return connect(to).await;
     }
-    Ok(endpoint
+    let host = without_brackets(to.host().unwrap_or_default());
+    let socket = TcpStream::connect((host, to.port_u16().unwrap_or(443))).await?;
+    socket.set_nodelay(true)?;
+    Ok(Box::new(socket))
+}
+
+fn address(uri: &str) -> Option<Uri> {
+    let uri: Uri = uri.parse().ok()?;
+    let is_whole = matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|h| !h.is_empty());
+    is_whole.then_some(uri)
+}
+
+fn endpoint(to: Uri, config: &ClientConfig) -> Endpoint {
+    Endpoint::from(to)
         .connect_timeout(Duration::from_millis(config.connect_timeout_ms))
         .timeout(Duration::from_millis(config.request_timeout_ms))
         .http2_keep_alive_interval(Duration::from_millis(config.keepalive_interval_ms))
         .keep_alive_timeout(Duration::from_millis(config.keepalive_timeout_ms))
         .keep_alive_while_idle(true)
-        .tcp_nodelay(true))
+        .tcp_nodelay(true)
 }
 
 /// Whether the same call, with the same request id, may be sent again: the other side, or the way to it, is going or
@@ -132,22 +173,25 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::Dial;
+    use crate::tls::ClientTlsConfig;
 
-    const CONFIG: ClientConfig = ClientConfig {
-        connect_timeout_ms: 1000,
-        request_timeout_ms: 1000,
-        keepalive_interval_ms: 20_000,
-        keepalive_timeout_ms: 10_000,
-        dial: Dial::SYSTEM,
-    };
+    fn config() -> ClientConfig {
+        ClientConfig {
+            connect_timeout_ms: 1000,
+            request_timeout_ms: 1000,
+            keepalive_interval_ms: 20_000,
+            keepalive_timeout_ms: 10_000,
+            tls: ClientTlsConfig::default(),
+            dial: Dial::SYSTEM,
+        }
+    }
 
     #[tokio::test]
     async fn an_address_without_scheme_or_host_is_refused() {
         for uri in ["", "queue:50052", "/path", "ftp://queue", "127.0.0.1:1", "http://"] {
-            assert!(channel(uri, &CONFIG).is_err(), "{uri}");
+            assert!(channel(uri, &config()).is_err(), "{uri}");
         }
-        assert!(channel("http://queue:50052", &CONFIG).is_ok());
+        assert!(channel("http://queue:50052", &config()).is_ok());
     }
 
     #[test]

@@ -19,7 +19,10 @@ use serde::{
     de::{DeserializeOwned, Error as _},
 };
 
-use crate::net::Dial;
+use crate::{
+    net::Dial,
+    tls::{ClientTlsConfig, ServerTlsConfig},
+};
 
 mod layer;
 use layer::Layer;
@@ -200,6 +203,8 @@ pub struct ServerConfig {
     pub drain_deadline_ms: u64,
     /// Whether gRPC reflection is served.
     pub reflection: bool,
+    /// What the gRPC port shows of itself, and what it asks of peers.
+    pub tls: ServerTlsConfig,
 }
 
 /// How log lines look.
@@ -246,6 +251,8 @@ pub struct ClientConfig {
     /// A ping unanswered for this long ends the connection. 100 ms to 10 min.
     #[serde(deserialize_with = "within::<_, _, 100, 600_000>")]
     pub keepalive_timeout_ms: u64,
+    /// Whom `https://` addresses are believed, and what is shown to them.
+    pub tls: ClientTlsConfig,
     /// Over which network; not a setting.
     #[serde(skip)]
     pub dial: Dial,

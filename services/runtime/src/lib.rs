@@ -6,6 +6,7 @@
 //! - [`server`]: gRPC and gRPC-Web with a limit on everything, and the drain
 //! - [`admin`]: `/livez`, `/readyz`, `/metrics`
 //! - [`client`]: channels, deadlines, retries and trace context towards other services
+//! - [`tls`]: certificates from files, and the two ends of TLS
 //! - [`clock`]: wall time
 //! - [`net`]: the network, or a simulated one
 //! - [`reader`]: who does not read what is streamed to them
@@ -28,6 +29,7 @@ pub mod reader;
 pub mod server;
 pub mod shutdown;
 pub mod telemetry;
+pub mod tls;
 mod trace;
 
 pub use admin::{AdminServer, Readiness};

@@ -48,7 +48,7 @@ impl Listen for TcpListener {
     }
 }
 
-/// A connection of a simulated network.
+/// A connection, of a simulated network or not.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
@@ -69,6 +69,10 @@ impl Dial {
         connect: impl Fn(Uri) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> + Send + Sync + 'static,
     ) -> Self {
         Self(Some(Arc::new(connect)))
+    }
+
+    pub(crate) fn is_system(&self) -> bool {
+        self.0.is_none()
     }
 
     pub(crate) fn connect(&self) -> Option<Arc<Connect>> {

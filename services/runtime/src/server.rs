@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! accept ── gRPC-Web ── calls::observed ── calls::bounded ── the services
-//!  connections           trace, metric,     room, deadline,
+//!  connections, TLS      trace, metric,     room, deadline,
 //!  and their age         status             panics
 //! ```
 //!
@@ -33,6 +33,7 @@ use crate::{
     config::ServerConfig,
     net::Listen,
     shutdown::Stop,
+    tls::{ServerTls, TlsError},
 };
 
 mod calls;
@@ -54,6 +55,9 @@ pub enum ServeError {
     /// The socket broke.
     #[error("the listening socket is unusable: {0}")]
     Socket(#[from] io::Error),
+    /// The port cannot speak TLS as its settings say.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A descriptor set is not one.
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -166,7 +170,7 @@ fn reflection<'a>(descriptors: &[&'a [u8]]) -> tonic_reflection::server::Builder
 /// Returns `Ok` when everything has ended or was cut. When the future is dropped, all connections are cut.
 ///
 /// # Errors
-/// When the socket is unusable.
+/// When the socket or a file of `[server.tls]` is unusable.
 pub async fn serve(
     listener: impl Listen,
     routes: Routes,
@@ -175,9 +179,10 @@ pub async fn serve(
     health: Health,
     readiness: Readiness,
 ) -> Result<(), ServeError> {
-    info!(address = %listener.local_addr()?, "serving");
+    let tls = ServerTls::load(&config.tls)?;
+    info!(address = %listener.local_addr()?, tls = tls.is_some(), "serving");
     let closing = CancellationToken::new();
-    let serving = accept(listener, door(routes, config), Limits::from(config), &closing);
+    let serving = accept(listener, tls, door(routes, config), Limits::from(config), &closing);
     let ended = tokio::select! {
         () = serving => true,
         () = drain(config, &stop, &health, &readiness, &closing) => false,

@@ -375,6 +375,7 @@ connect_timeout_ms = 1000
 reconnect_within_ms = 500
 [security]
 insecure_no_authentication = true
+insecure_no_tls = true
 "#;
 
 const CLIENT: &str = r"
@@ -390,4 +391,5 @@ command_timeout_ms = 3000
 const OPEN: &str = r"
 [security]
 insecure_no_authentication = true
+insecure_no_tls = true
 ";

@@ -23,6 +23,13 @@ Call with (dict "root" $ "service" "queue"). The keys are those of the config.to
 {{- $_ := set $store "redis_sentinel_password_file" "/run/secrets/redis/password" -}}
 {{- end -}}
 {{- end -}}
+{{- if $redis.tlsSecret.name -}}
+{{- $_ := set $store "redis_tls_ca_file" "/run/secrets/redis-tls/ca.crt" -}}
+{{- if $redis.tlsSecret.showCertificate -}}
+{{- $_ := set $store "redis_tls_cert_file" "/run/secrets/redis-tls/tls.crt" -}}
+{{- $_ := set $store "redis_tls_key_file" "/run/secrets/redis-tls/tls.key" -}}
+{{- end -}}
+{{- end -}}
 {{- $_ := set $config "store" $store -}}
 {{- $_ := set $config "content" (dict "key_dir" "/run/secrets/content-keys") -}}
 {{- $tickets := dict -}}
@@ -46,7 +53,7 @@ Call with (dict "root" $ "service" "queue"). The keys are those of the config.to
 {{- $_ := set $config "paging" $paging -}}
 {{- end -}}
 {{- else -}}
-{{- $queue := printf "http://%s-queue-headless.%s.svc:50052" (include "holdfast.fullname" .root) .root.Release.Namespace -}}
+{{- $queue := printf "%s://%s-queue-headless.%s.svc:50052" (ternary "https" "http" (not (empty $values.tls.secrets.queue))) (include "holdfast.fullname" .root) .root.Release.Namespace -}}
 {{- $_ := set $config "queue" (dict "discovery" "dns" "addresses" (list $queue)) -}}
 {{- end -}}
 {{- if eq .service "intake" -}}
@@ -60,6 +67,18 @@ Call with (dict "root" $ "service" "queue"). The keys are those of the config.to
 {{- end -}}
 {{- if eq .service "queue" -}}
 {{- $_ := set $config.policy "overwrite" $values.policiesOverwrite -}}
+{{- end -}}
+{{- $_ := set $config.security "insecure_no_tls" $values.security.insecureNoTls -}}
+{{- if index $values.tls.secrets .service -}}
+{{- $shown := ternary "/run/secrets/public-tls" "/run/secrets/tls" (not (empty (dig .service "" $values.tls.publicSecrets))) -}}
+{{- $server := dict "cert_file" (print $shown "/tls.crt") "key_file" (print $shown "/tls.key") -}}
+{{- if eq .service "queue" -}}
+{{- $_ := set $server "client_ca_file" "/run/secrets/tls/ca.crt" -}}
+{{- else -}}
+{{- $_ := set $config "client.tls" (dict
+    "ca_file" "/run/secrets/tls/ca.crt" "cert_file" "/run/secrets/tls/tls.crt" "key_file" "/run/secrets/tls/tls.key") -}}
+{{- end -}}
+{{- $_ := set $config "server.tls" $server -}}
 {{- end -}}
 {{- include "holdfast.toml" (mustMergeOverwrite (deepCopy (index $values .service).config) $config) -}}
 {{- end }}

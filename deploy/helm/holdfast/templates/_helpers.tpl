@@ -60,12 +60,27 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- fail "\n\nHoldfast has no authentication yet: whoever reaches intake or dispatch may use it.\nSet security.insecureNoAuthentication=true to install it nevertheless, on a network that only you can reach.\n" -}}
 {{- end -}}
 {{- if not .Values.redis.urls -}}
-{{- fail "\n\nSet redis.urls, such as {redis://holdfast-queue@redis.example.svc:6379} (deploy/README.md says which settings Redis needs).\n" -}}
+{{- fail "\n\nSet redis.urls, such as {rediss://holdfast-queue@redis.example.svc:6379} (deploy/README.md says which settings Redis needs).\n" -}}
 {{- end -}}
 {{- range .Values.redis.urls -}}
 {{- if regexMatch "://[^/]*:[^/]*@" . -}}
 {{- fail "\n\nredis.urls holds a password: put the password into the Secret redis.passwordSecret.\n" -}}
 {{- end -}}
+{{- end -}}
+{{- if not .Values.security.insecureNoTls -}}
+{{- range $service, $secret := .Values.tls.secrets -}}
+{{- if not $secret -}}
+{{- fail (printf "\n\nSet tls.secrets.%s to a Secret with tls.crt, tls.key and ca.crt, or security.insecureNoTls=true where plaintext is meant.\n" $service) -}}
+{{- end -}}
+{{- end -}}
+{{- range concat .Values.redis.urls .Values.redis.sentinels -}}
+{{- if not (hasPrefix "rediss://" .) -}}
+{{- fail "\n\nredis.urls or redis.sentinels hold an address in plaintext: rediss:// is TLS, or set security.insecureNoTls=true where plaintext is meant.\n" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.classifier.url (hasPrefix "http://" .Values.classifier.url) (not .Values.security.insecureNoTls) -}}
+{{- fail "\n\nclassifier.url is plaintext, and visitors' answers go there: https:// is TLS, or set security.insecureNoTls=true where plaintext is meant.\n" -}}
 {{- end -}}
 {{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.redis) -}}
 {{- fail "\n\nSet networkPolicy.redis to the peers where Redis is, or networkPolicy.enabled=false.\n" -}}

@@ -337,7 +337,7 @@ fn server(name: &str, listen: SocketAddr, admin: SocketAddr) -> String {
         "[server]\nlisten = \"{listen}\"\nadmin_listen = \"{admin}\"\ndrain_wait_ms = 0\ndrain_deadline_ms = 1000\n\
          max_concurrent_streams = 4096\n\
          [telemetry]\nlog_filter = \"warn\"\nlog_format = \"text\"\nservice_instance = \"{name}\"\n\
-         [security]\ninsecure_no_authentication = true\n"
+         [security]\ninsecure_no_authentication = true\ninsecure_no_tls = true\n"
     )
 }
 

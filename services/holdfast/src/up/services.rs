@@ -90,16 +90,17 @@ impl Settings {
         let queue_at = format!("http://{}", addresses.queue);
         let policies = ("policy.dir", policies.display().to_string());
         let open_to_all = ("security.insecure_no_authentication", "true".to_owned());
+        let plaintext = ("security.insecure_no_tls", "true".to_owned());
         let random_key = ("security.insecure_random_token_key", "true".to_owned());
         let discovery = ("queue.discovery", "static".to_owned());
         let addresses = ("queue.addresses", queue_at);
-        let of_dispatch = [open_to_all.clone(), discovery, addresses];
+        let of_dispatch = [open_to_all.clone(), plaintext.clone(), discovery, addresses];
         let mut of_intake = of_dispatch.to_vec();
         of_intake.extend([policies.clone(), random_key]);
         // Where no setting names keys: content and tickets are sealed also where the line is in Redis.
         let content_key = ("security.insecure_random_content_key", "true".to_owned());
         let ticket_key = ("security.insecure_random_ticket_key", "true".to_owned());
-        let mut of_queue = vec![open_to_all, policies, content_key, ticket_key];
+        let mut of_queue = vec![open_to_all, plaintext, policies, content_key, ticket_key];
         if folder.is_none() {
             // The banner and every acknowledgement say what it is worth.
             of_queue.push(("store.floor_persistence", "ephemeral".to_owned()));

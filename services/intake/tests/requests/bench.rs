@@ -69,6 +69,7 @@ pub(crate) async fn intake(line: &Line, settings: Settings<'_>) -> (Running, Vis
     let (grpc, address) = socket().await;
     let mut all = owned(&[
         ("security.insecure_no_authentication", "true"),
+        ("security.insecure_no_tls", "true"),
         ("security.insecure_random_token_key", "true"),
         ("server.drain_wait_ms", "0"),
         ("server.drain_deadline_ms", "2000"),

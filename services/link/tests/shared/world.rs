@@ -120,6 +120,7 @@ pub(crate) fn queue_on(
     let dir = policy.path().display().to_string();
     let settings = owned(&[
         ("security.insecure_no_authentication", "true"),
+        ("security.insecure_no_tls", "true"),
         ("policy.dir", &dir),
         ("server.drain_wait_ms", "0"),
         ("server.drain_deadline_ms", "500"),

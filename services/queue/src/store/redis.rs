@@ -3,6 +3,7 @@
 //! Arguments are listed here in the order in which each script names them. Scripts are content-addressed (EVALSHA,
 //! loaded again on NOSCRIPT), so replicas of two versions of Holdfast can run side by side.
 
+mod certificates;
 mod cluster;
 mod commit;
 mod connection;
@@ -19,6 +20,7 @@ use super::{
     Acknowledged, Below, Cursor, Durability, Floor, NOTICE_BUFFER, Notice, Persistence, Placed, ResponderView,
     Standing, Store, StoreError, keys,
 };
+pub use certificates::{certificates, check_tls, follow_certificates};
 use commit::Call;
 use connection::Connection;
 use decode::Fields;
@@ -28,7 +30,8 @@ use holdfast_domain::{
     Act, Applied, Chat, ChatId, ChatState, Command, Fence, HelplineId, OfferId, Policy, Request, ResponderId,
     Restore, Snapshot, Status,
 };
-use redis::{Cmd, RedisError, Value};
+use holdfast_runtime::tls::Current;
+use redis::{Cmd, RedisError, TlsCertificates, Value};
 use scripts::Scripts;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -54,6 +57,8 @@ pub struct RedisSettings {
     pub primary_name: String,
     /// Their own password, if one is needed.
     pub sentinel_password: Option<String>,
+    /// With `rediss://`: whom to believe and what to show; `None` believes those whom the system believes.
+    pub tls: Option<Current<TlsCertificates>>,
     /// After so long a command's outcome is unknown.
     pub response_timeout: Duration,
     /// After so long an attempt to connect has failed.
@@ -81,6 +86,7 @@ impl RedisSettings {
             sentinels: Vec::new(),
             primary_name: String::new(),
             sentinel_password: None,
+            tls: None,
             response_timeout: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(2),
             replicas_required: 0,

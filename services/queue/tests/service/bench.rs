@@ -37,6 +37,7 @@ pub(crate) const AT_MOST: Duration = Duration::from_secs(20);
 pub(crate) fn config(overrides: &[(&str, &str)]) -> Config {
     let base = [
         ("security.insecure_no_authentication", "true"),
+        ("security.insecure_no_tls", "true"),
         ("server.drain_wait_ms", "0"),
         ("telemetry.log_filter", "off"),
         ("gauges.interval_ms", "100"),

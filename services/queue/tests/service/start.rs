@@ -22,6 +22,13 @@ async fn without_authentication_it_starts_only_when_that_is_meant() {
 }
 
 #[tokio::test]
+async fn in_plaintext_it_starts_only_when_that_is_meant() {
+    let config = config(&[("security.insecure_no_tls", "false")]);
+    let error = refused(config).await;
+    assert!(error.contains("server.tls.cert_file") && error.contains("security.insecure_no_tls"), "{error}");
+}
+
+#[tokio::test]
 async fn a_folder_without_policies_and_a_bad_policy_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let no_floor = ("store.floor_persistence", "ephemeral");

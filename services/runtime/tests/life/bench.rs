@@ -10,6 +10,7 @@ use holdfast_runtime::{
     config::{ClientConfig, ServerConfig},
     net::Dial,
     server::{self, Health, ServeError},
+    tls::{ClientTlsConfig, ServerTlsConfig},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -46,6 +47,7 @@ pub(crate) fn config() -> ServerConfig {
         drain_wait_ms: 0,
         drain_deadline_ms: 60_000,
         reflection: true,
+        tls: ServerTlsConfig::default(),
     }
 }
 
@@ -55,6 +57,7 @@ pub(crate) fn client_config() -> ClientConfig {
         request_timeout_ms: 60_000,
         keepalive_interval_ms: 20_000,
         keepalive_timeout_ms: 10_000,
+        tls: ClientTlsConfig::default(),
         dial: Dial::SYSTEM,
     }
 }

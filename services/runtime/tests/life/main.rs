@@ -7,4 +7,6 @@ mod bench;
 mod calls;
 mod connections;
 mod drain;
+mod pki;
+mod tls;
 mod trace;

@@ -9,16 +9,22 @@ use super::sentinel::Sentinels;
 use super::subscription::Source;
 use super::{Answer, CallError, RedisSettings, store_error};
 use crate::store::{Durability, Persistence, Standing, StoreError, keys};
+use holdfast_runtime::tls::Current;
 use redis::aio::ConnectionLike;
 use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::TcpSettings;
-use redis::{Cmd, Pipeline, RedisFuture, Value};
+use redis::{Cmd, ConnectionInfo, Pipeline, RedisFuture, TlsCertificates, Value};
 use std::sync::Arc;
-use tokio::sync::Notify;
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 /// How often a command is sent on to another node of a cluster.
 const MAX_MOVES: usize = 3;
+
+/// A cluster that lets nobody in with new certificates is asked again after this.
+const RENEW_AGAIN: Duration = Duration::from_secs(1);
 
 /// Where commands and reads go; clones are the same.
 #[derive(Clone)]
@@ -26,7 +32,7 @@ pub(super) enum Connection {
     /// One primary, and whatever stands behind it.
     Single { primary: Primary, lanes: Arc<Lanes>, level: Level },
     /// A cluster: reads go by the client's routing, commands by ours.
-    Cluster { reads: ClusterConnection, cluster: Cluster },
+    Cluster { reads: Reads, cluster: Cluster },
 }
 
 impl Connection {
@@ -39,7 +45,7 @@ impl Connection {
         let dials = dials(&settings.urls, settings.password.as_deref(), settings)?;
         let (expected, wanted) = (expected(settings), wanted(settings));
         let opened = if settings.cluster {
-            let reads = reads(&dials, settings).await?;
+            let reads = Reads::open(&dials, settings, stop.clone()).await?;
             let patience = settings.connect_timeout;
             let cluster = Cluster::follow(dials, expected, wanted, patience, changed, stop.clone());
             Self::Cluster { reads, cluster }
@@ -157,7 +163,10 @@ impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         match self {
             Self::Single { primary, .. } => primary.req_packed_command(cmd),
-            Self::Cluster { reads, .. } => reads.req_packed_command(cmd),
+            Self::Cluster { reads, .. } => {
+                let mut reads = reads.now();
+                Box::pin(async move { reads.req_packed_command(cmd).await })
+            }
         }
     }
 
@@ -169,7 +178,10 @@ impl ConnectionLike for Connection {
     ) -> RedisFuture<'a, Vec<Value>> {
         match self {
             Self::Single { primary, .. } => primary.req_packed_commands(pipeline, offset, count),
-            Self::Cluster { reads, .. } => reads.req_packed_commands(pipeline, offset, count),
+            Self::Cluster { reads, .. } => {
+                let mut reads = reads.now();
+                Box::pin(async move { reads.req_packed_commands(pipeline, offset, count).await })
+            }
         }
     }
 
@@ -183,8 +195,7 @@ fn no_address() -> StoreError {
 }
 
 fn dials(urls: &[String], password: Option<&str>, settings: &RedisSettings) -> Result<Vec<Dial>, StoreError> {
-    let dial = |url: &String| Dial::new(url, password, settings.connect_timeout, settings.response_timeout);
-    urls.iter().map(dial).collect()
+    urls.iter().map(|url| Dial::new(url, password, settings)).collect()
 }
 
 /// Sentinels, where there are any, say where the primary is; the first address then only says how it is spoken to.
@@ -214,15 +225,60 @@ fn wanted(settings: &RedisSettings) -> Wanted {
     }
 }
 
-async fn reads(dials: &[Dial], settings: &RedisSettings) -> Result<ClusterConnection, StoreError> {
-    let infos: Vec<_> = dials.iter().map(|dial| dial.info().clone()).collect();
-    let client = redis::cluster::ClusterClientBuilder::new(infos)
+/// The client that serves a cluster's reads. It keeps the certificates that it was made with, so it is made anew when they
+/// change; what is being read then is read to its end. Clones are the same.
+#[derive(Clone)]
+pub(super) struct Reads(watch::Receiver<ClusterConnection>);
+
+impl Reads {
+    async fn open(dials: &[Dial], settings: &RedisSettings, stop: CancellationToken) -> Result<Self, StoreError> {
+        let infos: Vec<_> = dials.iter().map(|dial| dial.info().clone()).collect();
+        let (current, reads) = watch::channel(connect_reads(infos.clone(), settings).await?);
+        if let Some(tls) = settings.tls.clone() {
+            let settings = settings.clone();
+            let renewing = async move { renew(&current, tls, infos, &settings).await };
+            tokio::spawn(async move { stop.run_until_cancelled(renewing).await });
+        }
+        Ok(Self(reads))
+    }
+
+    fn now(&self) -> ClusterConnection {
+        self.0.borrow().clone()
+    }
+}
+
+async fn renew(
+    current: &watch::Sender<ClusterConnection>,
+    mut tls: Current<TlsCertificates>,
+    infos: Vec<ConnectionInfo>,
+    settings: &RedisSettings,
+) {
+    loop {
+        tls.changed().await;
+        let renewed = loop {
+            match connect_reads(infos.clone(), settings).await {
+                Ok(renewed) => break renewed,
+                Err(error) => tracing::warn!(%error, "no reads yet with the new certificates; trying again"),
+            }
+            sleep(RENEW_AGAIN).await;
+        };
+        current.send_replace(renewed);
+    }
+}
+
+async fn connect_reads(
+    infos: Vec<ConnectionInfo>,
+    settings: &RedisSettings,
+) -> Result<ClusterConnection, StoreError> {
+    let mut builder = redis::cluster::ClusterClientBuilder::new(infos)
         .connection_timeout(settings.connect_timeout)
         .response_timeout(settings.response_timeout)
         .tcp_settings(TcpSettings::default().set_nodelay(true))
         // Reads may be repeated: nothing else goes this way.
-        .retries(2)
-        .build()
-        .map_err(store_error)?;
+        .retries(2);
+    if let Some(tls) = &settings.tls {
+        builder = builder.certs(tls.now().as_ref().clone());
+    }
+    let client = builder.build().map_err(store_error)?;
     client.get_async_connection().await.map_err(store_error)
 }

@@ -1,9 +1,12 @@
-//! How nodes are spoken to: addresses, passwords, patience.
+//! How nodes are spoken to: addresses, passwords, certificates, patience.
 
-use super::store_error;
+use super::{RedisSettings, store_error};
 use crate::store::StoreError;
+use holdfast_runtime::tls::Current;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Value};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, TlsCertificates, Value,
+};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -11,17 +14,14 @@ use tokio::time::timeout;
 #[derive(Clone)]
 pub(super) struct Dial {
     info: ConnectionInfo,
+    /// With TLS: whom to believe, what to show.
+    tls: Option<Current<TlsCertificates>>,
     connect_timeout: Duration,
     response_timeout: Duration,
 }
 
 impl Dial {
-    pub(super) fn new(
-        url: &str,
-        password: Option<&str>,
-        connect_timeout: Duration,
-        response_timeout: Duration,
-    ) -> Result<Self, StoreError> {
+    pub(super) fn new(url: &str, password: Option<&str>, settings: &RedisSettings) -> Result<Self, StoreError> {
         let info =
             url.into_connection_info().map_err(|_| StoreError::Unreachable("not a redis address".to_owned()))?;
         let info = match password {
@@ -31,7 +31,8 @@ impl Dial {
             }
             None => info,
         };
-        Ok(Self { info, connect_timeout, response_timeout })
+        let RedisSettings { tls, connect_timeout, response_timeout, .. } = settings;
+        Ok(Self { info, tls: tls.clone(), connect_timeout: *connect_timeout, response_timeout: *response_timeout })
     }
 
     /// Another node that is spoken to in the same way.
@@ -68,8 +69,15 @@ impl Dial {
         &self.info
     }
 
+    /// With the certificates that are in force now.
     pub(super) fn client(&self) -> Result<Client, StoreError> {
-        Client::open(self.info.clone()).map_err(store_error)
+        let client = match &self.tls {
+            Some(tls) if matches!(self.info.addr(), ConnectionAddr::TcpTls { .. }) => {
+                Client::build_with_tls(self.info.clone(), tls.now().as_ref().clone())
+            }
+            _ => Client::open(self.info.clone()),
+        };
+        client.map_err(store_error)
     }
 
     pub(super) async fn connect(&self) -> Result<MultiplexedConnection, StoreError> {
