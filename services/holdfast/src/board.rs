@@ -21,6 +21,7 @@ use crate::{
     Failure,
     remote::{self, Remote},
     terminal,
+    trust::Trust,
 };
 
 mod figures;
@@ -51,7 +52,7 @@ const QUIET: Duration = Duration::from_millis(150);
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Where queue is.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50052")]
+    #[arg(long, value_name = "URL", default_value = "https://127.0.0.1:50052")]
     queue: String,
     /// Which helpline.
     #[arg(long, default_value = "demo")]
@@ -59,6 +60,8 @@ pub struct Args {
     /// Print one frame and end; also when standard output is not a terminal.
     #[arg(long)]
     once: bool,
+    #[command(flatten)]
+    trust: Trust,
 }
 
 /// Shows the floor until Ctrl-C, or once.
@@ -96,7 +99,7 @@ struct Board {
 
 impl Board {
     fn new(args: &Args) -> Result<Self, Failure> {
-        let remote = Remote::new("queue", &args.queue);
+        let remote = Remote::new("queue", &args.queue, args.trust.towards(&args.queue));
         Ok(Self {
             queue: QueueServiceClient::new(remote.channel()?),
             remote,

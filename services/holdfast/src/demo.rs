@@ -45,9 +45,6 @@ use holdfast_runtime::{
     Stop,
     client::{self, ClientError},
     clock::wall_ms,
-    config::ClientConfig,
-    net::Dial,
-    tls::ClientTlsConfig,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -94,17 +91,6 @@ const LOOKING_AGAIN: usize = 32;
 /// Between the quiet phase and the evening, so that the one is not counted with the other: a line where nothing happens
 /// reckons with a moment up to a second ago.
 const HUSH: Duration = Duration::from_millis(1_200);
-
-fn client_settings() -> ClientConfig {
-    ClientConfig {
-        connect_timeout_ms: 3_000,
-        request_timeout_ms: 10_000,
-        keepalive_interval_ms: 10_000,
-        keepalive_timeout_ms: 10_000,
-        tls: ClientTlsConfig::default(),
-        dial: Dial::SYSTEM,
-    }
-}
 
 /// What is typed after `holdfast demo`.
 #[derive(Debug, clap::Args)]
@@ -206,10 +192,10 @@ impl World {
     ) -> Result<Self, DemoError> {
         let (mut intakes, mut dispatches) = (Vec::new(), Vec::new());
         for _ in 0..VISITOR_CHANNELS {
-            intakes.push(client::channel(&stage.intake, &client_settings())?);
+            intakes.push(client::channel(&stage.intake, &stage.client())?);
         }
         for address in &stage.dispatches {
-            dispatches.push(client::channel(address, &client_settings())?);
+            dispatches.push(client::channel(address, &stage.client())?);
         }
         let (Some(intake), Some(dispatch)) = (intakes.first().cloned(), dispatches.first().cloned()) else {
             return Err(DemoError::Stage("there is no dispatch process".to_owned()));
@@ -335,11 +321,12 @@ async fn play(
     hook: Hook,
 ) -> Result<Vec<String>, DemoError> {
     stage.set(programs).await?;
+    say(stage.ways())?;
     let (calls, called) = mpsc::unbounded_channel();
     let rules = Arc::new(Rules::read(&texts)?);
     let world = Arc::new(World::new(evening, Arc::clone(&rules), calls, stage)?);
     let queue = stage.queues.first().map_or("", String::as_str);
-    let queue = QueueServiceClient::new(client::channel(queue, &client_settings())?);
+    let queue = QueueServiceClient::new(client::channel(queue, &stage.client())?);
     let folds = House::ALL.map(|house| Arc::new(Mutex::new(fold_of(&world, house))));
     let mut tasks = JoinSet::new();
     for fold in &folds {
@@ -395,7 +382,7 @@ async fn play(
         raw,
         lasted,
         events: all_events(&folds) - first_event,
-        redis: stage.redis.map(|_| after.since(before)),
+        redis: stage.redis.as_ref().map(|_| after.since(before)),
     };
     say(&report::whole(&witnesses, &verdict, &figures))?;
     problems.extend(verdict.problems);
@@ -465,8 +452,8 @@ fn lock(fold: &Mutex<Fold>) -> std::sync::MutexGuard<'_, Fold> {
 }
 
 async fn statistics(stage: &Stage) -> Result<store::Statistics, DemoError> {
-    match stage.redis {
-        Some(address) => Ok(store::statistics(address).await?),
+    match &stage.redis {
+        Some(redis) => Ok(store::statistics(&redis.socket).await?),
         None => Ok(store::Statistics::default()),
     }
 }
@@ -500,7 +487,7 @@ async fn read_again(
     until_ms: u64,
 ) -> Result<([Fold; 2], Vec<String>), DemoError> {
     let address = stage.queues.last().map_or("", String::as_str);
-    let queue = QueueServiceClient::new(client::channel(address, &client_settings())?);
+    let queue = QueueServiceClient::new(client::channel(address, &stage.client())?);
     let mut problems = Vec::new();
     let [evening, partner] = folds;
     let arrivals = HashMap::new();

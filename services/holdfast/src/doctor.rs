@@ -1,6 +1,9 @@
 //! Checks a running deployment from outside, one line each.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use holdfast_proto::v1::{
     GetFloorRequest, GetLimitsRequest, intake_service_client::IntakeServiceClient,
@@ -14,8 +17,11 @@ use crate::{
     Failure,
     remote::{ACCEPTING, Remote, SEALING},
     terminal::say,
+    trust::Trust,
     words,
 };
+
+mod weak;
 
 /// No check may take longer.
 const CHECK: Duration = Duration::from_secs(5);
@@ -27,30 +33,36 @@ const MAX_CLOCK_LAG: Duration = Duration::from_secs(5);
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Where intake is.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051")]
+    #[arg(long, value_name = "URL", default_value = "https://127.0.0.1:50051")]
     intake: String,
     /// Where queue is.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50052")]
+    #[arg(long, value_name = "URL", default_value = "https://127.0.0.1:50052")]
     queue: String,
     /// Where dispatch is.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50053")]
+    #[arg(long, value_name = "URL", default_value = "https://127.0.0.1:50053")]
     dispatch: String,
     /// The helpline whose floor is looked at.
     #[arg(long, default_value = "demo")]
     helpline: String,
+    /// A folder with the services' settings in queue.toml, intake.toml and dispatch.toml, any of them: what is weak in them is
+    /// named too.
+    #[arg(long, value_name = "DIR")]
+    config_dir: Option<PathBuf>,
+    #[command(flatten)]
+    trust: Trust,
 }
 
 /// What a check found: a sentence either way.
 type Finding = Result<String, String>;
 
-/// Runs every check and prints one line each.
+/// Runs every check and prints one line each, and one for whatever is weak, which is no failure.
 ///
 /// # Errors
-/// When a check failed.
+/// When a check failed, or the settings cannot be read.
 pub async fn run(args: Args) -> Result<(), Failure> {
-    let intake = Remote::new("intake", &args.intake);
-    let queue = Remote::new("queue", &args.queue);
-    let dispatch = Remote::new("dispatch", &args.dispatch);
+    let intake = Remote::new("intake", &args.intake, args.trust.towards(&args.intake));
+    let queue = Remote::new("queue", &args.queue, args.trust.towards(&args.queue));
+    let dispatch = Remote::new("dispatch", &args.dispatch, args.trust.towards(&args.dispatch));
     let findings = [
         ("intake", check(&intake, serving(&intake, "")).await),
         ("queue", check(&queue, serving(&queue, "")).await),
@@ -69,11 +81,29 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         };
         say(&format!("{verdict}  {name:<10} {said}"))?;
     }
+    for (service, said) in weak(&args, [&intake, &queue, &dispatch]).await? {
+        say(&format!("weak  {service:<10} {said}"))?;
+    }
     let failed = findings.iter().filter(|(_, finding)| finding.is_err()).count();
     if failed == 0 {
         return Ok(());
     }
     Err(Failure::Unwell { failed, all: findings.len() })
+}
+
+async fn weak(args: &Args, services: [&Remote; 3]) -> Result<Vec<(&'static str, String)>, Failure> {
+    let [intake, queue, dispatch] = services;
+    let mut found = Vec::new();
+    for remote in [intake, queue, dispatch] {
+        let said = weak::from_outside(remote, &args.trust).await;
+        found.extend(said.into_iter().map(|said| (remote.service, said)));
+    }
+    let open = weak::of_the_queue(queue, &args.trust).await;
+    found.extend(open.into_iter().map(|said| (queue.service, said)));
+    if let Some(folder) = &args.config_dir {
+        found.extend(weak::in_settings(folder)?);
+    }
+    Ok(found)
 }
 
 async fn check(remote: &Remote, checking: impl Future<Output = Result<Finding, Problem>>) -> Finding {

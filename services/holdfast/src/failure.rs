@@ -62,6 +62,9 @@ pub enum Failure {
     /// The throwaway policy could not be written.
     #[error("cannot write a throwaway policy: {0}")]
     Policy(#[source] io::Error),
+    /// The throwaway certificates could not be made.
+    #[error("cannot make throwaway certificates: {0}")]
+    Certificates(#[source] io::Error),
     /// A service that should run has ended.
     #[error("{service}: {source}")]
     Service {

@@ -16,6 +16,8 @@ pub mod policy;
 mod remote;
 pub mod responder;
 mod terminal;
+mod throwaway;
+mod trust;
 pub mod up;
 pub mod visitor;
 mod words;

@@ -15,7 +15,7 @@ mod show;
 use holdfast_runtime::Stop;
 use tokio::task::spawn_blocking;
 
-use crate::Failure;
+use crate::{Failure, trust::Trust};
 
 pub use fault::PolicyFault;
 
@@ -47,8 +47,10 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct At {
     /// Where queue is.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50052")]
+    #[arg(long, value_name = "URL", default_value = "https://127.0.0.1:50052")]
     queue: String,
+    #[command(flatten)]
+    trust: Trust,
 }
 
 /// Does it.

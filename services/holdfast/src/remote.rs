@@ -15,13 +15,14 @@ use tonic_types::StatusExt;
 
 use crate::Failure;
 
-fn client_settings() -> ClientConfig {
+/// How services are called from a terminal.
+pub(crate) fn client_settings(tls: ClientTlsConfig) -> ClientConfig {
     ClientConfig {
         connect_timeout_ms: 3_000,
         request_timeout_ms: 10_000,
         keepalive_interval_ms: 5_000,
         keepalive_timeout_ms: 5_000,
-        tls: ClientTlsConfig::default(),
+        tls,
         dial: Dial::SYSTEM,
     }
 }
@@ -40,16 +41,17 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 pub(crate) struct Remote {
     pub(crate) service: &'static str,
     pub(crate) address: String,
+    tls: ClientTlsConfig,
 }
 
 impl Remote {
-    pub(crate) fn new(service: &'static str, address: &str) -> Self {
-        Self { service, address: address.to_owned() }
+    pub(crate) fn new(service: &'static str, address: &str, tls: ClientTlsConfig) -> Self {
+        Self { service, address: address.to_owned(), tls }
     }
 
     /// Nothing is dialled yet.
     pub(crate) fn channel(&self) -> Result<Channel, Failure> {
-        Ok(client::channel(&self.address, &client_settings())?)
+        Ok(client::channel(&self.address, &client_settings(self.tls.clone()))?)
     }
 
     /// The one line that a status becomes.

@@ -20,6 +20,7 @@ use crate::{
     Failure,
     remote::{self, Remote},
     terminal::{lines, say},
+    trust::Trust,
     words,
 };
 
@@ -46,7 +47,7 @@ pub struct Args {
     /// Who: 1 to 64 letters, digits, '-', '_' and '.'.
     name: String,
     /// Where dispatch is.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50053")]
+    #[arg(long, value_name = "URL", default_value = "https://127.0.0.1:50053")]
     dispatch: String,
     /// Which helpline.
     #[arg(long, default_value = "demo")]
@@ -63,6 +64,8 @@ pub struct Args {
     /// With --auto: so long lasts a chat.
     #[arg(long, value_name = "SECONDS", default_value_t = 4.0, value_parser = seconds)]
     talk: f64,
+    #[command(flatten)]
+    trust: Trust,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -118,7 +121,7 @@ enum Ended {
 
 impl Desk {
     fn new(args: Args) -> Result<Self, Failure> {
-        let remote = Remote::new("dispatch", &args.dispatch);
+        let remote = Remote::new("dispatch", &args.dispatch, args.trust.towards(&args.dispatch));
         Ok(Self {
             dispatch: DispatchServiceClient::new(remote.channel()?),
             remote,

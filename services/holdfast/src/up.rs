@@ -24,9 +24,11 @@ use crate::{
 };
 
 mod first_chat;
+mod lent;
 mod services;
 
 use first_chat::{FirstChat, Services};
+use lent::Lent;
 use services::{Addresses, Running, Settings, Sockets};
 
 /// The policy of the helpline `demo` when no folder is named.
@@ -65,6 +67,9 @@ pub struct Args {
     /// A folder with settings in queue.toml, intake.toml and dispatch.toml, any of them.
     #[arg(long, value_name = "DIR")]
     config_dir: Option<PathBuf>,
+    /// Speak plaintext, for tools that know no TLS, and with a Redis elsewhere that has none.
+    #[arg(long)]
+    insecure_no_tls: bool,
     /// End as soon as the first chat has gone all the way.
     #[arg(long)]
     exit_after_first_chat: bool,
@@ -93,11 +98,13 @@ pub async fn run(args: Args, context: &Context) -> Result<(), Failure> {
     let sockets = Sockets::open(&args).await?;
     let policies = Policies::of(&args).map_err(Failure::Policy)?;
     let addresses = sockets.addresses;
-    let settings = Settings::load(&args, &policies.folder, addresses)?;
-    say(&banner(settings.store().as_deref()))?;
+    let lent =
+        if args.insecure_no_tls { None } else { Some(Lent::make(addresses).map_err(Failure::Certificates)?) };
+    let settings = Settings::load(&args, &policies.folder, addresses, lent.as_ref())?;
+    say(&banner(settings.store().as_deref(), lent.is_some()))?;
     let mut running = Running::start(sockets, settings, context);
     let ended = tokio::select! {
-        ended = serve(&args, addresses, policies, context) => ended,
+        ended = serve(&args, addresses, policies, lent.as_ref(), context) => ended,
         failure = running.failed() => Err(failure),
         () = context.stop.draining() => Ok(()),
     };
@@ -106,11 +113,19 @@ pub async fn run(args: Args, context: &Context) -> Result<(), Failure> {
     Ok(say("stopped")?)
 }
 
-async fn serve(args: &Args, addresses: Addresses, policies: Policies, context: &Context) -> Result<(), Failure> {
+async fn serve(
+    args: &Args,
+    addresses: Addresses,
+    policies: Policies,
+    lent: Option<&Lent>,
+    context: &Context,
+) -> Result<(), Failure> {
+    let tls = lent.map(Lent::client).unwrap_or_default();
+    let remote = |service, at| Remote::new(service, &url(lent, at), tls.clone());
     let services = Services {
-        intake: Remote::new("intake", &format!("http://{}", addresses.intake)),
-        queue: Remote::new("queue", &format!("http://{}", addresses.queue)),
-        dispatch: Remote::new("dispatch", &format!("http://{}", addresses.dispatch)),
+        intake: remote("intake", addresses.intake),
+        queue: remote("queue", addresses.queue),
+        dispatch: remote("dispatch", addresses.dispatch),
     };
     ready(&services.queue, "").await?;
     ready(&services.intake, remote::ACCEPTING).await?;
@@ -128,7 +143,7 @@ async fn serve(args: &Args, addresses: Addresses, policies: Policies, context: &
     if args.exit_after_first_chat {
         return Ok(());
     }
-    say(&what_next(args, addresses))?;
+    say(&what_next(args, addresses, lent))?;
     context.stop.draining().await;
     Ok(())
 }
@@ -166,30 +181,41 @@ impl Policies {
     }
 }
 
-fn banner(store: Option<&str>) -> String {
+fn url(lent: Option<&Lent>, at: SocketAddr) -> String {
+    format!("{}://{at}", if lent.is_some() { "https" } else { "http" })
+}
+
+fn banner(store: Option<&str>, encrypts: bool) -> String {
     let store = match store {
         None => "EPHEMERAL: the line lives in the memory of this process. A restart loses every chat.".to_owned(),
         Some(address) => {
             format!("The line lives in {address}, whose settings decide what a crash can lose.")
         }
     };
+    let way = if encrypts {
+        "TLS everywhere, by an authority made up for this run; commands of this user on this machine find it by themselves."
+    } else {
+        "PLAINTEXT, as you asked: whoever is on the way can read and change everything."
+    };
     format!(
         "holdfast: queue, intake and dispatch in one process, joined by gRPC.\n\
          {store}\n\
+         {way}\n\
          INSECURE: whoever reaches the ports may use them; keep them on this machine.\n"
     )
 }
 
-fn what_next(args: &Args, addresses: Addresses) -> String {
+fn what_next(args: &Args, addresses: Addresses, lent: Option<&Lent>) -> String {
     let Addresses { intake, queue, dispatch } = addresses;
     let (me, helpline) = (myself(), &args.helpline);
     let of = if helpline == "demo" { String::new() } else { format!(" --helpline {helpline}") };
     let at = |flag: &str, address: SocketAddr, usual: u16| {
-        if address == SocketAddr::from((Ipv4Addr::LOCALHOST, usual)) {
+        if lent.is_some() && address == SocketAddr::from((Ipv4Addr::LOCALHOST, usual)) {
             return of.clone();
         }
-        format!(" --{flag} http://{address}{of}")
+        format!(" --{flag} {}{of}", url(lent, address))
     };
+    let believe = lent.map_or_else(|| "-plaintext".to_owned(), |lent| format!("-cacert {}", lent.ca()));
     let request =
         format!(r#"{{"helpline":"{helpline}","request_id":"{}","urgency":"URGENCY_HIGH"}}"#, Uuid::new_v4());
     format!(
@@ -201,8 +227,8 @@ fn what_next(args: &Args, addresses: Addresses) -> String {
          \x20 {me} board{}\n\
          \x20 {me} responder ana{}\n\
          \x20 {me} visitor{}\n\
-         \x20 grpcurl -plaintext {intake} list\n\
-         \x20 grpcurl -plaintext -d '{request}' {intake} holdfast.v1.IntakeService/RequestChat\n\
+         \x20 grpcurl {believe} {intake} list\n\
+         \x20 grpcurl {believe} -d '{request}' {intake} holdfast.v1.IntakeService/RequestChat\n\
          \nCtrl-C ends.",
         at("queue", queue, 50052),
         at("dispatch", dispatch, 50053),
@@ -254,8 +280,15 @@ mod tests {
     fn what_to_type_next_names_addresses_only_where_they_are_unusual() {
         let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let addresses = Addresses { intake: address(50051), queue: address(7), dispatch: address(50053) };
-        let text = what_next(&args(""), addresses);
-        assert!(text.contains(" visitor\n"), "{text}");
-        assert!(text.contains(" board --queue http://127.0.0.1:7\n"), "{text}");
+        let lent = Lent::make(Addresses { intake: address(3), queue: address(4), dispatch: address(5) }).unwrap();
+
+        let encrypted = what_next(&args(""), addresses, Some(&lent));
+        let plain = what_next(&args("--insecure-no-tls"), addresses, None);
+
+        assert!(encrypted.contains(" visitor\n"), "{encrypted}");
+        assert!(encrypted.contains(" board --queue https://127.0.0.1:7\n"), "{encrypted}");
+        assert!(encrypted.contains(&format!("grpcurl -cacert {} 127.0.0.1:50051 list", lent.ca())), "{encrypted}");
+        assert!(plain.contains(" visitor --intake http://127.0.0.1:50051\n"), "{plain}");
+        assert!(plain.contains("grpcurl -plaintext 127.0.0.1:50051 list"), "{plain}");
     }
 }

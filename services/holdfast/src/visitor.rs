@@ -20,6 +20,7 @@ use crate::{
     Failure,
     remote::{self, Remote},
     terminal::say,
+    trust::Trust,
     words::{self, UrgencyWord},
 };
 
@@ -30,7 +31,7 @@ const MAX_ASKED_ANEW: u32 = 3;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Where intake is.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051")]
+    #[arg(long, value_name = "URL", default_value = "https://127.0.0.1:50051")]
     intake: String,
     /// Which helpline.
     #[arg(long, default_value = "demo")]
@@ -50,6 +51,8 @@ pub struct Args {
     /// End, without leaving, when somebody has come.
     #[arg(long)]
     once: bool,
+    #[command(flatten)]
+    trust: Trust,
 }
 
 /// Asks for a chat and stays until it ends, somebody has come (`--once`), or Ctrl-C, which leaves it.
@@ -121,7 +124,7 @@ enum Watched {
 
 impl Visitor {
     fn new(args: Args) -> Result<Self, Failure> {
-        let remote = Remote::new("intake", &args.intake);
+        let remote = Remote::new("intake", &args.intake, args.trust.towards(&args.intake));
         Ok(Self {
             intake: IntakeServiceClient::new(remote.channel()?),
             request: request(&args),

@@ -1,6 +1,7 @@
 //! The stage: a Redis server and the services as processes of their own, in a folder that is gone afterwards.
 
 use std::{
+    collections::BTreeMap,
     env, fs, io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
@@ -8,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use holdfast_runtime::{client::channel, config::ClientConfig, net::Dial};
 use rand::random;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -15,13 +17,13 @@ use tokio::{
     process::{Child, Command},
     time::{Instant, sleep, timeout},
 };
-use tonic::transport::Channel;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use super::{
     rules::{House, Texts},
     store,
 };
+use crate::throwaway::{Authority, Files, OPERATOR};
 
 /// Names the Redis server where it is not on PATH.
 const REDIS_SERVER: &str = "HOLDFAST_REDIS_SERVER";
@@ -118,8 +120,21 @@ pub(super) struct Stage {
     pub(super) intake: String,
     pub(super) queues: Vec<String>,
     pub(super) dispatches: Vec<String>,
-    pub(super) redis: Option<SocketAddr>,
+    pub(super) redis: Option<Redis>,
+    authority: Authority,
+    operator: Files,
     folder: TempDir,
+}
+
+/// The Redis server of the stage.
+#[derive(Debug)]
+pub(super) struct Redis {
+    /// For looking at it.
+    pub(super) socket: PathBuf,
+    /// For the queues.
+    address: SocketAddr,
+    /// What it shows, where it is built with TLS.
+    tls: Option<Files>,
 }
 
 impl Stage {
@@ -142,12 +157,15 @@ impl Stage {
         for file in ["2020-01-01.key".to_owned(), format!("{}.2020-01-01.key", House::Partner.name())] {
             fs::write(content_keys.join(file), key())?;
         }
+        let authority = Authority::new()?;
         Ok(Self {
             actors: Vec::new(),
             intake: String::new(),
             queues: Vec::new(),
             dispatches: Vec::new(),
             redis: None,
+            operator: authority.vouch(folder.path(), OPERATOR, None)?,
+            authority,
             folder,
         })
     }
@@ -166,8 +184,9 @@ impl Stage {
         for n in 1..=queues {
             let name = format!("queue-{n}");
             let (listen, admin) = (next()?, next()?);
+            let tls = toml(&self.authority.vouch(self.folder.path(), &name, None)?.of_server(true));
             let settings = format!(
-                "{}{store}[policy]\ndir = {}\n[content]\nkey_dir = {}\n[tickets]\nkey_file = {}\n\
+                "{}{tls}{store}[policy]\ndir = {}\n[content]\nkey_dir = {}\n[tickets]\nkey_file = {}\n\
                  [paging]\nsecret_file = {}\n",
                 server(&name, listen, admin),
                 quoted(&self.folder.path().join(POLICIES)),
@@ -176,43 +195,111 @@ impl Stage {
                 quoted(&self.folder.path().join(HOOK_SECRET))
             );
             self.start_service(&programs.queue, &name, listen, &settings).await?;
-            self.queues.push(format!("http://{listen}"));
+            self.queues.push(format!("https://{listen}"));
         }
         let queue = format!("[queue]\naddresses = {:?}\n", self.queues);
         for n in 1..=2 {
             let name = format!("dispatch-{n}");
             let (listen, admin) = (next()?, next()?);
-            let settings = format!("{}{queue}", server(&name, listen, admin));
+            let tls = self.door(&name)?;
+            let settings = format!("{}{tls}{queue}", server(&name, listen, admin));
             self.start_service(&programs.dispatch, &name, listen, &settings).await?;
-            self.dispatches.push(format!("http://{listen}"));
+            self.dispatches.push(format!("https://{listen}"));
         }
         let (listen, admin) = (next()?, next()?);
+        let tls = self.door("intake")?;
         let settings = format!(
-            "{}visitor_token_key_file = {}\n{queue}{PLACES}[policy]\ndir = {}\n",
+            "{}visitor_token_key_file = {}\n{tls}{queue}{PLACES}[policy]\ndir = {}\n",
             server("intake", listen, admin),
             quoted(&self.folder.path().join(TOKEN_KEY)),
             quoted(&self.folder.path().join(POLICIES))
         );
         self.start_service(&programs.intake, "intake", listen, &settings).await?;
-        self.intake = format!("http://{listen}");
+        self.intake = format!("https://{listen}");
         Ok(())
     }
 
+    /// What an outer service shows to everybody, and to the queue.
+    fn door(&self, name: &str) -> io::Result<String> {
+        let files = self.authority.vouch(self.folder.path(), name, None)?;
+        Ok(toml(&[files.of_server(false), files.of_client()].concat()))
+    }
+
     fn store_settings(&self) -> String {
-        match self.redis {
-            Some(redis) => {
-                format!("[store]\nkind = \"redis\"\nredis_urls = [\"redis://{redis}\"]\n")
+        let Some(Redis { address, tls, .. }) = &self.redis else {
+            return "[store]\nkind = \"memory\"\n".to_owned();
+        };
+        let scheme = if tls.is_some() { "rediss" } else { "redis" };
+        let mut text = format!("[store]\nkind = \"redis\"\nredis_urls = [\"{scheme}://{address}\"]\n");
+        if tls.is_some() {
+            // The operator looks after the store as well: it is let in with the same certificate.
+            for (setting, file) in [
+                ("redis_tls_ca_file", &self.operator.ca),
+                ("redis_tls_cert_file", &self.operator.cert),
+                ("redis_tls_key_file", &self.operator.key),
+            ] {
+                text += &format!("{setting} = {}\n", quoted(file));
             }
-            None => "[store]\nkind = \"memory\"\n".to_owned(),
+        }
+        text
+    }
+
+    /// How its services are called.
+    pub(super) fn client(&self) -> ClientConfig {
+        ClientConfig {
+            connect_timeout_ms: 3_000,
+            request_timeout_ms: 10_000,
+            keepalive_interval_ms: 10_000,
+            keepalive_timeout_ms: 10_000,
+            tls: self.operator.client(),
+            dial: Dial::SYSTEM,
         }
     }
 
+    /// How everything on it is joined, in a sentence.
+    pub(super) fn ways(&self) -> &'static str {
+        match &self.redis {
+            Some(Redis { tls: Some(_), .. }) => {
+                "everything is joined by TLS with certificates on both sides, Redis too, by an authority made up for this evening"
+            }
+            Some(_) => {
+                "the services are joined by TLS with certificates on both sides, by an authority made up for this evening; \
+                 this Redis server is built without TLS and is spoken to in plaintext on this machine"
+            }
+            None => {
+                "the services are joined by TLS with certificates on both sides, by an authority made up for this evening"
+            }
+        }
+    }
+
+    /// With TLS where the server is built with it.
     async fn start_redis(&mut self, program: &Path, address: SocketAddr) -> Result<(), StageError> {
         let data = self.folder.path().join("redis");
         fs::create_dir(&data)?;
-        let arguments = [
+        let files = self.authority.vouch(self.folder.path(), "redis", None)?;
+        match self.try_redis(program, address, &data, Some(&files)).await {
+            Err(StageError::Ended { log, .. }) if log.contains("tls-port") => {
+                self.actors.pop();
+                self.try_redis(program, address, &data, None).await
+            }
+            other => other,
+        }
+    }
+
+    async fn try_redis(
+        &mut self,
+        program: &Path,
+        address: SocketAddr,
+        data: &Path,
+        tls: Option<&Files>,
+    ) -> Result<(), StageError> {
+        let socket = self.folder.path().join("redis.sock");
+        let port = address.port().to_string();
+        let (plain, encrypted) = if tls.is_some() { ("0", Some(port.as_str())) } else { (port.as_str(), None) };
+        let mut arguments = vec![
             ("--bind", address.ip().to_string()),
-            ("--port", address.port().to_string()),
+            ("--port", plain.to_owned()),
+            ("--unixsocket", socket.display().to_string()),
             ("--dir", data.display().to_string()),
             ("--appendonly", "yes".to_owned()),
             ("--appendfsync", "always".to_owned()),
@@ -220,17 +307,26 @@ impl Stage {
             ("--save", String::new()),
             ("--daemonize", "no".to_owned()),
         ];
+        if let (Some(files), Some(port)) = (tls, encrypted) {
+            arguments.extend([
+                ("--tls-port", port.to_owned()),
+                ("--tls-cert-file", files.cert.display().to_string()),
+                ("--tls-key-file", files.key.display().to_string()),
+                ("--tls-ca-cert-file", files.ca.display().to_string()),
+                ("--tls-protocols", "TLSv1.3".to_owned()),
+            ]);
+        }
         let mut command = Command::new(program);
         for (name, value) in &arguments {
             command.arg(name).arg(value);
         }
         self.start("redis", command)?;
         let deadline = Instant::now() + READY;
-        while store::statistics(address).await.is_err() {
+        while store::statistics(&socket).await.is_err() {
             self.check_last(deadline)?;
             sleep(Duration::from_millis(30)).await;
         }
-        self.redis = Some(address);
+        self.redis = Some(Redis { socket, address, tls: tls.cloned() });
         Ok(())
     }
 
@@ -251,7 +347,7 @@ impl Stage {
         }
         self.start(name, command)?;
         let deadline = Instant::now() + READY;
-        while !serves(listen).await {
+        while !serves(listen, &self.client()).await {
             self.check_last(deadline)?;
             sleep(Duration::from_millis(50)).await;
         }
@@ -337,7 +433,7 @@ fn server(name: &str, listen: SocketAddr, admin: SocketAddr) -> String {
         "[server]\nlisten = \"{listen}\"\nadmin_listen = \"{admin}\"\ndrain_wait_ms = 0\ndrain_deadline_ms = 1000\n\
          max_concurrent_streams = 4096\n\
          [telemetry]\nlog_filter = \"warn\"\nlog_format = \"text\"\nservice_instance = \"{name}\"\n\
-         [security]\ninsecure_no_authentication = true\ninsecure_no_tls = true\n"
+         [security]\ninsecure_no_authentication = true\n"
     )
 }
 
@@ -359,15 +455,24 @@ fn last_words(log: &Path) -> String {
     lines.get(from..).unwrap_or_default().join(" | ")
 }
 
-async fn serves(listen: SocketAddr) -> bool {
-    let Ok(endpoint) = Channel::from_shared(format!("http://{listen}")) else {
+async fn serves(listen: SocketAddr, client: &ClientConfig) -> bool {
+    let Ok(channel) = channel(&format!("https://{listen}"), client) else {
         return false;
     };
     let asked = timeout(Duration::from_millis(500), async {
-        let channel = endpoint.connect().await.ok()?;
         let request = HealthCheckRequest { service: String::new() };
         let answer = HealthClient::new(channel).check(request).await.ok()?;
         Some(answer.into_inner().status() == ServingStatus::Serving)
     });
     asked.await.ok().flatten() == Some(true)
+}
+
+/// Settings of one section or more, each with its dotted name, as TOML.
+fn toml(settings: &[(&str, String)]) -> String {
+    let mut sections: BTreeMap<&str, String> = BTreeMap::new();
+    for (name, value) in settings {
+        let (section, key) = name.rsplit_once('.').unwrap_or(("", name));
+        *sections.entry(section).or_default() += &format!("{key} = {value:?}\n");
+    }
+    sections.into_iter().map(|(section, lines)| format!("[{section}]\n{lines}")).collect()
 }

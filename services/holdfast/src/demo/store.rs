@@ -1,10 +1,11 @@
-//! What the Redis server says about its own work. One inline command and its bulk answer need no client.
+//! What the Redis server says about its own work, asked through a socket in the stage's own folder. One inline command and its
+//! bulk answer need no client.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, path::Path, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::TcpStream,
+    net::UnixStream,
     time::timeout,
 };
 
@@ -33,13 +34,13 @@ impl Statistics {
     }
 }
 
-pub(super) async fn statistics(address: SocketAddr) -> io::Result<Statistics> {
-    let answer = timeout(PATIENCE, info(address)).await??;
+pub(super) async fn statistics(socket: &Path) -> io::Result<Statistics> {
+    let answer = timeout(PATIENCE, info(socket)).await??;
     Ok(read(&answer))
 }
 
-async fn info(address: SocketAddr) -> io::Result<String> {
-    let mut stream = BufReader::new(TcpStream::connect(address).await?);
+async fn info(socket: &Path) -> io::Result<String> {
+    let mut stream = BufReader::new(UnixStream::connect(socket).await?);
     stream.write_all(b"INFO commandstats\r\n").await?;
     let mut head = String::new();
     stream.read_line(&mut head).await?;

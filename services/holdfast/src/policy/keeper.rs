@@ -47,7 +47,7 @@ pub(super) struct Change<'a> {
 
 impl Keeper {
     pub(super) fn new(at: &At) -> Result<Self, Failure> {
-        let remote = Remote::new("queue", &at.queue);
+        let remote = Remote::new("queue", &at.queue, at.trust.towards(&at.queue));
         Ok(Self { queue: QueueServiceClient::new(remote.channel()?), remote })
     }
 

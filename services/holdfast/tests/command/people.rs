@@ -95,7 +95,9 @@ async fn a_doctor_finds_a_running_deployment_well() {
         ["doctor", "--intake", &services.intake, "--queue", &services.queue, "--dispatch", &services.dispatch];
     let ended = Process::start(&args).ends().await;
     assert_eq!(ended.code, Some(0), "{}\n{}", ended.output.join("\n"), ended.errors);
-    assert!(ended.output.iter().all(|line| line.starts_with("ok")));
+    let (weak, checks): (Vec<_>, Vec<_>) = ended.output.iter().partition(|line| line.starts_with("weak"));
+    assert!(checks.iter().all(|line| line.starts_with("ok")), "{checks:?}");
+    assert!(weak.len() == 3 && weak.iter().all(|line| line.contains("reflection")), "{weak:?}");
 }
 
 #[tokio::test]

@@ -115,7 +115,7 @@ impl Services {
     pub(crate) async fn start_again(self, more: &[&str]) -> Self {
         self.process.signal("-KILL").await;
         self.process.ends().await;
-        let bare = |url: &str| url.trim_start_matches("http://").to_owned();
+        let bare = |url: &str| url.trim_start_matches("https://").to_owned();
         let [intake, queue, dispatch] = [&self.intake, &self.queue, &self.dispatch].map(|url| bare(url));
         let mut args = vec!["up", "--intake-listen", &intake, "--queue-listen", &queue];
         args.extend(["--dispatch-listen", &dispatch]);
@@ -135,5 +135,5 @@ impl Services {
 
 /// The second word of a line such as `intake    127.0.0.1:50051   the visitors' door`.
 fn address(line: &str) -> String {
-    format!("http://{}", line.split_whitespace().nth(1).unwrap())
+    format!("https://{}", line.split_whitespace().nth(1).unwrap())
 }

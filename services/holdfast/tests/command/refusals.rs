@@ -40,7 +40,9 @@ async fn a_doctor_who_finds_nobody_says_so_line_by_line() {
     let args = ["doctor", "--intake", NOBODY, "--queue", NOBODY, "--dispatch", NOBODY];
     let ended = alone(&args).await;
     assert_eq!(ended.errors, "holdfast: 9 of 9 checks failed\n");
-    assert!(ended.output.iter().all(|line| line.starts_with("FAIL")));
+    let (weak, checks): (Vec<_>, Vec<_>) = ended.output.iter().partition(|line| line.starts_with("weak"));
+    assert!(checks.iter().all(|line| line.starts_with("FAIL")), "{checks:?}");
+    assert!(weak.len() == 3 && weak.iter().all(|line| line.contains("plaintext")), "{weak:?}");
 }
 
 #[tokio::test]

@@ -74,3 +74,41 @@ async fn a_folder_without_policies_is_one_clear_line() {
     assert_eq!(ended.errors.lines().count(), 1, "{}", ended.errors);
     assert!(ended.errors.contains("policy.dir"), "{}", ended.errors);
 }
+
+#[tokio::test]
+async fn plaintext_is_spoken_only_where_that_was_asked_for() {
+    let services = Services::start().await;
+    let plain = services.intake.replace("https://", "http://");
+    let ended = Process::start(&["visitor", "--intake", &plain]).ends().await;
+    assert_eq!(ended.code, Some(1), "{}", ended.output.join("\n"));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let stranger = elsewhere.path().join("ca.pem");
+    let key = rcgen::KeyPair::generate().unwrap();
+    let other = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+    std::fs::write(&stranger, other.pem()).unwrap();
+    let stranger = stranger.display().to_string();
+    let args = ["board", "--once", "--queue", &services.queue, "--ca-file", &stranger];
+    let ended = Process::start(&args).ends().await;
+    assert!(ended.errors.contains("cannot reach queue"), "{}", ended.errors);
+
+    let args = ["up", "--port-base", "0", "--insecure-no-tls", "--exit-after-first-chat"];
+    let ended = Process::start(&args).ends().await;
+    assert_eq!((ended.code, ended.errors.as_str()), (Some(0), ""));
+    assert!(ended.output.iter().any(|line| line.starts_with("PLAINTEXT")), "{}", ended.output.join("\n"));
+}
+
+#[tokio::test]
+async fn what_it_made_up_for_itself_is_gone_afterwards() {
+    let services = Services::start().await;
+    let port = services.intake.rsplit(':').next().unwrap().to_owned();
+    let base = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, std::path::PathBuf::from);
+    let left = || {
+        let entries = std::fs::read_dir(&base).unwrap().flatten();
+        let mut names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.any(|name| name.starts_with("holdfast-up-") && name.ends_with(&format!("-{port}")))
+    };
+    assert!(left());
+    services.process.signal("-TERM").await;
+    services.process.ends().await;
+    assert!(!left());
+}
