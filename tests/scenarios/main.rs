@@ -24,4 +24,5 @@ mod slow_readers;
 mod supervision;
 mod surge;
 mod telemetry;
+mod tls;
 mod triage;

@@ -139,6 +139,7 @@ async fn a_queue_whose_redis_cannot_be_reached_at_the_start_says_so_and_ends() {
     let policies = house.policies();
     let settings = [
         OPEN_TO_ALL,
+        PLAINTEXT,
         ("SERVER__LISTEN", "127.0.0.1:0"),
         ("SERVER__ADMIN_LISTEN", "127.0.0.1:0"),
         ("STORE__KIND", "redis"),
@@ -158,7 +159,9 @@ async fn settings_can_be_checked_without_starting() {
         let mut command = Command::new(program(service));
         command.arg("--check-config").env("HOLDFAST_INTAKE__SECURITY__INSECURE_RANDOM_TOKEN_KEY", "true");
         command.env("HOLDFAST_QUEUE__STORE__FLOOR_PERSISTENCE", "ephemeral");
-        command.env(format!("HOLDFAST_{}__SECURITY__INSECURE_NO_AUTHENTICATION", service.to_uppercase()), "true");
+        for (variable, value) in [OPEN_TO_ALL, PLAINTEXT] {
+            command.env(format!("HOLDFAST_{}__{variable}", service.to_uppercase()), value);
+        }
         let output = command.output().expect("an answer");
         assert!(output.status.success(), "{}: {output:?}", process.name);
     }

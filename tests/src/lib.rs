@@ -7,6 +7,7 @@ pub mod http;
 pub mod in_process;
 pub mod inbox;
 pub mod people;
+pub mod pki;
 pub mod processes;
 pub mod proxy;
 pub mod redis_cluster;

@@ -5,17 +5,21 @@
 
 use crate::http::{self, Answer};
 use crate::people::{Responder, Visitor};
+use crate::pki;
 use crate::redis_server::RedisServer;
 use holdfast_domain::Policy;
 use holdfast_domain::policy::{Numbers, Resource, Tag};
 use holdfast_proto::v1::queue_service_client::QueueServiceClient;
 use holdfast_proto::v1::{GetFloorRequest, GetFloorResponse};
+use holdfast_runtime::client;
+use holdfast_runtime::config::ClientConfig;
+use holdfast_runtime::net::Dial;
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::Once;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::{Arc, Once};
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -68,6 +72,8 @@ pub struct Setup {
     pub collector: Option<String>,
     /// What is logged.
     pub log_filter: &'static str,
+    /// Everything is joined by TLS, Redis too; otherwise in plaintext.
+    pub tls: bool,
 }
 
 impl Default for Setup {
@@ -83,6 +89,7 @@ impl Default for Setup {
             queue_settings: Vec::new(),
             collector: None,
             log_filter: "info",
+            tls: false,
         }
     }
 }
@@ -137,6 +144,7 @@ pub struct Deployment {
     redis: Option<RedisServer>,
     dir: TempDir,
     key_changes: AtomicUsize,
+    _house: Option<Arc<pki::House>>,
 }
 
 impl Deployment {
@@ -153,14 +161,16 @@ impl Deployment {
     /// Starts everything and waits until all of it is ready.
     pub async fn start(setup: Setup) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
-        let redis = (setup.line == Line::Redis).then(durable_redis);
+        let house = setup.tls.then(pki::house);
+        let redis = (setup.line == Line::Redis).then(|| redis_of(&setup));
         let site = Site { dir: dir.path(), setup: &setup };
         site.write_files(redis.as_ref());
         let queues = site.processes("queue", setup.queues, &[]).await;
         let addresses: Vec<String> = queues.iter().map(Process::url).collect();
         let intakes = site.processes("intake", setup.intakes, &addresses).await;
         let dispatches = site.processes("dispatch", setup.dispatches, &addresses).await;
-        let started = Self { intakes, queues, dispatches, redis, dir, key_changes: AtomicUsize::new(0) };
+        let started =
+            Self { intakes, queues, dispatches, redis, dir, key_changes: AtomicUsize::new(0), _house: house };
         started.ready().await;
         started
     }
@@ -184,6 +194,11 @@ impl Deployment {
     /// Its Redis.
     pub fn redis(&mut self) -> &mut RedisServer {
         self.redis.as_mut().expect("a line in Redis")
+    }
+
+    /// The folder with its settings, and with `ca.pem`, and `queue.pem`, `queue.key` and so on where it has TLS.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// The folder with its policies.
@@ -268,16 +283,39 @@ impl Drop for Deployment {
     }
 }
 
+const DURABLE: [&str; 6] = ["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"];
+
 /// A Redis on a port of its own that writes each change to disk before it answers.
 pub fn durable_redis() -> RedisServer {
-    let settings = ["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"];
-    RedisServer::start_at(free_port(), &settings)
+    RedisServer::start_at(free_port(), &DURABLE)
 }
 
-/// A connection for looking from outside.
+fn redis_of(setup: &Setup) -> RedisServer {
+    if setup.tls {
+        RedisServer::start_with_tls(free_port(), &DURABLE, &pki::house().onlooker)
+    } else {
+        durable_redis()
+    }
+}
+
+/// A connection for looking from outside; over TLS to an `https://` address, with the onlooker's certificate.
 pub async fn connect(url: &str) -> Channel {
+    if url.starts_with("https:") {
+        return client::channel(url, &onlooker()).unwrap_or_else(|e| panic!("{url}: {e}"));
+    }
     let endpoint = Endpoint::from_shared(url.to_owned()).expect("an address").connect_timeout(PATIENCE);
     endpoint.connect().await.unwrap_or_else(|e| panic!("{url} cannot be reached: {e:?}"))
+}
+
+fn onlooker() -> ClientConfig {
+    ClientConfig {
+        connect_timeout_ms: 5_000,
+        request_timeout_ms: 15_000,
+        keepalive_interval_ms: 10_000,
+        keepalive_timeout_ms: 10_000,
+        tls: pki::house().onlooker.client(),
+        dial: Dial::SYSTEM,
+    }
 }
 
 /// The files of a deployment.
@@ -299,7 +337,7 @@ impl Site<'_> {
         write(&self.dir.join("ticket.key"), "another key that is only good for scenarios");
         let store = redis.map_or_else(
             || "kind = \"memory\"\nfloor_persistence = \"ephemeral\"".to_owned(),
-            |redis| format!("kind = \"redis\"\nredis_urls = [{:?}]", redis.service_url()),
+            |redis| format!("kind = \"redis\"\nredis_urls = [{:?}]\n{}", redis.service_url(), self.redis_tls()),
         );
         let dir = format!("[policy]\ndir = {policies:?}\n");
         let keys = self.dir.join("keys");
@@ -307,11 +345,40 @@ impl Site<'_> {
         put_key(&keys, KEY);
         let content = format!("[content]\nkey_dir = {keys:?}\nreload_ms = 200\n");
         let tickets = format!("[tickets]\nkey_file = {:?}\n", self.dir.join("ticket.key"));
-        let queue = format!("{}{dir}{content}{tickets}[store]\n{store}\n{QUEUE}", self.common());
+        let queue = format!(
+            "{}{}{dir}{content}{tickets}[store]\n{store}\n{QUEUE}{}",
+            self.common(),
+            self.tls("queue"),
+            self.plaintext()
+        );
         write(&self.dir.join("queue.toml"), &queue);
         let key = format!("visitor_token_key_file = {:?}\n", self.dir.join("token.key"));
-        write(&self.dir.join("intake.toml"), &format!("{}{dir}{INTAKE}{key}", self.common()));
-        write(&self.dir.join("dispatch.toml"), &format!("{}{DISPATCH}", self.common()));
+        let [of_intake, of_dispatch] = ["intake", "dispatch"].map(|service| self.common() + &self.tls(service));
+        let plaintext = self.plaintext();
+        write(&self.dir.join("intake.toml"), &format!("{of_intake}{dir}{INTAKE}{plaintext}{key}"));
+        write(&self.dir.join("dispatch.toml"), &format!("{of_dispatch}{DISPATCH}{plaintext}"));
+    }
+
+    /// What a service shows, and whom it believes.
+    fn tls(&self, service: &str) -> String {
+        if !self.setup.tls {
+            return String::new();
+        }
+        let files = pki::house().authority.vouch(self.dir, service);
+        files.sections(service == "queue", service != "queue")
+    }
+
+    fn redis_tls(&self) -> String {
+        if !self.setup.tls {
+            return String::new();
+        }
+        let pki::Files { ca, cert, key } = pki::house().authority.vouch(self.dir, "queue");
+        format!("redis_tls_ca_file = {ca:?}\nredis_tls_cert_file = {cert:?}\nredis_tls_key_file = {key:?}")
+    }
+
+    /// The last line of `[security]`.
+    fn plaintext(&self) -> &'static str {
+        if self.setup.tls { "" } else { "insecure_no_tls = true\n" }
     }
 
     fn common(&self) -> String {
@@ -323,6 +390,7 @@ impl Site<'_> {
         let mut processes = Vec::new();
         for replica in 0..replicas {
             let mut process = Process::new(service, &format!("{service}-{replica}"), self.dir);
+            process.tls = self.setup.tls;
             process.set("TELEMETRY__SERVICE_INSTANCE", &process.name.clone());
             for (name, value) in self.setup.queue_settings.iter().filter(|_| service == "queue") {
                 process.set(name, value);
@@ -362,7 +430,6 @@ reconnect_within_ms = 300
 interval_ms = 200
 [security]
 insecure_no_authentication = true
-insecure_no_tls = true
 ";
 
 const INTAKE: &str = r"
@@ -377,7 +444,6 @@ place_every_ms = 100
 reconnect_within_ms = 300
 [security]
 insecure_no_authentication = true
-insecure_no_tls = true
 ";
 
 const DISPATCH: &str = r"
@@ -391,7 +457,6 @@ keepalive_timeout_ms = 500
 reconnect_within_ms = 300
 [security]
 insecure_no_authentication = true
-insecure_no_tls = true
 ";
 
 /// Puts a content key that is only good for scenarios into a folder, whole from the first moment.
@@ -409,6 +474,8 @@ fn write(path: &Path, text: &str) {
 pub struct Process {
     /// Its name in logs and traces.
     pub name: String,
+    /// Whether its address begins with `https://`.
+    pub tls: bool,
     service: String,
     /// Where its program is, if it is not the one that belongs to this test.
     elsewhere: Option<PathBuf>,
@@ -427,6 +494,7 @@ impl Process {
         let (port, admin_port) = (free_port(), free_port());
         let mut process = Self {
             name: name.to_owned(),
+            tls: false,
             service: service.to_owned(),
             elsewhere: None,
             environment: Vec::new(),
@@ -452,7 +520,8 @@ impl Process {
         self.environment.push((name, value.to_owned()));
     }
 
-    /// Has it run the program in another folder from its next start on; none for the one that belongs to this test.
+    /// Has it run the program in another folder from its next start on, with the settings in `older-….toml` beside its own,
+    /// for an older one refuses what it does not know; none for the one that belongs to this test.
     pub fn comes_from(&mut self, folder: Option<PathBuf>) {
         self.elsewhere = folder;
     }
@@ -466,7 +535,7 @@ impl Process {
             self.elsewhere.as_ref().map_or_else(own, |folder| folder.join(format!("holdfast-{}", self.service)));
         let child = Command::new(program)
             .arg("--config")
-            .arg(&self.config)
+            .arg(self.settings())
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -474,6 +543,13 @@ impl Process {
             .kill_on_drop(true)
             .spawn();
         self.child = Some(child.unwrap_or_else(|e| panic!("{} does not start: {e}", self.name)));
+    }
+
+    fn settings(&self) -> PathBuf {
+        match &self.elsewhere {
+            Some(_) => self.config.with_file_name(format!("older-{}.toml", self.service)),
+            None => self.config.clone(),
+        }
     }
 
     /// Starts it again on the same ports and waits until it is ready.
@@ -485,7 +561,7 @@ impl Process {
 
     /// Where it serves gRPC.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("{}://127.0.0.1:{}", if self.tls { "https" } else { "http" }, self.port)
     }
 
     /// The port where it serves gRPC.

@@ -1,5 +1,6 @@
 //! A real redis-server (or valkey-server), on a socket or free ports of its own and in a directory of its own.
 
+use crate::pki::Files;
 use crate::processes::{free_port as lasting_port, send_signal};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -47,6 +48,19 @@ pub fn program() -> PathBuf {
         .expect("no redis-server >= 7 found: run `make tools`, or name one in HOLDFAST_REDIS_SERVER")
 }
 
+/// Whether the server program is built with TLS: one that is not knows no such setting and ends at once.
+pub fn has_tls() -> bool {
+    let dir = TempDir::new().expect("a temporary directory");
+    let tried = Command::new(program())
+        .args(["--port", "0", "--tls-port", "0", "--daemonize", "no", "--unixsocket", "/nowhere/at/all"])
+        .args(["--dir", text(dir.path())])
+        .output()
+        .expect("a server program");
+    // Both kinds end: this one because the socket cannot be opened.
+    let said = String::from_utf8_lossy(&tried.stdout).into_owned() + &String::from_utf8_lossy(&tried.stderr);
+    !said.contains("Bad directive")
+}
+
 impl RedisServer {
     /// Starts a server on a socket, with more settings as on its command line.
     pub fn start(settings: &[&str]) -> Self {
@@ -80,6 +94,20 @@ impl RedisServer {
         let url = format!("redis://127.0.0.1:{port}");
         let child = spawn(&args, environment, READY);
         Self { child, dir, url, args, environment: environment.to_vec(), ready: READY, stopped: false }
+    }
+
+    /// Starts a node that speaks TLS alone on this port of loopback, and only with whoever shows a certificate of the same
+    /// authority.
+    pub fn start_with_tls(port: u16, settings: &[&str], files: &Files) -> Self {
+        let dir = TempDir::new().expect("a temporary directory");
+        let port_text = port.to_string();
+        let mut args = vec!["--port", "0", "--tls-port", port_text.as_str(), "--bind", "127.0.0.1", "--save", ""];
+        args.extend(["--tls-cert-file", text(&files.cert), "--tls-key-file", text(&files.key)]);
+        args.extend(["--tls-ca-cert-file", text(&files.ca), "--tls-auth-clients", "yes"]);
+        args.extend(["--dir", text(dir.path())]);
+        args.extend(settings);
+        let args = with_service(owned(&args));
+        Self::launch(dir, format!("rediss://127.0.0.1:{port}"), args, READY)
     }
 
     /// Starts a node on a free port of loopback with a file of settings, one a line. What is changed at run time and

@@ -349,10 +349,16 @@ fn write_files(dir: &Path) {
     // What one replica seals, every other one opens.
     write(dir.join("ticket.key"), "another key that is only good where everything is broken");
     let tickets = format!("[tickets]\nkey_file = {:?}\n", dir.join("ticket.key"));
-    write(dir.join("queue.toml"), &format!("{SERVER}{policy_dir}{content}{tickets}{QUEUE}"));
+    let settings = |service: &str, text: &str| {
+        write(dir.join(format!("{service}.toml")), text);
+        // What the version that is rolled back to does not know yet.
+        write(dir.join(format!("older-{service}.toml")), &text.replace(PLAINTEXT, ""));
+    };
+    settings("queue", &format!("{SERVER}{policy_dir}{content}{tickets}{QUEUE}{PLAINTEXT}"));
     let key = format!("visitor_token_key_file = {:?}\n", dir.join("token.key"));
-    write(dir.join("intake.toml"), &format!("{SERVER}{CLIENT}{policy_dir}{OPEN}{key}"));
-    write(dir.join("dispatch.toml"), &format!("{SERVER}{CLIENT}[sessions]\nreconnect_within_ms = 1000\n{OPEN}"));
+    settings("intake", &format!("{SERVER}{CLIENT}{policy_dir}{OPEN}{PLAINTEXT}{key}"));
+    let sessions = "[sessions]\nreconnect_within_ms = 1000\n";
+    settings("dispatch", &format!("{SERVER}{CLIENT}{sessions}{OPEN}{PLAINTEXT}"));
 }
 
 const SERVER: &str = r#"
@@ -375,8 +381,10 @@ connect_timeout_ms = 1000
 reconnect_within_ms = 500
 [security]
 insecure_no_authentication = true
-insecure_no_tls = true
 "#;
+
+/// The last line of `[security]`: links are broken by proxies that look at nothing.
+const PLAINTEXT: &str = "insecure_no_tls = true\n";
 
 const CLIENT: &str = r"
 [client]
@@ -391,5 +399,4 @@ command_timeout_ms = 3000
 const OPEN: &str = r"
 [security]
 insecure_no_authentication = true
-insecure_no_tls = true
 ";
