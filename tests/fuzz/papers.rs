@@ -28,7 +28,8 @@ fn policy() -> Policy {
 
 /// Three steps, the first of which asks for one responder; both tags of the policy, at two levels.
 fn ladder(policy: &Policy) -> Vec<Step> {
-    let tags: Vec<(&str, u32)> = policy.tags.iter().map(|tag| (tag.name.as_str(), tag.levels)).collect();
+    let tags: Vec<(&str, u32)> =
+        policy.tags.iter().map(|tag| (tag.name.as_str(), u32::from(tag.levels))).collect();
     let (first, last) = (tags[0], tags[tags.len() - 1]);
     let narrow = policy.requirement("need", &[vec![first, last], vec![(last.0, 1)]]).expect("a requirement");
     let ana = Step { only: Some(responder("ana")), ..Step::new(0, narrow.clone()) };
