@@ -92,7 +92,7 @@ impl Bench {
             Turn::FailOver => {
                 self.tell(&mut redis::cmd("FLUSHALL"));
                 for (key, value) in std::mem::take(&mut self.copy) {
-                    self.tell(redis::cmd("RESTORE").arg(&key).arg(0).arg(&value));
+                    self.tell(redis::cmd("RESTORE").arg(&key).arg(0).arg(&value).arg("REPLACE"));
                     self.copy.push((key, value));
                 }
                 self.tell(redis::cmd("DEBUG").arg("CHANGE-REPL-ID"));

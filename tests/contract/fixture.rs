@@ -9,6 +9,7 @@ use holdfast_domain::{
 use holdfast_queue::store::Store;
 use holdfast_queue::store::memory::MemoryStore;
 use holdfast_queue::store::redis::{RedisSettings, RedisStore};
+use holdfast_tests::redis_server::as_operator;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -82,7 +83,7 @@ impl Fixture {
             given.set_life("second");
         }
         for url in &self.urls {
-            let client = redis::Client::open(url.as_str()).expect("an address");
+            let client = redis::Client::open(as_operator(url)).expect("an address");
             let mut connection = client.get_multiplexed_async_connection().await.expect("a connection");
             let pattern = format!("hf:\\{{{}\\}}:*", self.helpline);
             let keys: Vec<String> =

@@ -122,7 +122,6 @@ fn a_responders_words_are_understood_or_refused() {
         opt_out_topics: vec!["topic:loss".to_owned()],
         shift_remaining: Some(prost_types::Duration { seconds: 3_600, nanos: 0 }),
         sealed_assignments: vec![v1::SealedAssignment { chat_id: chat_id(), sealed: vec![1; 60] }],
-        ..v1::SignIn::default()
     };
     let actions = [
         Does::Accept(v1::Accept { chat_id: chat_id(), offer_number: 1, reply_handoff: vec![1; 9] }),

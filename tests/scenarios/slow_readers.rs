@@ -2,13 +2,9 @@
 
 use holdfast_domain::policy::Numbers;
 use holdfast_proto::v1::dispatch_service_client::DispatchServiceClient;
-use holdfast_proto::v1::intake_service_client::IntakeServiceClient;
 use holdfast_proto::v1::session_response::Message;
-use holdfast_proto::v1::{
-    Action, Heartbeat, SessionRequest, SessionResponse, SignIn, WatchChatRequest, action, session_request,
-};
+use holdfast_proto::v1::{Action, Heartbeat, SessionRequest, SessionResponse, SignIn, action, session_request};
 use holdfast_tests::events::Events;
-use holdfast_tests::people::Visitor;
 use holdfast_tests::processes::{Deployment, HELPLINE, numbers};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -101,37 +97,4 @@ async fn a_responder_who_reads_nothing_loses_the_session_and_the_offer_goes_to_s
     assert!(offered < BOUND, "{offered:?}");
     ben.accepts(&offer).await;
     house.nobody_is_lost(1).await;
-}
-
-#[tokio::test]
-async fn a_visitor_who_reads_nothing_is_not_said_to_be_there_for_longer_than_that() {
-    let soon = Duration::from_secs(2);
-    let house = Deployment::with(Numbers { away_after_ms: 2_000, abandon_after_ms: 60_000, ..numbers() }).await;
-    let mut others: Vec<Visitor> = Vec::new();
-    let mut deaf = house.visitor().await;
-    deaf.try_ask().await.expect("a chat");
-    let mut client = IntakeServiceClient::new(narrow(&house.intakes[0].url()).await);
-    let watch = WatchChatRequest { key: Some(deaf.key.clone()), ..WatchChatRequest::default() };
-    let mut updates = client.watch_chat(watch).await.expect("a stream").into_inner();
-    updates.message().await.expect("a stream").expect("the first message");
-    let mut events = Events::after(&house.queues[0], "").await;
-
-    let since = Instant::now();
-    // Their place changes twice, and they take no notice.
-    for _ in 0..3 {
-        let mut other = house.visitor().await.urgent(holdfast_proto::v1::Urgency::High);
-        other.asks().await;
-        others.push(other);
-    }
-    let away = loop {
-        let event = events.until("away").await;
-        if event.chat_id == deaf.chat_id() {
-            break since.elapsed();
-        }
-    };
-
-    println!("the visitor of a stream that nobody reads counted as away after {away:?}");
-    assert!(away < BOUND + soon, "{away:?}");
-    drop(updates);
-    house.nobody_is_lost(4).await;
 }

@@ -152,13 +152,18 @@ impl RedisServer {
 
     /// Kills it and starts it again where it was, with nothing: its disk is lost.
     pub fn start_again_empty(&mut self) {
+        self.lose_the_disk();
+        self.start_again();
+    }
+
+    /// Kills it, and all that it has written is gone.
+    pub fn lose_the_disk(&mut self) {
         self.kill();
         for entry in std::fs::read_dir(self.dir.path()).expect("its directory").flatten() {
             let path = entry.path();
             let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
             removed.unwrap_or_else(|e| panic!("{} stays: {e}", path.display()));
         }
-        self.start_again();
     }
 
     /// Whether its process runs, be it stopped.
@@ -250,6 +255,14 @@ pub fn as_service(url: &str) -> String {
         Some(("redis+unix", path)) => format!("redis+unix://{path}?user={SERVICE}&pass={PASSWORD}"),
         Some((scheme, place)) => format!("{scheme}://{SERVICE}:{PASSWORD}@{place}"),
         None => panic!("{url} is no address"),
+    }
+}
+
+/// The same address for whoever may do everything there.
+pub fn as_operator(url: &str) -> String {
+    match url.split_once("://").expect("an address") {
+        ("redis+unix", path) => format!("redis+unix://{}", path.split('?').next().unwrap_or(path)),
+        (scheme, place) => format!("{scheme}://{}", place.rsplit('@').next().unwrap_or(place)),
     }
 }
 

@@ -130,7 +130,7 @@ fn a_file_out_of_all_proportion_is_refused() {
 
 #[test]
 fn a_number_that_the_version_before_does_not_know_is_written_only_where_it_is_another() {
-    let mut policy = Policy::default();
+    let mut policy = Policy { helpline: "demo".to_owned(), ..Policy::default() };
     assert!(!policy.to_toml().unwrap().contains("failing_after"));
     policy.numbers.failing_after = 3;
     assert_eq!(Policy::from_toml(&policy.to_toml().unwrap()).unwrap().numbers.failing_after, 3);

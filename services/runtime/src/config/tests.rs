@@ -21,6 +21,10 @@ const DEFAULTS: &str = r#"
     drain_wait_ms = 0
     drain_deadline_ms = 1000
     reflection = true
+    [server.tls]
+    cert_file = ""
+    key_file = ""
+    client_ca_file = ""
     [telemetry]
     log_format = "json"
     log_filter = "info"
