@@ -40,7 +40,8 @@ pub struct Bench {
 }
 
 impl Bench {
-    fn new() -> Self {
+    /// On a Redis of their own.
+    pub fn new() -> Self {
         Self::on(RedisServer::start(&["--appendonly", "no", "--enable-debug-command", "local"]), None)
     }
 
@@ -65,11 +66,21 @@ impl Bench {
 
     /// Plays a history on both, and compares.
     pub fn play(&mut self, which: u8, ops: &[TimedOp]) -> Result<Player, TestCaseError> {
+        self.play_and_look(which, ops, |_, _| ())
+    }
+
+    /// The same, with a look at what Redis holds after each command, by its number.
+    pub fn play_and_look(
+        &mut self,
+        which: u8,
+        ops: &[TimedOp],
+        mut look: impl FnMut(&mut Self, usize),
+    ) -> Result<Player, TestCaseError> {
         self.tell(&mut redis::cmd("FLUSHALL"));
         let mut player = Player::new(self.node());
         self.store.set_life(&Player::life(0));
         self.step(&mut player, &Player::first_command(which))?;
-        for op in ops {
+        for (number, op) in ops.iter().enumerate() {
             if let Some(turn) = player.turn(op) {
                 self.store.set_life(&player.next_life());
                 self.take(turn);
@@ -77,6 +88,7 @@ impl Bench {
             }
             let command = player.command(op);
             self.step(&mut player, &command)?;
+            look(self, number);
         }
         let found = self.runtime.block_on(self.store.snapshot(&self.helpline));
         let found = found.map_err(|e| TestCaseError::fail(e.to_string()))?;
@@ -114,8 +126,13 @@ impl Bench {
     }
 
     fn tell(&mut self, command: &mut redis::Cmd) {
-        let said: String = self.runtime.block_on(command.query_async(&mut self.connection)).expect("an answer");
+        let said: String = self.ask(command);
         assert_eq!(said, "OK");
+    }
+
+    /// What Redis itself answers.
+    pub fn ask<T: redis::FromRedisValue>(&mut self, command: &redis::Cmd) -> T {
+        self.runtime.block_on(command.query_async(&mut self.connection)).expect("an answer")
     }
 
     fn node(&mut self) -> u32 {

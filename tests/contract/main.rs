@@ -9,6 +9,7 @@ mod mutants;
 mod overflow;
 mod recovery;
 mod routing;
+mod stored;
 mod suite;
 mod supervision;
 

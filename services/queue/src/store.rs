@@ -4,6 +4,7 @@
 pub mod keys;
 pub mod memory;
 pub mod redis;
+pub mod schema;
 
 use futures::future::BoxFuture;
 use holdfast_domain::line::{Reroutes, Surge, Waits};

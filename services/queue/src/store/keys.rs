@@ -1,27 +1,5 @@
-//! Every key and stored form of the Redis store, in one place. `{…}` is the hash tag: all keys of a helpline live in
-//! one Cluster slot, and scripts derive every key from [`line()`].
-//!
-//! | key | type | what |
-//! | --- | --- | --- |
-//! | `hf:helplines` | set | the helplines that ever had a policy; the one key that belongs to none of them |
-//! | `hf:{#n}:canary` | string | written to see whether writing works; no helpline is called so |
-//! | `hf:{h}:line` | hash | clock, term, ledger, pace, counters, the policy's numbers |
-//! | `hf:{h}:policy` | string | the policy as TOML |
-//! | `hf:{h}:policies` | hash | the last policies by revision, as TOML |
-//! | `hf:{h}:chat:ID` | hash | a chat |
-//! | `hf:{h}:responder:ID` | hash | a responder |
-//! | `hf:{h}:request:DIGEST` | string | idempotency record: the chat that a request made |
-//! | `hf:{h}:here` | set | responders who are not offline |
-//! | `hf:{h}:lane:LANE` | sorted set | chats that share weight and requirement, by score |
-//! | `hf:{h}:lanes` | sorted set | lanes that are not empty, by the score of their head |
-//! | `hf:{h}:waiting` | sorted set | all chats in lanes, by score |
-//! | `hf:{h}:failing` | sorted set | chats whose delivery fails again and again, by since when |
-//! | `hf:{h}:class:CLASS` | sorted set | free responders who are alike, by how long they are rested |
-//! | `hf:{h}:classes` | sorted set | classes that are not empty, by their head |
-//! | `hf:{h}:idle` | sorted set | all free responders |
-//! | `hf:{h}:timers` | sorted set | everything that waits for a moment |
-//! | `hf:{h}:events` | stream | the events; ids are term-sequence |
-//! | `hf:{h}:notices` | channel | events as they happen |
+//! How keys and stored forms of the Redis store are written, in one place. Which there are, and what is in them, says
+//! [`schema`](super::schema).
 
 use holdfast_domain::policy::{Partner, SurgeStage};
 use holdfast_domain::{HelplineId, Policy};
