@@ -4,11 +4,28 @@ use crate::ids::{ChatId, DigestHex, HelplineId, ResponderId};
 use crate::lifecycle::ChatState;
 use crate::priority::Urgency;
 use crate::requirement::{Mask, Requirement};
-use std::fmt;
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+};
+use subtle::ConstantTimeEq;
 
-/// SHA-256 of the visitor's token. The token itself is never stored.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+/// SHA-256 of the visitor's token. The token itself is never stored. Comparing two takes the same time wherever they
+/// differ, so that nobody finds one out byte by byte.
+#[derive(Clone, Copy, Eq)]
 pub struct TokenHash(pub [u8; 32]);
+
+impl PartialEq for TokenHash {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Hash for TokenHash {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
 
 impl TokenHash {
     /// As 64 hexadecimal digits.

@@ -13,8 +13,6 @@
 //! signature in constant time and refuse a `t` that is far from its own clock.
 
 use std::{
-    fs, io,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -25,24 +23,18 @@ use std::{
 use futures::StreamExt;
 use hmac::{Hmac, Mac};
 use holdfast_domain::{Command, Event, EventKind, HelplineId, Policy};
-use holdfast_runtime::{client::Backoff, config::ConfigError, config::read_secret};
-use http::{Request, StatusCode, Uri, header};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, InvalidDnsNameError, ServerName, pem::PemObject},
+use holdfast_runtime::{
+    client::Backoff,
+    config::{ConfigError, read_secret},
+    http::{HttpClient, HttpError, HttpSetupError},
 };
+use http::{Request, StatusCode, Uri, header};
 use serde::Serialize;
 use sha2::Sha256;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
     sync::mpsc,
-    task::JoinSet,
     time::{sleep, timeout},
 };
-use tokio_rustls::TlsConnector;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -64,9 +56,6 @@ const TRIES: u32 = 3;
 /// The pauses between tries.
 const PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// Of an answer only the head is read, and of that no more.
-const MOST_HEAD_BYTES: usize = 16 * 1024;
-const MOST_HEADERS: usize = 64;
 /// A secret that could be guessed proves nothing.
 const MIN_SECRET_BYTES: usize = 32;
 
@@ -79,12 +68,9 @@ pub enum PagerError {
     /// The secret is too short.
     #[error("paging.secret_file: holds less than {MIN_SECRET_BYTES} bytes")]
     Short,
-    /// The certificates cannot be read.
+    /// The certificates cannot be used.
     #[error("paging.ca_file: {0}")]
-    Certificates(String),
-    /// The TLS library refuses.
-    #[error("paging: {0}")]
-    Tls(#[from] rustls::Error),
+    Certificates(#[from] HttpSetupError),
 }
 
 /// A wave to be called up.
@@ -146,20 +132,14 @@ enum Failed {
     NotNow(StatusCode),
     #[error("it did not answer in time")]
     Late,
-    #[error("it cannot be reached: {0}")]
-    Unreachable(#[from] io::Error),
-    #[error("it does not speak HTTP: {0}")]
-    Http(#[from] hyper::Error),
-    #[error("its address cannot be used: {0}")]
-    Address(#[from] http::Error),
-    #[error("its name cannot be proven: {0}")]
-    Name(#[from] InvalidDnsNameError),
+    #[error(transparent)]
+    Call(#[from] HttpError),
 }
 
 impl Failed {
     /// Trying again would change nothing.
     fn is_final(&self) -> bool {
-        matches!(self, Self::No(_) | Self::Address(_) | Self::Name(_))
+        matches!(self, Self::No(_) | Self::Call(HttpError::Address(_) | HttpError::Name(_)))
     }
 }
 
@@ -245,7 +225,7 @@ async fn in_time<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Resu
 /// Posts what is to be told, signed.
 struct Webhooks {
     key: Hmac<Sha256>,
-    tls: TlsConnector,
+    http: HttpClient,
 }
 
 impl Webhooks {
@@ -253,17 +233,13 @@ impl Webhooks {
         let secret = read_secret(&config.secret_file)?;
         let secret = secret.expose().as_bytes();
         let key = Hmac::new_from_slice(secret).ok().filter(|_| secret.len() >= MIN_SECRET_BYTES);
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots(&config.ca_file)?)
-            .with_no_client_auth();
-        Ok(Self { key: key.ok_or(PagerError::Short)?, tls: TlsConnector::from(Arc::new(tls)) })
+        let http = HttpClient::trusting(&config.ca_file)?;
+        Ok(Self { key: key.ok_or(PagerError::Short)?, http })
     }
 
     /// Tells a webhook, a few times if it must be.
     async fn tell(&self, url: &str, told: &Told<'_>, now: impl Fn() -> u64) -> Result<(), Failed> {
-        let url: Uri = url.parse().map_err(http::Error::from)?;
+        let url: Uri = url.parse().map_err(http::Error::from).map_err(HttpError::from)?;
         // A struct of words and numbers is always JSON.
         let body = serde_json::to_string(told).unwrap_or_default();
         let mut backoff = Backoff::new(PAUSE, LONGEST_PAUSE, TRIES - 1);
@@ -287,41 +263,13 @@ impl Webhooks {
     }
 
     async fn post(&self, url: &Uri, body: &str, signature: &str) -> Result<(), Failed> {
-        let secure = url.scheme_str() == Some("https");
-        // An address of version 6 stands in brackets there, and nowhere else.
-        let host = url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let port = url.port_u16().unwrap_or(if secure { 443 } else { 80 });
         let request = Request::post(url.path())
-            .header(header::HOST, url.authority().map_or("", |authority| authority.as_str()))
             .header(header::CONTENT_TYPE, "application/json")
-            .header(header::USER_AGENT, "holdfast")
             .header("holdfast-signature", signature)
-            .body(body.to_owned())?;
-        let stream = TcpStream::connect((host.as_str(), port)).await?;
-        let status = if secure {
-            let stream = self.tls.connect(ServerName::try_from(host)?, stream).await?;
-            exchange(stream, request).await?
-        } else {
-            exchange(stream, request).await?
-        };
-        verdict(status)
+            .body(body.to_owned())
+            .map_err(HttpError::from)?;
+        verdict(self.http.status(url, request).await?)
     }
-}
-
-/// Sends a request on a connection of its own and reads the head of the answer; nothing follows a redirect.
-async fn exchange<S>(stream: S, request: Request<String>) -> Result<StatusCode, hyper::Error>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let (mut sender, connection) = http1::Builder::new()
-        .max_buf_size(MOST_HEAD_BYTES)
-        .max_headers(MOST_HEADERS)
-        .handshake(TokioIo::new(stream))
-        .await?;
-    // Dropped with this call, and the connection with it: of the body nobody reads a byte.
-    let mut driver = JoinSet::new();
-    driver.spawn(connection);
-    Ok(sender.send_request(request).await?.status())
 }
 
 fn verdict(status: StatusCode) -> Result<(), Failed> {
@@ -331,22 +279,6 @@ fn verdict(status: StatusCode) -> Result<(), Failed> {
         later if later.is_server_error() || passing => Err(Failed::NotNow(later)),
         no => Err(Failed::No(no)),
     }
-}
-
-/// Whom to believe about names: those of the file, or whom the system believes.
-fn roots(file: &Path) -> Result<RootCertStore, PagerError> {
-    let mut roots = RootCertStore::empty();
-    if file.as_os_str().is_empty() {
-        let found = rustls_native_certs::load_native_certs();
-        roots.add_parsable_certificates(found.certs);
-        return Ok(roots);
-    }
-    let wrong = |what: &dyn std::fmt::Display| PagerError::Certificates(format!("{}: {what}", file.display()));
-    let text = fs::read(file).map_err(|error| wrong(&error))?;
-    for certificate in CertificateDer::pem_slice_iter(&text) {
-        roots.add(certificate.map_err(|error| wrong(&error))?)?;
-    }
-    if roots.is_empty() { Err(wrong(&"holds no certificate")) } else { Ok(roots) }
 }
 
 /// Where calls are left for the pager.
@@ -374,9 +306,14 @@ impl Calls {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{path::PathBuf, sync::atomic::AtomicUsize};
+    use rustls::pki_types::{CertificateDer, pem::PemObject};
+    use std::{
+        fs,
+        path::{Path, PathBuf},
+        sync::atomic::AtomicUsize,
+    };
     use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
+        io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
         net::TcpListener,
     };
     use tokio_rustls::TlsAcceptor;
@@ -494,7 +431,10 @@ mod tests {
     async fn a_webhook_that_is_not_there_is_unreachable() {
         let (gone, port) = listener().await;
         drop(gone);
-        assert!(matches!(tell(&format!("http://localhost:{port}")).await, Err(Failed::Unreachable(_))));
+        assert!(matches!(
+            tell(&format!("http://localhost:{port}")).await,
+            Err(Failed::Call(HttpError::Unreachable(_)))
+        ));
     }
 
     #[tokio::test]
@@ -520,7 +460,10 @@ mod tests {
         for host in ["localhost", "127.0.0.1"] {
             let url = format!("https://{host}:{port}/hook");
             believing.tell(&url, &TOLD, || 1).await.unwrap();
-            assert!(matches!(tell(&url).await, Err(Failed::Unreachable(_))), "somebody else's word is not enough");
+            assert!(
+                matches!(tell(&url).await, Err(Failed::Call(HttpError::Unreachable(_)))),
+                "somebody else's word is not enough"
+            );
         }
     }
 

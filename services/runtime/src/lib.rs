@@ -7,6 +7,7 @@
 //! - [`admin`]: `/livez`, `/readyz`, `/metrics`
 //! - [`client`]: channels, deadlines, retries and trace context towards other services
 //! - [`tls`]: certificates from files, and the two ends of TLS
+//! - [`http`]: asking somebody else's HTTP server one thing
 //! - [`clock`]: wall time
 //! - [`net`]: the network, or a simulated one
 //! - [`reader`]: who does not read what is streamed to them
@@ -24,6 +25,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 mod deadline;
+pub mod http;
 pub mod net;
 pub mod reader;
 pub mod server;
