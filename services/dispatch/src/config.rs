@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use holdfast_access::settings::{self as access, IssuerConfig};
 use holdfast_link::LinkSettings;
 use holdfast_runtime::config::{self, ClientConfig, ConfigError, ServerConfig, TelemetryConfig, within};
 use serde::Deserialize;
@@ -92,6 +93,20 @@ pub struct SecurityConfig {
     pub insecure_no_authentication: bool,
     /// Plaintext is spoken where no certificate or no `https://` is set, and the operator knows.
     pub insecure_no_tls: bool,
+    /// Whose tokens are believed.
+    pub issuer: IssuerConfig,
+}
+
+impl SecurityConfig {
+    /// How callers prove who they are.
+    #[must_use]
+    pub fn access(&self) -> access::Means<'_> {
+        access::Means {
+            insecure_no_authentication: self.insecure_no_authentication,
+            issuer: &self.issuer,
+            api_keys_file: None,
+        }
+    }
 }
 
 impl Config {

@@ -4,6 +4,7 @@ pub mod acts;
 
 use std::{collections::HashMap, time::Duration};
 
+use holdfast_access::{Caller, Refused};
 use holdfast_domain::{
     ChatId, HelplineId, IdError, ResponderId,
     limits::{MAX_CAPACITY, MAX_HANDOFF_BYTES, MAX_TAGS, MAX_TICKET_BYTES},
@@ -46,6 +47,15 @@ impl Who {
         let helpline = HelplineId::parse(helpline).map_err(|e| named(within, "helpline", &e))?;
         let responder = ResponderId::parse(responder).map_err(|e| named(within, "responder_id", &e))?;
         Ok(Self { helpline, responder })
+    }
+
+    /// The helpline is one of the caller's, and the name their own. Fields are named under `within`.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn is_callers_own(&self, within: &str, caller: &Caller) -> Result<(), Refused> {
+        caller.at(self.helpline.as_str())?;
+        caller.is(&format!("{within}responder_id"), self.responder.as_str())
     }
 
     /// A command at this helpline.
@@ -122,6 +132,21 @@ pub fn sign_in(sign_in: SignIn) -> Result<(Who, Command), Invalid> {
     };
     let command = who.command(command::Command::SignIn(command));
     Ok((who, command))
+}
+
+/// A responder can do what the caller's credential says, where it says anything.
+///
+/// # Errors
+/// The first capability that goes beyond it.
+pub fn check_capabilities(sign_in: &SignIn, caller: &Caller) -> Result<(), Refused> {
+    let beyond = sign_in.capabilities.iter().position(|tag| !caller.can(&tag.name, tag.level));
+    match beyond {
+        Some(at) => Err(Refused::not_allowed(
+            format!("sign_in.capabilities[{at}]"),
+            "goes beyond what the credential grants",
+        )),
+        None => Ok(()),
+    }
 }
 
 /// What a responder says that they hold: sealed assignments by chat.
@@ -266,6 +291,9 @@ pub fn action(who: &Who, session: u64, action: Option<Action>) -> Result<Asked, 
             check_rest("action.extend_cool_down.for", extend.r#for.as_ref())?;
             let extend = ExtendCoolDownCommand { session: key(), r#for: extend.r#for };
             ("extend_cool_down", command::Command::ExtendCoolDown(extend))
+        }
+        action::Action::Refresh(_) => {
+            return Err(Invalid::new("action.refresh", "is for Session alone: this call carries its token").into());
         }
         action::Action::SignOut(_) => {
             signs_out = true;

@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use holdfast_access::Refused;
 use holdfast_link::LinkError;
 use holdfast_proto::v1::{ActionResult, ChatOutcome};
 use tonic::{Code, Status};
@@ -32,6 +33,8 @@ impl Invalid {
 pub enum Failure {
     /// A field is wrong.
     Invalid(Invalid),
+    /// It is not for whoever asks.
+    Access(Refused),
     /// The first message must be a sign-in, soon.
     SignInExpected,
     /// And only the first.
@@ -60,6 +63,12 @@ pub enum Failure {
 impl From<Invalid> for Failure {
     fn from(invalid: Invalid) -> Self {
         Self::Invalid(invalid)
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        Self::Access(refused)
     }
 }
 
@@ -108,6 +117,9 @@ impl Failure {
     fn said(&self) -> Said {
         match self {
             Self::Invalid(i) => Said::new(Code::InvalidArgument, "INVALID_FIELD", &i.problem).field(&i.field),
+            Self::Access(refused) => {
+                Said::new(refused.code(), refused.reason(), refused.problem()).field(refused.field())
+            }
             Self::SignInExpected => Said::new(
                 Code::FailedPrecondition,
                 "SIGN_IN_EXPECTED",

@@ -24,6 +24,7 @@ use std::{future::pending, sync::Arc, time::Duration};
 
 pub use config::Config;
 use floor::Floors;
+use holdfast_access::{Access, AccessError};
 use holdfast_link::{Link, Role, SettingsError};
 use holdfast_proto::v1::{
     FILE_DESCRIPTOR_SET, dispatch_service_server::DispatchServiceServer,
@@ -58,15 +59,12 @@ pub struct Bound<L = TcpListener> {
 /// Why the service cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// There is no authentication, and nobody said that they know.
-    #[error(
-        "there is no authentication yet: whoever reaches the port may sign in as anybody and act as any supervisor; set \
-         security.insecure_no_authentication = true to start all the same"
-    )]
-    NoAuthentication,
     /// TLS cannot be had as the settings say, or is missing.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// How callers prove who they are is not said, or makes no sense.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The way to the queue is not one.
     #[error(transparent)]
     Link(#[from] SettingsError),
@@ -83,15 +81,14 @@ pub enum RunError {
 /// # Errors
 /// When a setting makes no sense, the socket breaks, or a background task dies.
 pub async fn run<L: Listen>(config: Config, bound: Bound<L>, context: &Context) -> Result<(), RunError> {
-    if !config.security.insecure_no_authentication {
-        return Err(RunError::NoAuthentication);
-    }
+    let meter = context.telemetry.meter("holdfast-dispatch");
+    let access = Access::of(&config.security.access(), &meter).await?;
     check_tls(&config)?;
     let stop = context.stop.child();
     let tasks = TaskSet::new(stop.clone());
     let replica = holdfast_link::settings::replica_name(&config.telemetry.service_instance);
     let link = Link::connect(&config.queue, &config.client, Role::Dispatch, &replica, &stop, &tasks)?;
-    let meter = context.telemetry.meter("holdfast-dispatch");
+    access.keep_fresh(&stop, &tasks);
 
     let patience = config.queue.command_timeout();
     let policy_every = Duration::from_millis(config.sessions.policy_every_ms);
@@ -100,6 +97,7 @@ pub async fn run<L: Listen>(config: Config, bound: Bound<L>, context: &Context) 
     let sessions = Arc::new(Sessions::new(config.limits.max_sessions, open));
     let means = Means {
         link: link.clone(),
+        access: access.clone(),
         sessions: Arc::clone(&sessions),
         policies: Arc::clone(&policies),
         offers_sent: meter
@@ -133,11 +131,13 @@ pub async fn run<L: Listen>(config: Config, bound: Bound<L>, context: &Context) 
     let routed = sessions.route(link.notices(), policies);
     let watched = floors.route(link.notices());
     let told = tell_readiness(link.attached(), context.readiness.clone());
+    let keys_told = tell_keys(access.has_keys(), context.readiness.clone());
     tasks.spawn("wakers", async move {
         tokio::select! {
             () = routed => {}
             () = watched => {}
             () = told => {}
+            () = keys_told => {}
             () = until.stopping() => {}
         }
     });
@@ -150,8 +150,14 @@ pub async fn run<L: Listen>(config: Config, bound: Bound<L>, context: &Context) 
             None => pending().await,
         }
     };
-    let serving =
-        serve(bound.grpc, routes.routes(), &config.server, stop.clone(), health, context.readiness.clone());
+    let serving = serve(
+        bound.grpc,
+        access.protect(routes.routes()),
+        &config.server,
+        stop.clone(),
+        health,
+        context.readiness.clone(),
+    );
     let served = tokio::select! {
         served = serving => served,
         () = admin => Ok(()),
@@ -169,6 +175,19 @@ fn check_tls(config: &Config) -> Result<(), TlsError> {
     config.server.tls.check(asked_for)?;
     let queues = config.queue.addresses.iter().map(String::as_str);
     config.client.tls.check("queue.addresses", queues, asked_for)
+}
+
+/// Without the issuer's keys nobody can come in here; another replica may have them.
+async fn tell_keys(keys: Option<watch::Receiver<bool>>, readiness: Readiness) {
+    if let Some(mut keys) = keys {
+        loop {
+            readiness.set("issuer_keys", *keys.borrow_and_update());
+            if keys.changed().await.is_err() {
+                break;
+            }
+        }
+    }
+    pending().await
 }
 
 /// Without the queue nobody can sign in here; another replica may have it.

@@ -3,6 +3,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use futures::{Stream, StreamExt, future::ready, stream};
+use holdfast_access::Caller;
 use holdfast_proto::v1::{
     ActRequest, ActResponse, SessionRequest, SessionResponse, WatchRequest, WatchResponse,
     dispatch_service_server::DispatchService,
@@ -60,8 +61,9 @@ impl Dispatch {
         streamed(self.outgoing, |out| session(self.means.clone(), out))
     }
 
-    async fn one(&self, request: ActRequest) -> Result<ActResponse, Failure> {
+    async fn one(&self, caller: &Caller, request: ActRequest) -> Result<ActResponse, Failure> {
         let who = Who::parse("", &request.helpline, &request.responder_id)?;
+        who.is_callers_own("", caller)?;
         let session = request.session;
         let asked = Arc::new(convert::action(&who, session, request.action)?);
         let outcome = Arc::new(sessions::perform(&self.means.link, &asked, self.means.patience).await?);
@@ -79,19 +81,22 @@ impl DispatchService for Dispatch {
         &self,
         request: Request<Streaming<SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        let caller = Caller::of(request.extensions()).map_err(|refused| refused.status())?;
         let requests = request.into_inner();
-        Ok(Response::new(self.hold(|means, out| sessions::over_stream(means, requests, out))))
+        Ok(Response::new(self.hold(|means, out| sessions::over_stream(means, caller, requests, out))))
     }
 
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let caller = Caller::of(request.extensions()).map_err(|refused| refused.status())?;
         let sign_in = request.into_inner().sign_in;
         let sign_in = sign_in.ok_or_else(|| Failure::from(Invalid::new("sign_in", "is missing")).status())?;
-        let messages = self.hold(|means, out| sessions::watched(means, sign_in, Incoming::Elsewhere, out));
+        let messages = self.hold(|means, out| sessions::watched(means, caller, sign_in, Incoming::Elsewhere, out));
         let wrapped = messages.map(|message| message.map(|m| WatchResponse { message: Some(m) }));
         Ok(Response::new(Box::pin(wrapped)))
     }
 
     async fn act(&self, request: Request<ActRequest>) -> Result<Response<ActResponse>, Status> {
-        self.one(request.into_inner()).await.map(Response::new).map_err(|failure| failure.status())
+        let caller = Caller::of(request.extensions()).map_err(|refused| refused.status())?;
+        self.one(&caller, request.into_inner()).await.map(Response::new).map_err(|failure| failure.status())
     }
 }

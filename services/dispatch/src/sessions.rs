@@ -14,12 +14,13 @@ use std::{
 };
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use holdfast_access::{Access, Caller, Grant, Lease, Refused, lease::GRACE};
 use holdfast_link::{Link, LinkError};
 use holdfast_proto::v1::{
     AcceptedView, Action, ActionResult, Assignment, AssignmentEnded, ChatOutcome, Drain, Event,
     GetResponderRequest, GetResponderResponse, Outcome, Replaced, Rescinded, ResponderOutcomeView,
-    ResponderStatus, SessionRequest, SessionResponse, SignIn, SignInCommand, SignedIn, StatusChanged, command,
-    outcome, session_request, session_response,
+    ResponderStatus, SessionRequest, SessionResponse, SignIn, SignInCommand, SignedIn, StatusChanged, action,
+    command, outcome, session_request, session_response,
 };
 use holdfast_runtime::{
     Stop,
@@ -64,6 +65,8 @@ const MAX_REREADS: u8 = 3;
 pub struct Means {
     /// The way to the line.
     pub link: Link,
+    /// Reads fresh tokens of those who hold a stream.
+    pub access: Access,
     /// All sessions here.
     pub sessions: Arc<Sessions>,
     /// What responders are told about presence.
@@ -119,6 +122,7 @@ impl Incoming {
 /// What the stream ends with.
 pub async fn over_stream(
     means: Means,
+    caller: Caller,
     mut requests: Streaming<SessionRequest>,
     out: Outgoing,
 ) -> Result<(), Failure> {
@@ -127,15 +131,21 @@ pub async fn over_stream(
     let Ok(Some(SessionRequest { message: Some(session_request::Message::SignIn(sign_in)), .. })) = first else {
         return Err(Failure::SignInExpected);
     };
-    watched(means, sign_in, Incoming::Stream(Box::new(requests)), out).await
+    watched(means, caller, sign_in, Incoming::Stream(Box::new(requests)), out).await
 }
 
 /// A session whose sign-in is known, from the sign-in to its end.
 ///
 /// # Errors
 /// What the stream ends with.
-pub async fn watched(means: Means, sign_in: SignIn, incoming: Incoming, out: Outgoing) -> Result<(), Failure> {
-    let session = Session::begin(means.clone(), sign_in, &incoming, out).await?;
+pub async fn watched(
+    means: Means,
+    caller: Caller,
+    sign_in: SignIn,
+    incoming: Incoming,
+    out: Outgoing,
+) -> Result<(), Failure> {
+    let session = Session::begin(means.clone(), caller, sign_in, &incoming, out).await?;
     let (who, number) = (session.who.clone(), session.number);
     let end = session.run(incoming).await;
     debug!(helpline = %who.helpline, responder = %who.responder, session = number, ?end, "a session ended");
@@ -148,6 +158,10 @@ pub async fn watched(means: Means, sign_in: SignIn, incoming: Incoming, out: Out
         End::Slow => {
             unlink(&means, &who, number).await;
             Err(Failure::SlowReader)
+        }
+        End::Expired => {
+            unlink(&means, &who, number).await;
+            Err(Refused::TokenExpired.into())
         }
         End::SignedOut(reason) => Err(Failure::SignedOut { reason }),
     }
@@ -204,6 +218,14 @@ pub fn result(request_number: u64, asked: &Asked, outcome: &Outcome) -> ActionRe
     ActionResult { request_number, durability: outcome.durability, assignment, ..ActionResult::default() }
 }
 
+/// When a credential is good no longer; never where none is needed.
+pub(crate) fn over(lease: Option<&Lease>, grace: Duration) -> BoxFuture<'static, ()> {
+    match lease {
+        Some(lease) => lease.over(grace).boxed(),
+        None => std::future::pending().boxed(),
+    }
+}
+
 /// How a session ends.
 #[derive(Debug)]
 enum End {
@@ -213,6 +235,8 @@ enum End {
     Lost,
     /// Nobody reads.
     Slow,
+    /// The token is good no longer, and there is no fresh one.
+    Expired,
     /// A supervisor has signed them out, for this reason.
     SignedOut(String),
 }
@@ -221,6 +245,8 @@ enum End {
 enum Done {
     /// An action of the responder.
     Acted { number: u64, asked: Box<Asked>, outcome: Result<Outcome, Failure> },
+    /// A fresh token was shown.
+    Refreshed { number: u64, outcome: Result<(), Refused> },
     /// A look at the state, and the count of news when it began.
     Read { news: u64, seen: Result<GetResponderResponse, LinkError> },
     /// The hand-off of a chat that is theirs.
@@ -234,6 +260,9 @@ enum Done {
 /// One session.
 struct Session {
     means: Means,
+    caller: Caller,
+    /// The token has expired, and they were not told yet.
+    expiring: BoxFuture<'static, ()>,
     who: Who,
     seat: Seat,
     out: Reader<Result<SessionResponse, Status>>,
@@ -275,9 +304,18 @@ struct Session {
 }
 
 impl Session {
-    async fn begin(means: Means, sign_in: SignIn, incoming: &Incoming, out: Outgoing) -> Result<Self, Failure> {
+    async fn begin(
+        means: Means,
+        caller: Caller,
+        sign_in: SignIn,
+        incoming: &Incoming,
+        out: Outgoing,
+    ) -> Result<Self, Failure> {
         let sealed = convert::sealed(&sign_in)?;
+        let within = convert::check_capabilities(&sign_in, &caller);
         let (who, command) = convert::sign_in(sign_in)?;
+        who.is_callers_own("sign_in.", &caller)?;
+        within?;
         if means.stop.is_draining() {
             return Err(Failure::Draining);
         }
@@ -322,6 +360,8 @@ impl Session {
             work: FuturesUnordered::new(),
             worked_as: view.session,
             means,
+            expiring: over(caller.lease(), Duration::ZERO),
+            caller,
             who,
         };
         session.known.status(&view);
@@ -332,6 +372,7 @@ impl Session {
 
     async fn run(mut self, mut incoming: Incoming) -> End {
         let mut draining = Box::pin(self.means.stop.draining());
+        let mut expired = over(self.caller.lease(), GRACE);
         let mut leave_at: Option<Instant> = None;
         self.read();
         loop {
@@ -361,6 +402,11 @@ impl Session {
                 () = sleep_until(leave_at.unwrap_or(self.read_at)), if leave_at.is_some() => Err(End::Over),
                 () = self.out.look() => Ok(()),
                 () = self.out.gone() => Err(End::Lost),
+                () = &mut self.expiring => {
+                    self.expiring = std::future::pending().boxed();
+                    self.tell_drain()
+                }
+                () = &mut expired => Err(End::Expired),
             };
             match step {
                 Ok(()) => {}
@@ -398,6 +444,9 @@ impl Session {
     }
 
     fn act(&mut self, number: u64, action: Action) -> Result<(), End> {
+        if let Some(action::Action::Refresh(refresh)) = action.action {
+            return self.refresh(number, refresh.token);
+        }
         let asked = match convert::action(&self.who, self.number, Some(action)) {
             Ok(asked) => Box::new(asked),
             Err(failure) => return self.tell_result(failure.result(number)),
@@ -420,6 +469,33 @@ impl Session {
         Ok(())
     }
 
+    /// Whoever shows a fresh token in time may stay.
+    fn refresh(&mut self, number: u64, token: String) -> Result<(), End> {
+        self.actions += 1;
+        let (access, caller, helpline) =
+            (self.means.access.clone(), self.caller.clone(), self.who.helpline.clone());
+        let work = async move {
+            let outcome = access.renew(&caller, &token, helpline.as_str(), Grant::Responder).await;
+            Done::Refreshed { number, outcome }
+        };
+        self.begin_work(work.boxed());
+        Ok(())
+    }
+
+    fn refreshed(&mut self, number: u64, outcome: Result<(), Refused>) -> Result<(), End> {
+        let result = match outcome {
+            Ok(()) => {
+                self.expiring = over(self.caller.lease(), Duration::ZERO);
+                ActionResult { request_number: number, ..ActionResult::default() }
+            }
+            Err(Refused::NotAllowed { problem, .. }) => {
+                Failure::from(Refused::not_allowed("action.refresh.token", problem)).result(number)
+            }
+            Err(refused) => Failure::from(refused).result(number),
+        };
+        self.tell_result(result)
+    }
+
     fn begin_work(&mut self, work: BoxFuture<'static, Done>) {
         let session = self.number;
         self.work.push(work.map(move |done| (session, done)).boxed());
@@ -433,6 +509,10 @@ impl Session {
                     self.accepting.remove(chat_id);
                 }
                 self.acted(number, &asked, outcome)
+            }
+            Done::Refreshed { number, outcome } => {
+                self.actions -= 1;
+                self.refreshed(number, outcome)
             }
             Done::Read { news, seen } => self.seen(news, seen),
             Done::Fetched { chat_id, offer_number, outcome } => {

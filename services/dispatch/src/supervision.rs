@@ -2,6 +2,7 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
+use holdfast_access::{Caller, Grant, Refused};
 use holdfast_link::LinkError;
 use holdfast_proto::v1::{
     AcceptedView, AssignChatRequest, AssignChatResponse, Assignment, Drain, Durability, EndBreakRequest,
@@ -10,8 +11,8 @@ use holdfast_proto::v1::{
     RerouteRequest, RerouteResponse, SetUrgencyRequest, SetUrgencyResponse,
     SupervisionServiceExplainRoutingRequest, SupervisionServiceExplainRoutingResponse,
     SupervisionServiceGetKpisRequest, SupervisionServiceGetKpisResponse, TakeOverRequest, TakeOverResponse,
-    WatchFloorRequest, WatchFloorResponse, outcome, supervision_service_server::SupervisionService,
-    watch_floor_response::Message,
+    WatchFloorRequest, WatchFloorResponse, command, outcome, supervise_command::Act,
+    supervision_service_server::SupervisionService, watch_floor_response::Message,
 };
 use opentelemetry::{
     KeyValue,
@@ -70,16 +71,19 @@ impl Supervision {
         }
     }
 
-    async fn perform(&self, asked: &Asked) -> Result<Outcome, Failure> {
-        let performed = sessions::perform(&self.means.link, asked, self.means.patience).await;
+    async fn perform(&self, caller: &Caller, asked: &Asked) -> Result<Outcome, Failure> {
+        let performed = match is_callers_own(caller, asked) {
+            Ok(()) => sessions::perform(&self.means.link, asked, self.means.patience).await,
+            Err(refused) => Err(refused.into()),
+        };
         let outcome = performed.as_ref().err().map_or_else(|| "OK".to_owned(), Failure::reason);
         self.acts.add(1, &[KeyValue::new("act", asked.word), KeyValue::new("outcome", outcome.to_lowercase())]);
         performed
     }
 
     /// Carries out an act that needs no other answer than that it was done.
-    async fn done(&self, asked: Result<Asked, Invalid>) -> Result<Option<Durability>, Failure> {
-        let outcome = self.perform(&asked?).await?;
+    async fn done(&self, caller: &Caller, asked: Result<Asked, Invalid>) -> Result<Option<Durability>, Failure> {
+        let outcome = self.perform(caller, &asked?).await?;
         match outcome.outcome {
             Some(outcome::Outcome::Done(_)) => Ok(outcome.durability),
             Some(outcome::Outcome::Chat(_) | outcome::Outcome::Responder(_) | outcome::Outcome::Accepted(_))
@@ -87,9 +91,9 @@ impl Supervision {
         }
     }
 
-    async fn take(&self, request: TakeOverRequest) -> Result<TakeOverResponse, Failure> {
+    async fn take(&self, caller: &Caller, request: TakeOverRequest) -> Result<TakeOverResponse, Failure> {
         let (who, session, asked) = acts::take_over(request)?;
-        let outcome = self.perform(&asked).await?;
+        let outcome = self.perform(caller, &asked).await?;
         let Some(outcome::Outcome::Accepted(view)) = &outcome.outcome else {
             return Err(sessions::something_else());
         };
@@ -117,25 +121,30 @@ impl Supervision {
 
     async fn explained(
         &self,
+        caller: &Caller,
         request: SupervisionServiceExplainRoutingRequest,
     ) -> Result<SupervisionServiceExplainRoutingResponse, Failure> {
         let request = acts::explain(request)?;
+        caller.at(&request.helpline)?;
         let answer = self.means.link.explain_routing(request, self.means.patience).await.map_err(asked)?;
         Ok(SupervisionServiceExplainRoutingResponse { explanation: answer.explanation })
     }
 
     async fn figures(
         &self,
+        caller: &Caller,
         request: SupervisionServiceGetKpisRequest,
     ) -> Result<SupervisionServiceGetKpisResponse, Failure> {
         let request = acts::kpis(request)?;
+        caller.at(&request.helpline)?;
         let answer = self.means.link.kpis(request, self.means.patience).await.map_err(asked)?;
         Ok(SupervisionServiceGetKpisResponse { kpis: answer.kpis })
     }
 
     /// A board, and a place for it.
-    fn board(&self, request: &WatchFloorRequest) -> Result<Board, Failure> {
+    fn board(&self, caller: Caller, request: &WatchFloorRequest) -> Result<Board, Failure> {
         let (helpline, limit) = acts::board(request)?;
+        caller.at(helpline.as_str())?;
         if self.means.stop.is_draining() {
             return Err(Failure::Draining);
         }
@@ -143,12 +152,28 @@ impl Supervision {
         self.open.add(1, &[]);
         Ok(Board {
             means: self.means.clone(),
+            caller,
             watching: self.floors.watch(&helpline, limit),
             patience: self.reader_patience,
             open: self.open.clone(),
             _place: place,
         })
     }
+}
+
+/// An act is of the caller's own helpline, in their own name.
+fn is_callers_own(caller: &Caller, asked: &Asked) -> Result<(), Refused> {
+    caller.at(&asked.command.helpline)?;
+    let Some(command::Command::Supervise(supervise)) = &asked.command.command else {
+        return Err(Refused::not_for_this());
+    };
+    caller.is("supervisor.supervisor_id", &supervise.supervisor_id)?;
+    // What goes past every limit takes more than moving people about.
+    let breaks_glass = matches!(&supervise.act, Some(Act::Assign(assign)) if assign.break_glass);
+    if breaks_glass && !caller.has(Grant::Supervisor) {
+        return Err(Refused::not_allowed("break_glass", "is for supervisors"));
+    }
+    Ok(())
 }
 
 fn asked(error: LinkError) -> Failure {
@@ -158,6 +183,7 @@ fn asked(error: LinkError) -> Failure {
 /// A board that somebody watches.
 struct Board {
     means: Means,
+    caller: Caller,
     watching: Watching,
     patience: Duration,
     open: UpDownCounter<i64>,
@@ -173,14 +199,19 @@ impl Drop for Board {
 type Reader = mpsc::Sender<Result<WatchFloorResponse, Status>>;
 
 impl Board {
-    /// Shows the floor until nobody looks, or this replica goes.
+    /// Shows the floor until nobody looks, this replica goes, or whoever looks may no longer.
     async fn show(mut self, out: Reader) -> Result<(), Failure> {
         let mut draining = pin!(self.means.stop.draining());
+        let mut expired = sessions::over(self.caller.lease(), Duration::ZERO);
         loop {
             let shown = tokio::select! {
                 () = &mut draining => {
                     self.say_drain(&out).await;
                     return Ok(());
+                }
+                () = &mut expired => {
+                    self.say_drain(&out).await;
+                    return Err(Refused::TokenExpired.into());
                 }
                 () = out.closed() => return Ok(()),
                 shown = self.next(&out) => shown,
@@ -216,6 +247,12 @@ fn answer<T>(result: Result<T, Failure>) -> Result<Response<T>, Status> {
     result.map(Response::new).map_err(|failure| failure.status())
 }
 
+/// Who calls, and what they ask.
+fn parts<T>(request: Request<T>) -> Result<(Caller, T), Status> {
+    let caller = Caller::of(request.extensions()).map_err(|refused| refused.status())?;
+    Ok((caller, request.into_inner()))
+}
+
 #[tonic::async_trait]
 impl SupervisionService for Supervision {
     type WatchFloorStream = Messages<WatchFloorResponse>;
@@ -224,7 +261,8 @@ impl SupervisionService for Supervision {
         &self,
         request: Request<WatchFloorRequest>,
     ) -> Result<Response<Self::WatchFloorStream>, Status> {
-        let board = self.board(request.get_ref());
+        let (caller, request) = parts(request)?;
+        let board = self.board(caller, &request);
         answer(board.map(|board| streamed(WAITING_FLOORS, |out| board.show(out))))
     }
 
@@ -232,34 +270,40 @@ impl SupervisionService for Supervision {
         &self,
         request: Request<AssignChatRequest>,
     ) -> Result<Response<AssignChatResponse>, Status> {
-        let done = self.done(acts::assign(request.into_inner())).await;
+        let (caller, request) = parts(request)?;
+        let done = self.done(&caller, acts::assign(request)).await;
         answer(done.map(|durability| AssignChatResponse { durability }))
     }
 
     async fn pull_chat(&self, request: Request<PullChatRequest>) -> Result<Response<PullChatResponse>, Status> {
-        let done = self.done(acts::pull(request.into_inner())).await;
+        let (caller, request) = parts(request)?;
+        let done = self.done(&caller, acts::pull(request)).await;
         answer(done.map(|durability| PullChatResponse { durability }))
     }
 
     async fn take_over(&self, request: Request<TakeOverRequest>) -> Result<Response<TakeOverResponse>, Status> {
-        answer(self.take(request.into_inner()).await)
+        let (caller, request) = parts(request)?;
+        answer(self.take(&caller, request).await)
     }
 
     async fn set_urgency(
         &self,
         request: Request<SetUrgencyRequest>,
     ) -> Result<Response<SetUrgencyResponse>, Status> {
-        let done = self.done(acts::set_urgency(request.into_inner())).await;
+        let (caller, request) = parts(request)?;
+        let done = self.done(&caller, acts::set_urgency(request)).await;
         answer(done.map(|durability| SetUrgencyResponse { durability }))
     }
 
     async fn end_chat(&self, request: Request<EndChatRequest>) -> Result<Response<EndChatResponse>, Status> {
-        let done = self.done(acts::end(request.into_inner())).await;
+        let (caller, request) = parts(request)?;
+        let done = self.done(&caller, acts::end(request)).await;
         answer(done.map(|durability| EndChatResponse { durability }))
     }
 
     async fn end_break(&self, request: Request<EndBreakRequest>) -> Result<Response<EndBreakResponse>, Status> {
-        let done = self.done(acts::end_break(request.into_inner())).await;
+        let (caller, request) = parts(request)?;
+        let done = self.done(&caller, acts::end_break(request)).await;
         answer(done.map(|durability| EndBreakResponse { durability }))
     }
 
@@ -267,7 +311,8 @@ impl SupervisionService for Supervision {
         &self,
         request: Request<ExtendRestRequest>,
     ) -> Result<Response<ExtendRestResponse>, Status> {
-        let done = self.done(acts::rest(request.into_inner())).await;
+        let (caller, request) = parts(request)?;
+        let done = self.done(&caller, acts::rest(request)).await;
         answer(done.map(|durability| ExtendRestResponse { durability }))
     }
 
@@ -275,12 +320,14 @@ impl SupervisionService for Supervision {
         &self,
         request: Request<ForceOfflineRequest>,
     ) -> Result<Response<ForceOfflineResponse>, Status> {
-        let done = self.done(acts::force_offline(request.into_inner())).await;
+        let (caller, request) = parts(request)?;
+        let done = self.done(&caller, acts::force_offline(request)).await;
         answer(done.map(|durability| ForceOfflineResponse { durability }))
     }
 
     async fn reroute(&self, request: Request<RerouteRequest>) -> Result<Response<RerouteResponse>, Status> {
-        let done = self.done(acts::reroute(request.into_inner())).await;
+        let (caller, request) = parts(request)?;
+        let done = self.done(&caller, acts::reroute(request)).await;
         answer(done.map(|durability| RerouteResponse { durability }))
     }
 
@@ -288,13 +335,15 @@ impl SupervisionService for Supervision {
         &self,
         request: Request<SupervisionServiceExplainRoutingRequest>,
     ) -> Result<Response<SupervisionServiceExplainRoutingResponse>, Status> {
-        answer(self.explained(request.into_inner()).await)
+        let (caller, request) = parts(request)?;
+        answer(self.explained(&caller, request).await)
     }
 
     async fn get_kpis(
         &self,
         request: Request<SupervisionServiceGetKpisRequest>,
     ) -> Result<Response<SupervisionServiceGetKpisResponse>, Status> {
-        answer(self.figures(request.into_inner()).await)
+        let (caller, request) = parts(request)?;
+        answer(self.figures(&caller, request).await)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use holdfast_access::settings::{self as access, IssuerConfig};
 use holdfast_link::LinkSettings;
 use holdfast_runtime::config::{self, ClientConfig, ConfigError, ServerConfig, TelemetryConfig, within};
 use serde::Deserialize;
@@ -105,12 +106,28 @@ pub struct LimitsConfig {
 pub struct SecurityConfig {
     /// Whoever reaches the port may use it, and the operator knows.
     pub insecure_no_authentication: bool,
+    /// The file with integrators' keys; empty for none.
+    pub api_keys_file: PathBuf,
     /// The file with the key that visitors' tokens are made with; empty for none.
     pub visitor_token_key_file: PathBuf,
     /// Make a key up and forget it.
     pub insecure_random_token_key: bool,
     /// Plaintext is spoken where no certificate or no `https://` is set, and the operator knows.
     pub insecure_no_tls: bool,
+    /// Whose tokens are believed.
+    pub issuer: IssuerConfig,
+}
+
+impl SecurityConfig {
+    /// How callers prove who they are.
+    #[must_use]
+    pub fn access(&self) -> access::Means<'_> {
+        access::Means {
+            insecure_no_authentication: self.insecure_no_authentication,
+            issuer: &self.issuer,
+            api_keys_file: Some(&self.api_keys_file),
+        }
+    }
 }
 
 impl Config {

@@ -30,8 +30,10 @@ const MAX_TAG_BYTES: usize = 40;
 /// Levels of a tag.
 const MAX_LEVEL: u32 = 5;
 
-/// Every request of an anonymous visitor is made by this principal.
-const PRINCIPAL: &str = "anonymous";
+/// Where nobody proves who they are, every request is made by this principal.
+const ANONYMOUS: &str = "anonymous";
+/// How the principal of an integrator begins, so that none can be called like the one above.
+const INTEGRATOR: &str = "integrator:";
 
 /// A request for a chat whose fields are as they should be; whether the helpline has the tags, the questions and the
 /// responders that it names is seen later.
@@ -69,6 +71,15 @@ pub struct Wanted {
 /// # Errors
 /// The first field that is wrong.
 pub fn wanted(request: RequestChatRequest) -> Result<Wanted, Invalid> {
+    wanted_by(None, request)
+}
+
+/// The same, of an integrator who is known: a request id is their own, and tells others nothing.
+///
+/// # Errors
+/// The first field that is wrong.
+pub fn wanted_by(integrator: Option<&str>, request: RequestChatRequest) -> Result<Wanted, Invalid> {
+    let principal = integrator.map_or_else(|| ANONYMOUS.to_owned(), |name| format!("{INTEGRATOR}{name}"));
     let helpline = helpline("helpline", &request.helpline)?;
     if request.request_id.is_empty() || request.request_id.len() > MAX_REQUEST_ID_BYTES {
         return Err(Invalid::new("request_id", format!("must be 1 to {MAX_REQUEST_ID_BYTES} bytes long")));
@@ -82,7 +93,7 @@ pub fn wanted(request: RequestChatRequest) -> Result<Wanted, Invalid> {
     check_steps("routing_steps", &request.routing_steps)?;
     check_tags("preferences", &request.preferences)?;
     Ok(Wanted {
-        request_key: digest(&[helpline.as_str(), PRINCIPAL, &request.request_id]),
+        request_key: digest(&[helpline.as_str(), &principal, &request.request_id]),
         body_digest: Sha256::digest(request.encode_to_vec()).into(),
         helpline,
         stated,
@@ -472,6 +483,14 @@ mod tests {
             assert_ne!(one.body_digest, other.body_digest);
             assert_eq!(one.request_key, other.request_key);
         }
+    }
+
+    #[test]
+    fn a_request_id_is_its_integrators_own() {
+        let key = |integrator| wanted_by(integrator, request()).unwrap().request_key;
+        assert_eq!(key(Some("website")), key(Some("website")));
+        assert_ne!(key(Some("website")), key(Some("app")));
+        assert_ne!(key(Some("anonymous")), key(None));
     }
 
     #[test]

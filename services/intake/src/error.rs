@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use holdfast_access::Refused;
 use holdfast_link::LinkError;
 use holdfast_proto::v1::GetFallbackResponse;
 use prost::Message;
@@ -35,6 +36,8 @@ impl Invalid {
 pub enum Failure {
     /// A field is wrong.
     Invalid(Invalid),
+    /// It is not for whoever asks.
+    Access(Refused),
     /// No such chat, or not this visitor's: from outside the two are one.
     UnknownChat,
     /// As many streams are open as this replica serves.
@@ -52,6 +55,12 @@ pub enum Failure {
 impl From<Invalid> for Failure {
     fn from(invalid: Invalid) -> Self {
         Self::Invalid(invalid)
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        Self::Access(refused)
     }
 }
 
@@ -76,6 +85,7 @@ impl Failure {
     pub fn reason(&self) -> &str {
         match self {
             Self::Invalid(_) => "INVALID_FIELD",
+            Self::Access(refused) => refused.reason(),
             Self::UnknownChat => "UNKNOWN_CHAT",
             Self::TooManyWatches => "TOO_MANY_STREAMS",
             Self::SlowReader => "SLOW_READER",
@@ -97,6 +107,7 @@ impl Failure {
                 let message = format!("{}: {}", invalid.field, invalid.problem);
                 Status::with_error_details(Code::InvalidArgument, message, details)
             }
+            Self::Access(refused) => refused.status(),
             Self::UnknownChat => self.plain(Code::NotFound, "no such chat", None),
             Self::TooManyWatches => {
                 self.plain(Code::ResourceExhausted, "as many streams are open as this replica serves", soon)

@@ -28,6 +28,7 @@ use std::{future::pending, sync::Arc, time::Duration};
 use classifier::{Classifier, ClassifierError};
 pub use config::Config;
 use fallback::{Policies, PolicyFilesError};
+use holdfast_access::{Access, AccessError};
 use holdfast_link::{Link, Role, SettingsError};
 use holdfast_proto::v1::{FILE_DESCRIPTOR_SET, intake_service_server::IntakeServiceServer};
 use holdfast_runtime::{
@@ -73,15 +74,12 @@ pub struct Bound<L = TcpListener> {
 /// Why the service cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// There is no authentication, and nobody said that they know.
-    #[error(
-        "there is no authentication yet: whoever reaches the port may use it; set \
-         security.insecure_no_authentication = true to start all the same"
-    )]
-    NoAuthentication,
     /// TLS cannot be had as the settings say, or is missing.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// How callers prove who they are is not said, or makes no sense.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// There is no key for visitors' tokens.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -107,16 +105,15 @@ pub enum RunError {
 /// # Errors
 /// When a setting makes no sense, the socket breaks, or a background task dies.
 pub async fn run<L: Listen>(config: Config, bound: Bound<L>, context: &Context) -> Result<(), RunError> {
-    if !config.security.insecure_no_authentication {
-        return Err(RunError::NoAuthentication);
-    }
+    let meter = context.telemetry.meter("holdfast-intake");
+    let access = Access::of(&config.security.access(), &meter).await?;
     check_tls(&config)?;
     let key = TokenKey::of(&config.security)?;
     let stop = context.stop.child();
     let tasks = TaskSet::new(stop.clone());
     let replica = holdfast_link::settings::replica_name(&config.telemetry.service_instance);
     let link = Link::connect(&config.queue, &config.client, Role::Intake, &replica, &stop, &tasks)?;
-    let meter = context.telemetry.meter("holdfast-intake");
+    access.keep_fresh(&stop, &tasks);
 
     let policies = Arc::new(Policies::new(&config.policy, link.clone(), config.queue.command_timeout())?);
     let open = meter.i64_up_down_counter("holdfast.watches").with_description("Open WatchChat streams").build();
@@ -193,8 +190,14 @@ pub async fn run<L: Listen>(config: Config, bound: Bound<L>, context: &Context) 
             None => pending().await,
         }
     };
-    let serving =
-        serve(bound.grpc, routes.routes(), &config.server, stop.clone(), health, context.readiness.clone());
+    let serving = serve(
+        bound.grpc,
+        access.protect(routes.routes()),
+        &config.server,
+        stop.clone(),
+        health,
+        context.readiness.clone(),
+    );
     let served = tokio::select! {
         served = serving => served,
         () = admin => Ok(()),

@@ -3,6 +3,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::Stream;
+use holdfast_access::Caller;
 use holdfast_domain::{ChatId, HelplineId, Policy, ResponderId, Urgency, policy::Asking};
 use holdfast_link::{Link, LinkError};
 use holdfast_proto::v1::{
@@ -140,9 +141,16 @@ struct Accepted {
 
 impl Intake {
     /// Asks for a chat and tells the visitor everything at once.
-    async fn accept(&self, request: RequestChatRequest, until: Instant) -> Result<RequestChatResponse, Failure> {
+    async fn accept(
+        &self,
+        caller: &Caller,
+        request: RequestChatRequest,
+        until: Instant,
+    ) -> Result<RequestChatResponse, Failure> {
         let (locale, region) = (request.locale.clone(), request.region.clone());
-        let ready = self.ready(convert::wanted(request)?)?;
+        let wanted = convert::wanted_by(caller.subject(), request)?;
+        caller.at(wanted.helpline.as_str())?;
+        let ready = self.ready(wanted)?;
         let helpline = &ready.wanted.helpline;
         let accepting = self.lined_up(&ready, until);
         let (accepted, resources) = tokio::join!(accepting, self.resources(helpline, &locale, &region));
@@ -444,13 +452,16 @@ impl IntakeService for Intake {
         request: Request<RequestChatRequest>,
     ) -> Result<Response<RequestChatResponse>, Status> {
         let until = Instant::now() + self.patience(request.metadata());
+        let caller = Caller::of(request.extensions()).map_err(|refused| refused.status())?;
         let request = request.into_inner();
         let (helpline, locale) = (HelplineId::parse(&request.helpline), request.locale.clone());
         let region = request.region.clone();
-        let answer = self.accept(request, until).await;
+        let answer = self.accept(&caller, request, until).await;
         self.count(&answer);
         match (answer, helpline) {
             (Ok(response), _) => Ok(Response::new(response)),
+            // Another's helpline must look like none, which has nothing to show.
+            (Err(failure @ Failure::Access(_)), _) => Err(failure.status()),
             (Err(failure), Ok(helpline)) => {
                 let resources = self.resources(&helpline, &locale, &region).await;
                 Err(failure.status_with(&GetFallbackResponse { resources }))

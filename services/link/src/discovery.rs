@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Uri;
 use tracing::{info, warn};
 
-use crate::{Discovery, LinkSettings, Role, SettingsError, hub::Hub, peer::Peer};
+use crate::{Discovery, LinkSettings, Role, SettingsError, credential::Credential, hub::Hub, peer::Peer};
 
 /// After a failure names are looked up again, but not sooner than this.
 const NOT_SOONER_THAN: Duration = Duration::from_millis(500);
@@ -25,6 +25,7 @@ pub(crate) struct Supervisor {
     resolve_every: Duration,
     reconnect_within: Duration,
     client: ClientConfig,
+    credential: Credential,
     role: Role,
     replica: String,
     hub: Arc<Hub>,
@@ -70,6 +71,7 @@ impl Supervisor {
             resolve_every: Duration::from_millis(settings.resolve_every_ms),
             reconnect_within: Duration::from_millis(settings.reconnect_within_ms),
             client: client.clone(),
+            credential: Credential::open(&settings.key_file)?,
             role,
             replica: replica.to_owned(),
             hub,
@@ -130,7 +132,7 @@ impl Supervisor {
         for (address, name) in found {
             if !kept.contains_key(address) {
                 let channel = || client::channel_to(address, name.as_deref(), &self.client);
-                let peer = Arc::new(Peer::new(address.clone(), channel()?, channel()?));
+                let peer = Arc::new(Peer::new(address.clone(), channel()?, channel()?, self.credential.clone()));
                 let end = self.closed.child_token();
                 self.hub.add(Arc::clone(&peer));
                 tasks.spawn(self.stay_attached(Arc::clone(&peer), end.clone()));

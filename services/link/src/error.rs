@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use holdfast_proto::v1::CommandError;
-use holdfast_runtime::client::ClientError;
+use holdfast_runtime::{client::ClientError, config::ConfigError};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -24,6 +24,9 @@ pub enum SettingsError {
     /// There is nowhere to attach to.
     #[error("queue.addresses: at least one address is needed")]
     NoAddress,
+    /// The key for the queue cannot be read.
+    #[error("queue.key_file: {0}")]
+    Key(#[from] ConfigError),
     /// An address is not one.
     #[error("queue.addresses: {0}")]
     Address(#[from] ClientError),

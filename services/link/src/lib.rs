@@ -2,6 +2,7 @@
 //! notices out.
 //!
 //! - [`settings`]: `[queue]` of a configuration
+//! - `credential`: how this service proves which one it is
 //! - [`error`]: why a command or a read was not answered with an outcome
 //! - [`notices`]: what happened in the line, as hints
 //! - `peer`: one queue replica and its stream
@@ -11,6 +12,7 @@
 //! nobody knows what became of it: commands that may be repeated are sent once more, to another replica; the others are
 //! answered `UNAVAILABLE`, reason `OUTCOME_UNKNOWN`.
 
+mod credential;
 mod discovery;
 pub mod error;
 mod hub;
@@ -28,7 +30,7 @@ use holdfast_proto::v1::{
 };
 use holdfast_runtime::{
     Stop, TaskSet,
-    client::{TraceContext, is_retryable, with_deadline},
+    client::{is_retryable, with_deadline},
     config::ClientConfig,
 };
 use tokio::{
@@ -38,6 +40,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Response, Status, service::interceptor::InterceptedService, transport::Channel};
 
+pub use credential::Introduced;
 pub use error::{LinkError, SettingsError};
 use hub::{Hub, Pick};
 pub use notices::{LinkNotice, Notices};
@@ -48,7 +51,7 @@ pub use settings::{Discovery, LinkSettings};
 pub use hello::Role;
 
 /// A client for unary reads, over one replica's connection.
-pub type Queries = QueueServiceClient<InterceptedService<Channel, TraceContext>>;
+pub type Queries = QueueServiceClient<InterceptedService<Channel, Introduced>>;
 
 /// The way to the queue. Clones are the same.
 #[derive(Debug, Clone)]

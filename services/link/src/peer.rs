@@ -10,7 +10,7 @@ use holdfast_proto::v1::{
     AttachRequest, AttachResponse, Command, CommandError, Hello, Outcome, Urgency, Welcome, attach_request,
     attach_response, command, queue_service_client::QueueServiceClient,
 };
-use holdfast_runtime::client::{Backoff, TraceContext, current_traceparent};
+use holdfast_runtime::client::{Backoff, current_traceparent};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, interval, sleep, sleep_until, timeout},
@@ -19,7 +19,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming, transport::Channel};
 use tracing::{debug, info, warn};
 
-use crate::{Queries, Role, hub::Hub};
+use crate::{
+    Queries, Role,
+    credential::{Credential, Introduced},
+    hub::Hub,
+};
 
 /// Commands unanswered at once that we keep track of, whatever the replica allows.
 const MAX_WINDOW: usize = 4096;
@@ -50,6 +54,7 @@ pub(crate) struct Peer {
     // A connection of their own: reads that are given up are reset, and a server that sees many resets at once closes
     // the connection, which must not be the one that carries the stream.
     reads: Channel,
+    credential: Credential,
     attachment: Mutex<Option<Attachment>>,
 }
 
@@ -103,8 +108,8 @@ enum Ended {
 }
 
 impl Peer {
-    pub(crate) fn new(address: String, channel: Channel, reads: Channel) -> Self {
-        Self { address, channel, reads, attachment: Mutex::new(None) }
+    pub(crate) fn new(address: String, channel: Channel, reads: Channel, credential: Credential) -> Self {
+        Self { address, channel, reads, credential, attachment: Mutex::new(None) }
     }
 
     pub(crate) fn address(&self) -> &str {
@@ -147,7 +152,7 @@ impl Peer {
 
     /// A client for unary reads over the same connection.
     pub(crate) fn queries(&self) -> Queries {
-        QueueServiceClient::with_interceptor(self.reads.clone(), TraceContext)
+        QueueServiceClient::with_interceptor(self.reads.clone(), Introduced(self.credential.clone()))
     }
 
     /// Sends a command; `None` when it cannot take one now. The receiver fails when the stream breaks first.
@@ -220,7 +225,9 @@ impl Peer {
         // There is room: nothing was sent before.
         let _ = out.try_send(hello);
         let opening = async {
-            let mut queue = QueueServiceClient::new(self.channel.clone());
+            self.credential.refresh();
+            let introduced = Introduced(self.credential.clone());
+            let mut queue = QueueServiceClient::with_interceptor(self.channel.clone(), introduced);
             let mut responses = queue.attach(ReceiverStream::new(requests)).await?.into_inner();
             let welcome = welcome(&mut responses).await?;
             Ok((welcome, responses))

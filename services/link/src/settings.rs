@@ -1,5 +1,7 @@
 //! `[queue]` of a configuration: where the queue is and how long we are patient with it.
 
+use std::path::PathBuf;
+
 use holdfast_runtime::config::within;
 use serde::Deserialize;
 
@@ -21,6 +23,8 @@ pub struct LinkSettings {
     pub discovery: Discovery,
     /// Addresses such as `"https://queue:50052"`, at least one.
     pub addresses: Vec<String>,
+    /// The file with the key that the queue knows this service by; empty for none.
+    pub key_file: PathBuf,
     /// With `"dns"`: names are looked up this often, and after a failure. 100 ms to 10 min.
     #[serde(deserialize_with = "within::<_, _, 100, 600_000>")]
     pub resolve_every_ms: u64,

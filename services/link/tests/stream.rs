@@ -169,6 +169,7 @@ impl QueueService for Script {
 
 fn link(addresses: &[&str]) -> (Link, Stop) {
     let settings = LinkSettings {
+        key_file: "".into(),
         discovery: Discovery::Static,
         addresses: addresses.iter().map(|a| (*a).to_owned()).collect(),
         resolve_every_ms: 1000,
@@ -434,6 +435,7 @@ async fn nobody_waits_long_for_a_queue_that_is_not_there() {
     let address = format!("http://{}", gone.local_addr().unwrap());
     drop(gone);
     let settings = LinkSettings {
+        key_file: "".into(),
         discovery: Discovery::Static,
         addresses: vec![address],
         resolve_every_ms: 1000,
@@ -528,6 +530,7 @@ async fn a_name_is_looked_up_and_each_address_gets_a_stream() {
     let port = listener.local_addr().unwrap().port();
     let mut replica = Replica::on(listener);
     let settings = LinkSettings {
+        key_file: "".into(),
         discovery: Discovery::Dns,
         addresses: vec![format!("http://localhost:{port}")],
         resolve_every_ms: 100,

@@ -11,6 +11,7 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use holdfast_access::Caller;
 use holdfast_domain::Event;
 use holdfast_proto::v1::{self, attach_request as from, attach_response as to};
 use holdfast_runtime::{
@@ -28,6 +29,7 @@ use crate::{
     config::AttachConfig,
     convert::{self, Asked, Hello},
     desk::{Desk, command_span},
+    doors,
     error::{Failure, Invalid},
     outbox::{Kind, Outbox},
     store::{Notice, Standing},
@@ -37,6 +39,8 @@ use crate::{
 /// What a stream needs from its service.
 pub(crate) struct Attaching {
     pub(crate) desk: Arc<Desk>,
+    /// Which service it is.
+    pub(crate) caller: Caller,
     pub(crate) config: AttachConfig,
     pub(crate) stop: Stop,
     /// What new chats take, of all streams.
@@ -63,7 +67,9 @@ async fn greeted(attaching: &Attaching, incoming: &mut Streaming<v1::AttachReque
     };
     match first {
         Ok(Ok(Some(v1::AttachRequest { message: Some(from::Message::Hello(hello)), .. }))) => {
-            Ok(convert::hello(hello)?)
+            let hello = convert::hello(hello)?;
+            doors::check_role(&attaching.caller, hello.intake)?;
+            Ok(hello)
         }
         Ok(_) | Err(_) => Err(Failure::HelloExpected),
     }
@@ -170,7 +176,10 @@ impl Stream {
         let given = self.attaching.config.command_timeout(convert::timeout(request.timeout)?);
         let trace = convert::traceparent(&request.traceparent);
         let asked = match request.message {
-            Some(from::Message::Command(command)) => convert::asked(Some(command), trace)?,
+            Some(from::Message::Command(command)) => {
+                doors::check(&self.attaching.caller, Some(&command))?;
+                convert::asked(Some(command), trace)?
+            }
             Some(from::Message::Hello(_)) => return Err(Failure::HelloExpected),
             None => return Err(Invalid::new("message", "must be there").into()),
         };

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use holdfast_access::settings::{self as access, IssuerConfig};
 use holdfast_runtime::{
     config::{self, ConfigError, ServerConfig, TelemetryConfig, within},
     tls::{self, TlsError},
@@ -268,6 +269,8 @@ pub struct GaugesConfig {
 pub struct SecurityConfig {
     /// Whoever reaches the port may do everything, and the operator knows.
     pub insecure_no_authentication: bool,
+    /// The file with the keys of services and operators' tools; empty for none.
+    pub api_keys_file: PathBuf,
     /// Seal content with a key that is made up and forgotten.
     pub insecure_random_content_key: bool,
     /// Keep content in the store as it comes.
@@ -276,6 +279,20 @@ pub struct SecurityConfig {
     pub insecure_random_ticket_key: bool,
     /// Plaintext is spoken where no certificate or no `https://` is set, and the operator knows.
     pub insecure_no_tls: bool,
+    /// Whose tokens are believed.
+    pub issuer: IssuerConfig,
+}
+
+impl SecurityConfig {
+    /// How callers prove who they are.
+    #[must_use]
+    pub fn access(&self) -> access::Means<'_> {
+        access::Means {
+            insecure_no_authentication: self.insecure_no_authentication,
+            issuer: &self.issuer,
+            api_keys_file: Some(&self.api_keys_file),
+        }
+    }
 }
 
 impl Config {

@@ -4,6 +4,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use holdfast_access::Refused;
 use holdfast_domain::Refusal;
 use holdfast_proto::v1;
 use tonic::{Code, Status};
@@ -49,6 +50,10 @@ reasons! {
     InvalidField = "INVALID_FIELD",
     /// The helpline is not known here.
     UnknownHelpline = "UNKNOWN_HELPLINE",
+    /// It is not for whoever asks.
+    NotAllowed = "NOT_ALLOWED",
+    /// Whoever asks has not proven who they are.
+    NotAuthenticated = "NOT_AUTHENTICATED",
     /// No such chat, or not this visitor's.
     UnknownChat = "UNKNOWN_CHAT",
     /// No such responder.
@@ -140,6 +145,8 @@ impl Invalid {
 #[derive(Debug, Clone)]
 pub(crate) enum Failure {
     Invalid(Invalid),
+    /// It is not for whoever asks.
+    Access(Refused),
     Refused(Refusal),
     Store(StoreError),
     UnknownHelpline,
@@ -171,6 +178,12 @@ pub(crate) enum Failure {
 impl From<Invalid> for Failure {
     fn from(invalid: Invalid) -> Self {
         Self::Invalid(invalid)
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        Self::Access(refused)
     }
 }
 
@@ -224,6 +237,7 @@ impl Failure {
     fn said(&self) -> Said {
         match self {
             Self::Invalid(i) => Said::invalid(Reason::InvalidField, &i.field, &i.problem),
+            Self::Access(refused) => not_theirs(refused),
             Self::Refused(refusal) => refused(refusal),
             Self::Store(error) => store_failed(error),
             Self::UnknownHelpline => {
@@ -325,6 +339,18 @@ impl Failure {
     /// The reason, for metrics and traces.
     pub(crate) fn reason(&self) -> Reason {
         self.said().reason
+    }
+}
+
+fn not_theirs(refused: &Refused) -> Said {
+    let said = |reason| Said::new(refused.code(), reason, refused.problem());
+    match refused {
+        Refused::UnknownHelpline => Failure::UnknownHelpline.said(),
+        Refused::NotAllowed { field, problem } if !field.is_empty() => {
+            Said { code: refused.code(), ..Said::invalid(Reason::NotAllowed, field, problem) }
+        }
+        Refused::NotAllowed { .. } => said(Reason::NotAllowed),
+        Refused::NotAuthenticated | Refused::TokenExpired | Refused::UnknownRpc => said(Reason::NotAuthenticated),
     }
 }
 

@@ -6,6 +6,7 @@
 //!          ├─ events               what happened, for whoever comes back with a cursor
 //!          ├─ kpis                 how a line has served, from what happened
 //!          └─ desk ── policies     commands to the store, under the helpline's policy
+//! doors                         what each caller may ask of the line
 //! desk ────── tickets              what brings chats back when the store has lost them
 //! ticker ──── desk                 what time alone does
 //!   ├─ overflow                    chats on their way to a partner's line
@@ -18,6 +19,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use holdfast_access::{Access, AccessError};
 use holdfast_domain::{IdError, ResponderId, ids::DigestHex};
 use holdfast_proto::v1::{FILE_DESCRIPTOR_SET, queue_service_server::QueueServiceServer};
 use holdfast_runtime::{
@@ -40,6 +42,7 @@ pub mod config;
 mod content;
 mod convert;
 mod desk;
+mod doors;
 mod error;
 mod events;
 #[cfg(feature = "test-util")]
@@ -92,15 +95,12 @@ pub struct Bound<L = TcpListener> {
 /// Why the service cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// Nobody said that going without authentication is meant.
-    #[error(
-        "security.insecure_no_authentication is false, and authentication between services is not built yet: \
-         set it to true only where nobody else can reach the port"
-    )]
-    NoAuthentication,
     /// TLS cannot be had as the settings say, or is missing.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// How callers prove who they are is not said, or makes no sense.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// A secret cannot be read.
     #[error(transparent)]
     Secret(#[from] ConfigError),
@@ -141,8 +141,8 @@ pub enum RunError {
 /// # Errors
 /// One line for what would keep the service from starting.
 pub fn check(config: &Config) -> Result<(), RunError> {
-    check_security(config)?;
     check_tls(config)?;
+    Access::check(&config.security.access())?;
     check_floor(&config.store)?;
     content::check(config)?;
     tickets::check(config)?;
@@ -156,8 +156,8 @@ pub fn check(config: &Config) -> Result<(), RunError> {
 /// # Errors
 /// One line for what cannot be opened, read or put in force.
 pub async fn run<L: Listen>(config: Config, bound: Bound<L>, context: &Context) -> Result<(), RunError> {
-    check_security(&config)?;
     check_tls(&config)?;
+    Access::check(&config.security.access())?;
     content::check(&config)?;
     tickets::check(&config)?;
     let store = open_store(&config.store).await?;
@@ -215,8 +215,8 @@ pub async fn run_with_store<L: Listen>(
     bound: Bound<L>,
     context: &Context,
 ) -> Result<(), RunError> {
-    check_security(&config)?;
     check_tls(&config)?;
+    let access = Access::of(&config.security.access(), &context.telemetry.meter("holdfast-queue")).await?;
     context.readiness.set("queue", false);
     let wanted = policies::read(&config.policy, &config.store)?;
     let metrics = Metrics::new(&context.telemetry.meter("holdfast-queue"));
@@ -236,20 +236,18 @@ pub async fn run_with_store<L: Listen>(
         let every = Duration::from_millis(config.content.reload_ms);
         tasks.spawn("content keys", content::follow(keys, desk.metrics().content(), every, done.clone()));
     }
+    // Told when nothing is served any more.
     let admin_stop = context.stop.child();
+    access.keep_fresh(&admin_stop, &tasks);
     if let Some(listener) = bound.admin {
         let admin = AdminServer::new(context.readiness.clone(), context.telemetry.registry());
         tasks.spawn("admin", admin.serve(listener, admin_stop.clone()));
     }
     info!(replica = replica.name, helplines = wanted.len(), "the line is open");
     context.readiness.set("queue", true);
-    let served = serve(&config, desk, replica.name, bound.grpc, context).await;
+    let served = serve(&config, desk, replica.name, &access, bound.grpc, context).await;
     end(&tasks, &context.stop, &admin_stop, &done).await?;
     served
-}
-
-fn check_security(config: &Config) -> Result<(), RunError> {
-    if config.security.insecure_no_authentication { Ok(()) } else { Err(RunError::NoAuthentication) }
 }
 
 /// Nothing goes in or out in plaintext unless that was asked for; Redis may be a neighbour on this machine.
@@ -296,6 +294,7 @@ async fn serve(
     config: &Config,
     desk: Arc<Desk>,
     replica: String,
+    access: &Access,
     listener: impl Listen,
     context: &Context,
 ) -> Result<(), RunError> {
@@ -310,7 +309,7 @@ async fn serve(
     health.serving::<QueueServiceServer<Service>>().await;
     health.set(SEALING, is_sealed).await;
     let (stop, readiness) = (context.stop.clone(), context.readiness.clone());
-    Ok(server::serve(listener, routes.routes(), &config.server, stop, health, readiness).await?)
+    Ok(server::serve(listener, access.protect(routes.routes()), &config.server, stop, health, readiness).await?)
 }
 
 async fn end(tasks: &TaskSet, stop: &Stop, admin: &Stop, done: &CancellationToken) -> Result<(), TaskError> {

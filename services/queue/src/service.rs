@@ -3,6 +3,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use futures::Stream;
+use holdfast_access::Caller;
 use holdfast_domain::{
     Chat, ChatState, HelplineId, Moment, Responder,
     explain::{Around, explain},
@@ -20,6 +21,7 @@ use crate::{
     content::Opened,
     convert,
     desk::{Desk, command_span},
+    doors,
     error::{Failure, Invalid},
     events::{self, Following},
     kpis::Folds,
@@ -70,9 +72,10 @@ impl Service {
         }
     }
 
-    /// The helpline of a call, when it is served.
-    async fn helpline(&self, text: &str) -> Result<HelplineId, Failure> {
+    /// The helpline of a call, when it is served, and one of the caller's.
+    async fn helpline(&self, caller: &Caller, text: &str) -> Result<HelplineId, Failure> {
         let helpline = convert::helpline("helpline", text)?;
+        caller.at(helpline.as_str())?;
         self.desk.policies().get(&helpline).await?;
         Ok(helpline)
     }
@@ -84,10 +87,10 @@ impl Service {
         Arc::clone(places).try_acquire_owned().map_err(|_| Failure::TooManyStreams)
     }
 
-    async fn following(&self, request: v1::WatchEventsRequest) -> Result<Following, Failure> {
+    async fn following(&self, caller: &Caller, request: v1::WatchEventsRequest) -> Result<Following, Failure> {
         Ok(Following {
             after: events::cursor("from_cursor", &request.from_cursor)?,
-            helpline: self.helpline(&request.helpline).await?,
+            helpline: self.helpline(caller, &request.helpline).await?,
             _place: self.place(&self.events_places)?,
             desk: Arc::clone(&self.desk),
             stop: self.stop.clone(),
@@ -95,9 +98,9 @@ impl Service {
         })
     }
 
-    async fn chat(&self, request: v1::GetChatRequest) -> Result<v1::GetChatResponse, Failure> {
+    async fn chat(&self, caller: &Caller, request: v1::GetChatRequest) -> Result<v1::GetChatResponse, Failure> {
         let (id, token) = convert::chat_key("key", request.key)?;
-        let helpline = self.helpline(&request.helpline).await?;
+        let helpline = self.helpline(caller, &request.helpline).await?;
         // Before the chat: a ticket that names an older life than its chat's is good, one that names a newer is not.
         let floor = self.desk.store().floor(&helpline, 0).await?;
         let chat = self.desk.store().chat(&helpline, &id).await?;
@@ -124,9 +127,13 @@ impl Service {
         self.desk.content().open_reply(helpline, &chat.id, owner, &chat.reply_handoff).await
     }
 
-    async fn place_of(&self, request: v1::GetPlaceRequest) -> Result<v1::GetPlaceResponse, Failure> {
+    async fn place_of(
+        &self,
+        caller: &Caller,
+        request: v1::GetPlaceRequest,
+    ) -> Result<v1::GetPlaceResponse, Failure> {
         let id = convert::chat_id("chat_id", &request.chat_id)?;
-        let helpline = self.helpline(&request.helpline).await?;
+        let helpline = self.helpline(caller, &request.helpline).await?;
         let chat = self.desk.store().chat(&helpline, &id).await?;
         let chat = chat.filter(|chat| chat.state != ChatState::Held).ok_or(Failure::UnknownChat)?;
         let place = self.desk.store().place(&helpline, &id).await?;
@@ -134,28 +141,37 @@ impl Service {
         Ok(convert::place_view(&chat, place, &floor))
     }
 
-    async fn responder(&self, request: v1::GetResponderRequest) -> Result<v1::GetResponderResponse, Failure> {
+    async fn responder(
+        &self,
+        caller: &Caller,
+        request: v1::GetResponderRequest,
+    ) -> Result<v1::GetResponderResponse, Failure> {
         let id = convert::responder_id("responder_id", &request.responder_id)?;
-        let helpline = self.helpline(&request.helpline).await?;
+        let helpline = self.helpline(caller, &request.helpline).await?;
         let view = self.desk.store().responder(&helpline, &id).await?;
         Ok(convert::responder_view(&view.ok_or(Failure::UnknownResponder)?))
     }
 
-    async fn floor(&self, request: v1::GetFloorRequest) -> Result<v1::GetFloorResponse, Failure> {
+    async fn floor(&self, caller: &Caller, request: v1::GetFloorRequest) -> Result<v1::GetFloorResponse, Failure> {
         let (usual, most) = FLOOR;
         let limit = if request.limit == 0 { usual } else { request.limit };
         if limit > most {
             return Err(Invalid::new("limit", format!("at most {most}")).into());
         }
-        let helpline = self.helpline(&request.helpline).await?;
+        let helpline = self.helpline(caller, &request.helpline).await?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let floor = self.desk.store().floor(&helpline, limit).await?;
         let policy = self.desk.policies().at(&helpline, floor.policy_revision).await?;
         Ok(convert::floor(&floor, &policy, self.desk.wall_ms(), &self.desk.standing().borrow()))
     }
 
-    async fn policy(&self, request: v1::GetPolicyRequest) -> Result<v1::GetPolicyResponse, Failure> {
+    async fn policy(
+        &self,
+        caller: &Caller,
+        request: v1::GetPolicyRequest,
+    ) -> Result<v1::GetPolicyResponse, Failure> {
         let helpline = convert::helpline("helpline", &request.helpline)?;
+        caller.at(helpline.as_str())?;
         let mut policy = self.desk.policies().reload(&helpline).await?;
         if request.revision != 0 && request.revision != policy.revision {
             let earlier = self.desk.store().earlier_policy(&helpline, request.revision).await?;
@@ -165,9 +181,13 @@ impl Service {
         Ok(v1::GetPolicyResponse { toml, revision: policy.revision })
     }
 
-    async fn explain(&self, request: v1::ExplainRoutingRequest) -> Result<v1::ExplainRoutingResponse, Failure> {
+    async fn explain(
+        &self,
+        caller: &Caller,
+        request: v1::ExplainRoutingRequest,
+    ) -> Result<v1::ExplainRoutingResponse, Failure> {
         let id = convert::chat_id("chat_id", &request.chat_id)?;
-        let helpline = self.helpline(&request.helpline).await?;
+        let helpline = self.helpline(caller, &request.helpline).await?;
         let store = self.desk.store();
         let chat = store.chat(&helpline, &id).await?;
         let chat = chat.filter(|chat| chat.state != ChatState::Held).ok_or(Failure::UnknownChat)?;
@@ -206,14 +226,18 @@ impl Service {
         Ok(())
     }
 
-    async fn kpis(&self, request: v1::GetKpisRequest) -> Result<v1::GetKpisResponse, Failure> {
+    async fn kpis(&self, caller: &Caller, request: v1::GetKpisRequest) -> Result<v1::GetKpisResponse, Failure> {
         let window_ms = convert::window_ms(request.window)?;
-        let helpline = self.helpline(&request.helpline).await?;
+        let helpline = self.helpline(caller, &request.helpline).await?;
         let (kpis, floor) = self.folds.report(&self.desk, &helpline, window_ms).await?;
         Ok(v1::GetKpisResponse { kpis: Some(convert::kpis(kpis, &floor)) })
     }
 
-    async fn put(&self, request: v1::PutPolicyRequest) -> Result<v1::PutPolicyResponse, Failure> {
+    async fn put(&self, caller: &Caller, request: v1::PutPolicyRequest) -> Result<v1::PutPolicyResponse, Failure> {
+        caller.at(convert::helpline("helpline", &request.helpline)?.as_str())?;
+        if !request.supervisor_id.is_empty() {
+            caller.is("supervisor_id", &request.supervisor_id)?;
+        }
         let (put, warnings) = convert::put_policy(&request)?;
         let revision = policies::put(&self.desk, &put).await?;
         Ok(v1::PutPolicyResponse { revision, warnings })
@@ -222,6 +246,12 @@ impl Service {
 
 fn answer<T>(result: Result<T, Failure>) -> Result<Response<T>, Status> {
     result.map(Response::new).map_err(|failure| failure.status())
+}
+
+/// Who calls, and what they ask.
+fn parts<T>(request: Request<T>) -> Result<(Caller, T), Status> {
+    let caller = Caller::of(request.extensions()).map_err(|refused| refused.status())?;
+    Ok((caller, request.into_inner()))
 }
 
 #[tonic::async_trait]
@@ -233,9 +263,11 @@ impl QueueService for Service {
         &self,
         request: Request<Streaming<v1::AttachRequest>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
+        let (caller, requests) = parts(request)?;
         let place = self.place(&self.attach_places).map_err(|failure| failure.status())?;
         let attaching = Attaching {
             desk: Arc::clone(&self.desk),
+            caller,
             config: self.attach.clone(),
             requests: Arc::clone(&self.requests),
             stop: self.stop.clone(),
@@ -243,7 +275,7 @@ impl QueueService for Service {
             _place: place,
         };
         let (outbox, stream) = outbox();
-        tokio::spawn(attach::serve(attaching, request.into_inner(), outbox));
+        tokio::spawn(attach::serve(attaching, requests, outbox));
         Ok(Response::new(stream))
     }
 
@@ -253,7 +285,9 @@ impl QueueService for Service {
     ) -> Result<Response<v1::ExecuteResponse>, Status> {
         let header = request.metadata().get("traceparent").and_then(|value| value.to_str().ok());
         let trace = convert::traceparent(header.unwrap_or_default()).to_owned();
-        let asked = convert::asked(request.into_inner().command, &trace).map_err(|failure| failure.status())?;
+        let (caller, request) = parts(request)?;
+        doors::check(&caller, request.command.as_ref()).map_err(|refused| Failure::from(refused).status())?;
+        let asked = convert::asked(request.command, &trace).map_err(|failure| failure.status())?;
         let span = command_span(&asked);
         let outcome = async {
             let _turn = self.requests.take(asked.requested()).await?;
@@ -267,7 +301,8 @@ impl QueueService for Service {
         &self,
         request: Request<v1::WatchEventsRequest>,
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
-        let following = self.following(request.into_inner()).await.map_err(|failure| failure.status())?;
+        let (caller, request) = parts(request)?;
+        let following = self.following(&caller, request).await.map_err(|failure| failure.status())?;
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
         tokio::spawn(events::follow(following, sender));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
@@ -277,55 +312,63 @@ impl QueueService for Service {
         &self,
         request: Request<v1::GetChatRequest>,
     ) -> Result<Response<v1::GetChatResponse>, Status> {
-        answer(self.chat(request.into_inner()).await)
+        let (caller, request) = parts(request)?;
+        answer(self.chat(&caller, request).await)
     }
 
     async fn get_place(
         &self,
         request: Request<v1::GetPlaceRequest>,
     ) -> Result<Response<v1::GetPlaceResponse>, Status> {
-        answer(self.place_of(request.into_inner()).await)
+        let (caller, request) = parts(request)?;
+        answer(self.place_of(&caller, request).await)
     }
 
     async fn get_responder(
         &self,
         request: Request<v1::GetResponderRequest>,
     ) -> Result<Response<v1::GetResponderResponse>, Status> {
-        answer(self.responder(request.into_inner()).await)
+        let (caller, request) = parts(request)?;
+        answer(self.responder(&caller, request).await)
     }
 
     async fn get_floor(
         &self,
         request: Request<v1::GetFloorRequest>,
     ) -> Result<Response<v1::GetFloorResponse>, Status> {
-        answer(self.floor(request.into_inner()).await)
+        let (caller, request) = parts(request)?;
+        answer(self.floor(&caller, request).await)
     }
 
     async fn get_policy(
         &self,
         request: Request<v1::GetPolicyRequest>,
     ) -> Result<Response<v1::GetPolicyResponse>, Status> {
-        answer(self.policy(request.into_inner()).await)
+        let (caller, request) = parts(request)?;
+        answer(self.policy(&caller, request).await)
     }
 
     async fn put_policy(
         &self,
         request: Request<v1::PutPolicyRequest>,
     ) -> Result<Response<v1::PutPolicyResponse>, Status> {
-        answer(self.put(request.into_inner()).await)
+        let (caller, request) = parts(request)?;
+        answer(self.put(&caller, request).await)
     }
 
     async fn explain_routing(
         &self,
         request: Request<v1::ExplainRoutingRequest>,
     ) -> Result<Response<v1::ExplainRoutingResponse>, Status> {
-        answer(self.explain(request.into_inner()).await)
+        let (caller, request) = parts(request)?;
+        answer(self.explain(&caller, request).await)
     }
 
     async fn get_kpis(
         &self,
         request: Request<v1::GetKpisRequest>,
     ) -> Result<Response<v1::GetKpisResponse>, Status> {
-        answer(self.kpis(request.into_inner()).await)
+        let (caller, request) = parts(request)?;
+        answer(self.kpis(&caller, request).await)
     }
 }
