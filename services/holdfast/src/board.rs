@@ -5,6 +5,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use holdfast_access::Grant;
 use holdfast_proto::v1::{
     Event, GetFloorRequest, GetFloorResponse, GetKpisRequest, Kpis, WatchEventsRequest,
     queue_service_client::QueueServiceClient,
@@ -14,14 +15,14 @@ use tokio::{
     sync::mpsc,
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::{
     Failure,
-    remote::{self, Remote},
+    credential::Whom,
+    remote::{self, Calling, Door, Remote},
     terminal,
-    trust::Trust,
 };
 
 mod figures;
@@ -61,7 +62,7 @@ pub struct Args {
     #[arg(long)]
     once: bool,
     #[command(flatten)]
-    trust: Trust,
+    calling: Calling,
 }
 
 /// Shows the floor until Ctrl-C, or once.
@@ -90,7 +91,7 @@ pub async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
 
 struct Board {
     remote: Remote,
-    queue: QueueServiceClient<Channel>,
+    queue: QueueServiceClient<Door>,
     helpline: String,
     seen: VecDeque<Event>,
     kpis: Result<Kpis, String>,
@@ -99,7 +100,7 @@ struct Board {
 
 impl Board {
     fn new(args: &Args) -> Result<Self, Failure> {
-        let remote = Remote::new("queue", &args.queue, args.trust.towards(&args.queue));
+        let remote = args.calling.to("queue", &args.queue, Whom::new("board", Grant::Auditor));
         Ok(Self {
             queue: QueueServiceClient::new(remote.channel()?),
             remote,
@@ -193,7 +194,7 @@ impl Board {
 }
 
 /// Passes events on for ever, from where it was after every break.
-async fn watch(mut queue: QueueServiceClient<Channel>, helpline: String, events: mpsc::Sender<Event>) {
+async fn watch(mut queue: QueueServiceClient<Door>, helpline: String, events: mpsc::Sender<Event>) {
     let mut tries = remote::later_tries();
     let mut from_cursor = String::new();
     loop {

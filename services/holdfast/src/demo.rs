@@ -35,6 +35,7 @@ use std::{
     time::Duration,
 };
 
+use holdfast_access::Grant;
 use holdfast_proto::v1::{
     ChatKey, GetFloorRequest, GetFloorResponse, Kpis, Ledger, ResponderStatus, SupervisionServiceGetKpisRequest,
     WatchEventsRequest, dispatch_service_client::DispatchServiceClient,
@@ -66,7 +67,11 @@ use self::{
     stage::{Programs, Stage},
     verdict::{Side, Witnesses, clock_lag_ms},
 };
-use crate::terminal::say;
+use crate::{
+    credential::{Credential, Dev, Whom},
+    remote::Door,
+    terminal::say,
+};
 
 /// Connections of the visitors; one carries as many streams as the server allows.
 const VISITOR_CHANNELS: usize = 3;
@@ -177,6 +182,8 @@ struct World {
     calls: mpsc::UnboundedSender<Call>,
     /// So long this machine stood still altogether.
     stood_still: watch::Sender<Duration>,
+    /// Makes everybody's tokens.
+    dev: Arc<Dev>,
     /// The first of the visitors' connections.
     intake: Channel,
     /// The first of the responders' connections.
@@ -213,23 +220,27 @@ impl World {
             supervisor: watch::Sender::new(0),
             calls,
             stood_still: watch::Sender::new(Duration::ZERO),
+            dev: Arc::clone(&stage.dev),
             intake,
             dispatch,
         })
     }
 
-    fn intake(&self, nth: usize) -> IntakeServiceClient<Channel> {
+    fn intake(&self, nth: usize) -> IntakeServiceClient<Door> {
         let channel = self.intakes.get(nth % self.intakes.len().max(1));
-        IntakeServiceClient::new(channel.unwrap_or(&self.intake).clone())
+        let whom = Credential::of(&self.dev, Whom::new("evening", Grant::RequestChats));
+        IntakeServiceClient::with_interceptor(channel.unwrap_or(&self.intake).clone(), whom)
     }
 
-    fn dispatch(&self, nth: usize) -> DispatchServiceClient<Channel> {
+    fn dispatch(&self, nth: usize, responder: &str) -> DispatchServiceClient<Door> {
         let channel = self.dispatches.get(nth % self.dispatches.len().max(1));
-        DispatchServiceClient::new(channel.unwrap_or(&self.dispatch).clone())
+        let whom = Credential::of(&self.dev, Whom::new(responder, Grant::Responder));
+        DispatchServiceClient::with_interceptor(channel.unwrap_or(&self.dispatch).clone(), whom)
     }
 
-    fn supervision(&self) -> SupervisionServiceClient<Channel> {
-        SupervisionServiceClient::new(self.dispatch.clone())
+    fn supervision(&self) -> SupervisionServiceClient<Door> {
+        let whom = Credential::of(&self.dev, Whom::new(supervisor::ME, Grant::Supervisor));
+        SupervisionServiceClient::with_interceptor(self.dispatch.clone(), whom)
     }
 
     /// So long after the beginning of the evening.
@@ -326,7 +337,7 @@ async fn play(
     let rules = Arc::new(Rules::read(&texts)?);
     let world = Arc::new(World::new(evening, Arc::clone(&rules), calls, stage)?);
     let queue = stage.queues.first().map_or("", String::as_str);
-    let queue = QueueServiceClient::new(client::channel(queue, &stage.client())?);
+    let queue = stage.reader(queue)?;
     let folds = House::ALL.map(|house| Arc::new(Mutex::new(fold_of(&world, house))));
     let mut tasks = JoinSet::new();
     for fold in &folds {
@@ -404,7 +415,7 @@ fn all_events(folds: &[Arc<Mutex<Fold>>]) -> u64 {
 /// What a line says of itself at the end: where everybody is, and how it served in the evening.
 async fn side<'a>(
     world: &World,
-    queue: &QueueServiceClient<Channel>,
+    queue: &QueueServiceClient<Door>,
     fold: &'a Fold,
     began_ms: u64,
 ) -> Result<Side<'a>, DemoError> {
@@ -433,7 +444,7 @@ async fn notice_stalls(world: Arc<World>) {
 }
 
 /// The service clock of the evening's line, nearly.
-async fn service_now_ms(queue: &QueueServiceClient<Channel>) -> Result<u64, DemoError> {
+async fn service_now_ms(queue: &QueueServiceClient<Door>) -> Result<u64, DemoError> {
     let floor = floor(queue, House::Evening, 1).await.map_err(call_failed("the floor"))?;
     Ok(wall_ms().saturating_add_signed(-clock_lag_ms(&floor)))
 }
@@ -459,7 +470,7 @@ async fn statistics(stage: &Stage) -> Result<store::Statistics, DemoError> {
 }
 
 /// The first witness reads from the beginning, and goes on where a broken stream left off.
-async fn read_events(mut queue: QueueServiceClient<Channel>, fold: Arc<Mutex<Fold>>) {
+async fn read_events(mut queue: QueueServiceClient<Door>, fold: Arc<Mutex<Fold>>) {
     loop {
         let (helpline, from_cursor) = {
             let fold = lock(&fold);
@@ -487,7 +498,7 @@ async fn read_again(
     until_ms: u64,
 ) -> Result<([Fold; 2], Vec<String>), DemoError> {
     let address = stage.queues.last().map_or("", String::as_str);
-    let queue = QueueServiceClient::new(client::channel(address, &stage.client())?);
+    let queue = stage.reader(address)?;
     let mut problems = Vec::new();
     let [evening, partner] = folds;
     let arrivals = HashMap::new();
@@ -500,7 +511,7 @@ async fn read_again(
 }
 
 async fn read_one_again(
-    queue: &QueueServiceClient<Channel>,
+    queue: &QueueServiceClient<Door>,
     world: &World,
     first: &Mutex<Fold>,
     known: Known,
@@ -548,7 +559,7 @@ fn needs_at(world: &World, house: House) -> HashMap<String, Needs> {
     visits.filter_map(|visit| Some((visit.chat_id.clone()?, Needs::clone(&visit.needs)))).collect()
 }
 
-async fn floor(queue: &QueueServiceClient<Channel>, house: House, limit: u32) -> Result<GetFloorResponse, Status> {
+async fn floor(queue: &QueueServiceClient<Door>, house: House, limit: u32) -> Result<GetFloorResponse, Status> {
     let request = GetFloorRequest { helpline: house.name().to_owned(), limit };
     let answer = timeout(Duration::from_secs(5), queue.clone().get_floor(request)).await;
     let answer = answer.map_err(|_| Status::deadline_exceeded("no answer"))?;
@@ -556,7 +567,7 @@ async fn floor(queue: &QueueServiceClient<Channel>, house: House, limit: u32) ->
 }
 
 async fn everybody_is_there(
-    queue: &QueueServiceClient<Channel>,
+    queue: &QueueServiceClient<Door>,
     house: House,
     wanted: usize,
 ) -> Result<(), DemoError> {
@@ -583,7 +594,7 @@ fn open(ledger: &Ledger) -> u64 {
 }
 
 /// Whether no chat is open anywhere.
-async fn is_empty(queue: &QueueServiceClient<Channel>) -> bool {
+async fn is_empty(queue: &QueueServiceClient<Door>) -> bool {
     for house in House::ALL {
         let floor = floor(queue, house, 1).await;
         if !floor.is_ok_and(|floor| floor.ledger.is_some_and(|ledger| open(&ledger) == 0)) {
@@ -594,7 +605,7 @@ async fn is_empty(queue: &QueueServiceClient<Channel>) -> bool {
 }
 
 /// Waits until no chat is open, or for so long.
-async fn until_empty(queue: &QueueServiceClient<Channel>, limit: Duration) {
+async fn until_empty(queue: &QueueServiceClient<Door>, limit: Duration) {
     let deadline = Instant::now() + limit;
     while !is_empty(queue).await && Instant::now() < deadline {
         sleep(Duration::from_millis(100)).await;
@@ -602,7 +613,7 @@ async fn until_empty(queue: &QueueServiceClient<Channel>, limit: Duration) {
 }
 
 /// Whether the surge is over.
-async fn is_calm(queue: &QueueServiceClient<Channel>) -> bool {
+async fn is_calm(queue: &QueueServiceClient<Door>) -> bool {
     floor(queue, House::Evening, 1).await.is_ok_and(|floor| floor.surge_stage_number == 0)
 }
 
@@ -644,7 +655,7 @@ async fn check(health: &mut HealthClient<Channel>) -> Result<Duration, DemoError
 /// Plays the evening; returns from the first arrival to the end of the last chat.
 async fn arrive(
     world: &Arc<World>,
-    queue: &QueueServiceClient<Channel>,
+    queue: &QueueServiceClient<Door>,
     visitors: Vec<Visitor>,
 ) -> Result<Duration, DemoError> {
     let start = world.after(0);

@@ -5,19 +5,20 @@ use std::{
     time::{Duration, Instant},
 };
 
+use holdfast_access::Grant;
 use holdfast_proto::v1::{
     GetFloorRequest, GetLimitsRequest, intake_service_client::IntakeServiceClient,
     queue_service_client::QueueServiceClient,
 };
 use tokio::time::timeout;
-use tonic::{Status, transport::Channel};
+use tonic::Status;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use crate::{
     Failure,
-    remote::{ACCEPTING, Remote, SEALING},
+    credential::Whom,
+    remote::{ACCEPTING, Calling, Door, Remote, SEALING},
     terminal::say,
-    trust::Trust,
     words,
 };
 
@@ -49,7 +50,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     config_dir: Option<PathBuf>,
     #[command(flatten)]
-    trust: Trust,
+    calling: Calling,
 }
 
 /// What a check found: a sentence either way.
@@ -60,9 +61,10 @@ type Finding = Result<String, String>;
 /// # Errors
 /// When a check failed, or the settings cannot be read.
 pub async fn run(args: Args) -> Result<(), Failure> {
-    let intake = Remote::new("intake", &args.intake, args.trust.towards(&args.intake));
-    let queue = Remote::new("queue", &args.queue, args.trust.towards(&args.queue));
-    let dispatch = Remote::new("dispatch", &args.dispatch, args.trust.towards(&args.dispatch));
+    // Only the queue is asked for what is not open to everybody.
+    let intake = args.calling.as_nobody("intake", &args.intake);
+    let queue = args.calling.to("queue", &args.queue, Whom::new("doctor", Grant::Auditor));
+    let dispatch = args.calling.as_nobody("dispatch", &args.dispatch);
     let findings = [
         ("intake", check(&intake, serving(&intake, "")).await),
         ("queue", check(&queue, serving(&queue, "")).await),
@@ -95,10 +97,10 @@ async fn weak(args: &Args, services: [&Remote; 3]) -> Result<Vec<(&'static str, 
     let [intake, queue, dispatch] = services;
     let mut found = Vec::new();
     for remote in [intake, queue, dispatch] {
-        let said = weak::from_outside(remote, &args.trust).await;
+        let said = weak::from_outside(remote, &args.calling.trust).await;
         found.extend(said.into_iter().map(|said| (remote.service, said)));
     }
-    let open = weak::of_the_queue(queue, &args.trust).await;
+    let open = weak::of_the_queue(queue, &args.calling.trust).await;
     found.extend(open.into_iter().map(|said| (queue.service, said)));
     if let Some(folder) = &args.config_dir {
         found.extend(weak::in_settings(folder)?);
@@ -163,7 +165,7 @@ async fn limits(remote: &Remote) -> Result<Finding, Problem> {
 
 async fn floor(remote: &Remote, helpline: &str) -> Result<holdfast_proto::v1::GetFloorResponse, Problem> {
     let request = GetFloorRequest { helpline: helpline.to_owned(), limit: 1 };
-    let mut queue: QueueServiceClient<Channel> = QueueServiceClient::new(remote.channel()?);
+    let mut queue: QueueServiceClient<Door> = QueueServiceClient::new(remote.channel()?);
     Ok(queue.get_floor(request).await?.into_inner())
 }
 

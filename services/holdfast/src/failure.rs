@@ -65,6 +65,12 @@ pub enum Failure {
     /// The throwaway certificates could not be made.
     #[error("cannot make throwaway certificates: {0}")]
     Certificates(#[source] io::Error),
+    /// The issuer that `up` makes up could not be put down.
+    #[error("cannot make an issuer of one's own: {0}")]
+    Issuer(String),
+    /// Nobody on this machine makes tokens for that address.
+    #[error("no holdfast up of yours is at {0}: other services have an issuer of their own")]
+    NoIssuer(String),
     /// A service that should run has ended.
     #[error("{service}: {source}")]
     Service {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use holdfast::{board, demo, doctor, policy, responder, up, visitor};
+use holdfast::{board, demo, doctor, key, policy, responder, up, visitor};
 use holdfast_runtime::config::{LogFormat, TelemetryConfig};
 
 /// The door of a crisis line: run it, come to it, watch over it.
@@ -29,6 +29,10 @@ enum Command {
     Board(board::Args),
     /// Read, show, change and compare what a helpline decides.
     Policy(policy::Args),
+    /// Make a key for a program: an integrator, a service, an operator's tool.
+    Key(key::KeyArgs),
+    /// Print a token that a `holdfast up` on this machine believes.
+    Token(key::TokenArgs),
     /// Check a running deployment.
     Doctor(doctor::Args),
     /// Play a busy evening on processes of its own, and report what became of everybody.
@@ -44,6 +48,8 @@ fn main() -> ExitCode {
             Command::Responder(args) => responder::run(args, &context.stop).await,
             Command::Board(args) => board::run(args, &context.stop).await,
             Command::Policy(args) => policy::run(args, &context.stop).await,
+            Command::Key(args) => key::key(&args),
+            Command::Token(args) => key::token(&args),
             Command::Doctor(args) => doctor::run(args).await,
             Command::Demo(args) => demo::run(args, &context.stop).await.map_err(Into::into),
         }

@@ -15,7 +15,7 @@ mod show;
 use holdfast_runtime::Stop;
 use tokio::task::spawn_blocking;
 
-use crate::{Failure, trust::Trust};
+use crate::{Failure, remote::Calling};
 
 pub use fault::PolicyFault;
 
@@ -50,7 +50,7 @@ struct At {
     #[arg(long, value_name = "URL", default_value = "https://127.0.0.1:50052")]
     queue: String,
     #[command(flatten)]
-    trust: Trust,
+    calling: Calling,
 }
 
 /// Does it.

@@ -10,10 +10,14 @@ use holdfast_runtime::{
     tls::ClientTlsConfig,
 };
 use prost::Message;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status, service::interceptor::InterceptedService, transport::Channel};
 use tonic_types::StatusExt;
 
-use crate::Failure;
+use crate::{
+    Failure,
+    credential::{Credential, Credentials, Whom},
+    trust::Trust,
+};
 
 /// How services are called from a terminal.
 pub(crate) fn client_settings(tls: ClientTlsConfig) -> ClientConfig {
@@ -42,16 +46,42 @@ pub(crate) struct Remote {
     pub(crate) service: &'static str,
     pub(crate) address: String,
     tls: ClientTlsConfig,
+    credential: Credential,
 }
 
+/// How a command calls services: whom it believes, and what it shows.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Calling {
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+    #[command(flatten)]
+    credentials: Credentials,
+}
+
+impl Calling {
+    /// A service at an address, called by `whom`.
+    pub(crate) fn to(&self, service: &'static str, address: &str, whom: Whom) -> Remote {
+        Remote::new(service, address, self.trust.towards(address), self.credentials.at(address, whom))
+    }
+
+    /// A service that is asked for nothing but what it tells everybody.
+    pub(crate) fn as_nobody(&self, service: &'static str, address: &str) -> Remote {
+        Remote::new(service, address, self.trust.towards(address), Credential::NONE)
+    }
+}
+
+/// A way to a service, on which every call says who calls.
+pub(crate) type Door = InterceptedService<Channel, Credential>;
+
 impl Remote {
-    pub(crate) fn new(service: &'static str, address: &str, tls: ClientTlsConfig) -> Self {
-        Self { service, address: address.to_owned(), tls }
+    pub(crate) fn new(service: &'static str, address: &str, tls: ClientTlsConfig, credential: Credential) -> Self {
+        Self { service, address: address.to_owned(), tls, credential }
     }
 
     /// Nothing is dialled yet.
-    pub(crate) fn channel(&self) -> Result<Channel, Failure> {
-        Ok(client::channel(&self.address, &client_settings(self.tls.clone()))?)
+    pub(crate) fn channel(&self) -> Result<Door, Failure> {
+        let channel = client::channel(&self.address, &client_settings(self.tls.clone()))?;
+        Ok(InterceptedService::new(channel, self.credential.clone()))
     }
 
     /// The one line that a status becomes.

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use holdfast_access::Grant;
 use holdfast_proto::v1::{
     ActionResult, Assignment, Fence, Offer, ResponderStatus, SessionResponse, SignIn, SignedIn, StatusChanged,
     Tag, dispatch_service_client::DispatchServiceClient, session_response::Message,
@@ -14,13 +15,13 @@ use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
-use tonic::{Status, transport::Channel};
+use tonic::Status;
 
 use crate::{
     Failure,
-    remote::{self, Remote},
+    credential::Whom,
+    remote::{self, Calling, Door, Remote},
     terminal::{lines, say},
-    trust::Trust,
     words,
 };
 
@@ -65,7 +66,7 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 4.0, value_parser = seconds)]
     talk: f64,
     #[command(flatten)]
-    trust: Trust,
+    calling: Calling,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -100,7 +101,7 @@ pub async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
 struct Desk {
     args: Args,
     remote: Remote,
-    dispatch: DispatchServiceClient<Channel>,
+    dispatch: DispatchServiceClient<Door>,
     hand: Hand,
     /// What they last declared.
     declared: ResponderStatus,
@@ -121,7 +122,8 @@ enum Ended {
 
 impl Desk {
     fn new(args: Args) -> Result<Self, Failure> {
-        let remote = Remote::new("dispatch", &args.dispatch, args.trust.towards(&args.dispatch));
+        let whom = Whom::new(&args.name, Grant::Responder);
+        let remote = args.calling.to("dispatch", &args.dispatch, whom);
         Ok(Self {
             dispatch: DispatchServiceClient::new(remote.channel()?),
             remote,

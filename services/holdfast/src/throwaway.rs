@@ -9,11 +9,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use holdfast_runtime::{clock::wall_ms, tls::ClientTlsConfig};
+use holdfast_runtime::{
+    clock::wall_ms,
+    tls::{self, ClientTlsConfig},
+};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     date_time_ymd,
 };
+use tonic::transport::Uri;
 
 const CA: &str = "ca.pem";
 /// Whoever types commands.
@@ -106,14 +110,6 @@ impl Files {
             ("client.tls.key_file", text(&self.key)),
         ]
     }
-
-    /// That they are no longer needed.
-    pub(crate) fn remove(&self) {
-        for file in [&self.ca, &self.cert, &self.key] {
-            // Whatever cannot be removed was removed already, or is beyond us.
-            let _ = fs::remove_file(file);
-        }
-    }
 }
 
 fn text(path: &Path) -> String {
@@ -124,8 +120,15 @@ fn text(path: &Path) -> String {
 /// find what they need.
 pub(crate) fn folder_of(port: u16) -> PathBuf {
     let user = rustix::process::getuid().as_raw();
-    let base = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
-    base.join(format!("holdfast-up-{user}-{port}"))
+    let base = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|base| base.is_dir());
+    base.unwrap_or_else(std::env::temp_dir).join(format!("holdfast-up-{user}-{port}"))
+}
+
+/// The same by an address such as `https://127.0.0.1:50052`, where that is on this machine and nobody else could have put
+/// anything into the folder.
+pub(crate) fn folder_at(address: &str) -> Option<PathBuf> {
+    let port = address.parse::<Uri>().ok().filter(|_| tls::is_here(address))?.port_u16()?;
+    Some(folder_of(port)).filter(|folder| is_private(folder))
 }
 
 /// A folder that only this user can look into, also where somebody else could have made one of that name before.
@@ -143,7 +146,7 @@ pub(crate) fn is_private(folder: &Path) -> bool {
 }
 
 /// Puts a file that only this user can read in its place, whole from the first moment.
-fn write_private(file: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_private(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = file.with_extension("new");
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600).open(&new)?.write_all(bytes)?;
@@ -171,8 +174,6 @@ mod tests {
 
         assert!(tls.check_internal(false).is_ok());
         assert_eq!(fs::metadata(&files.key).unwrap().mode() & 0o777, 0o600);
-        files.remove();
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use holdfast_runtime::tls::{self, ClientTlsConfig};
-use tonic::transport::Uri;
+use holdfast_runtime::tls::ClientTlsConfig;
 
-use crate::throwaway::{Files, OPERATOR, folder_of, is_private};
+use crate::throwaway::{Files, OPERATOR, folder_at};
 
 /// Whom the services are believed to be, and what they are shown.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -41,8 +40,6 @@ impl Trust {
 
 /// What the `holdfast up` at this address has made for whoever runs it.
 fn of_up(address: &str) -> Option<ClientTlsConfig> {
-    let port = address.parse::<Uri>().ok().filter(|_| tls::is_here(address))?.port_u16()?;
-    let folder = folder_of(port);
-    let files = Files::in_folder(&folder, OPERATOR);
-    (is_private(&folder) && files.ca.exists()).then(|| files.client())
+    let files = Files::in_folder(&folder_at(address)?, OPERATOR);
+    files.ca.exists().then(|| files.client())
 }

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use holdfast_access::Grant;
 use holdfast_runtime::Context;
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
@@ -98,13 +99,12 @@ pub async fn run(args: Args, context: &Context) -> Result<(), Failure> {
     let sockets = Sockets::open(&args).await?;
     let policies = Policies::of(&args).map_err(Failure::Policy)?;
     let addresses = sockets.addresses;
-    let lent =
-        if args.insecure_no_tls { None } else { Some(Lent::make(addresses).map_err(Failure::Certificates)?) };
-    let settings = Settings::load(&args, &policies.folder, addresses, lent.as_ref())?;
-    say(&banner(settings.store().as_deref(), lent.is_some()))?;
+    let lent = Lent::make(&policies.folder, addresses, !args.insecure_no_tls)?;
+    let settings = Settings::load(&args, &policies.folder, addresses, &lent)?;
+    say(&banner(settings.store().as_deref(), lent.encrypts()))?;
     let mut running = Running::start(sockets, settings, context);
     let ended = tokio::select! {
-        ended = serve(&args, addresses, policies, lent.as_ref(), context) => ended,
+        ended = serve(&args, addresses, policies, &lent, context) => ended,
         failure = running.failed() => Err(failure),
         () = context.stop.draining() => Ok(()),
     };
@@ -117,15 +117,13 @@ async fn serve(
     args: &Args,
     addresses: Addresses,
     policies: Policies,
-    lent: Option<&Lent>,
+    lent: &Lent,
     context: &Context,
 ) -> Result<(), Failure> {
-    let tls = lent.map(Lent::client).unwrap_or_default();
-    let remote = |service, at| Remote::new(service, &url(lent, at), tls.clone());
     let services = Services {
-        intake: remote("intake", addresses.intake),
-        queue: remote("queue", addresses.queue),
-        dispatch: remote("dispatch", addresses.dispatch),
+        intake: lent.remote("intake", addresses.intake, "up", Grant::RequestChats),
+        queue: lent.remote("queue", addresses.queue, "up", Grant::Auditor),
+        dispatch: lent.remote("dispatch", addresses.dispatch, first_chat::RESPONDER, Grant::Responder),
     };
     ready(&services.queue, "").await?;
     ready(&services.intake, remote::ACCEPTING).await?;
@@ -181,10 +179,6 @@ impl Policies {
     }
 }
 
-fn url(lent: Option<&Lent>, at: SocketAddr) -> String {
-    format!("{}://{at}", if lent.is_some() { "https" } else { "http" })
-}
-
 fn banner(store: Option<&str>, encrypts: bool) -> String {
     let store = match store {
         None => "EPHEMERAL: the line lives in the memory of this process. A restart loses every chat.".to_owned(),
@@ -193,29 +187,28 @@ fn banner(store: Option<&str>, encrypts: bool) -> String {
         }
     };
     let way = if encrypts {
-        "TLS everywhere, by an authority made up for this run; commands of this user on this machine find it by themselves."
+        "TLS everywhere, and every call says who makes it, by an authority and an issuer made up for this run: commands of\n\
+         this user on this machine find them by themselves, and may be anybody."
     } else {
-        "PLAINTEXT, as you asked: whoever is on the way can read and change everything."
+        "PLAINTEXT, as you asked: whoever is on the way can read and change everything. Every call says who makes it, by an\n\
+         issuer made up for this run: commands of this user on this machine find it by themselves, and may be anybody."
     };
     format!(
         "holdfast: queue, intake and dispatch in one process, joined by gRPC.\n\
          {store}\n\
-         {way}\n\
-         INSECURE: whoever reaches the ports may use them; keep them on this machine.\n"
+         {way}\n"
     )
 }
 
-fn what_next(args: &Args, addresses: Addresses, lent: Option<&Lent>) -> String {
+fn what_next(args: &Args, addresses: Addresses, lent: &Lent) -> String {
     let Addresses { intake, queue, dispatch } = addresses;
     let (me, helpline) = (myself(), &args.helpline);
     let of = if helpline == "demo" { String::new() } else { format!(" --helpline {helpline}") };
     let at = |flag: &str, address: SocketAddr, usual: u16| {
-        if lent.is_some() && address == SocketAddr::from((Ipv4Addr::LOCALHOST, usual)) {
-            return of.clone();
-        }
-        format!(" --{flag} {}{of}", url(lent, address))
+        let is_usual = lent.encrypts() && address == SocketAddr::from((Ipv4Addr::LOCALHOST, usual));
+        if is_usual { String::new() } else { format!(" --{flag} {}", lent.url(address)) }
     };
-    let believe = lent.map_or_else(|| "-plaintext".to_owned(), |lent| format!("-cacert {}", lent.ca()));
+    let believe = lent.ca().map_or_else(|| "-plaintext".to_owned(), |ca| format!("-cacert {ca}"));
     let request =
         format!(r#"{{"helpline":"{helpline}","request_id":"{}","urgency":"URGENCY_HIGH"}}"#, Uuid::new_v4());
     format!(
@@ -224,15 +217,17 @@ fn what_next(args: &Args, addresses: Addresses, lent: Option<&Lent>) -> String {
          \x20 queue     {queue}   the keeper of the line, internal\n\
          \x20 dispatch  {dispatch}   the responders' door\n\
          \nNext, each in a terminal of its own:\n\
-         \x20 {me} board{}\n\
-         \x20 {me} responder ana{}\n\
-         \x20 {me} visitor{}\n\
+         \x20 {me} board{}{of}\n\
+         \x20 {me} responder ana{}{of}\n\
+         \x20 {me} visitor{}{of}\n\
          \x20 grpcurl {believe} {intake} list\n\
-         \x20 grpcurl {believe} -d '{request}' {intake} holdfast.v1.IntakeService/RequestChat\n\
+         \x20 grpcurl {believe} -H \"authorization: Bearer $({me} token chats:request{})\" -d '{request}' {intake} \\\n\
+         \x20   holdfast.v1.IntakeService/RequestChat\n\
          \nCtrl-C ends.",
         at("queue", queue, 50052),
         at("dispatch", dispatch, 50053),
         at("intake", intake, 50051),
+        at("at", intake, 50051),
     )
 }
 
@@ -280,14 +275,21 @@ mod tests {
     fn what_to_type_next_names_addresses_only_where_they_are_unusual() {
         let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let addresses = Addresses { intake: address(50051), queue: address(7), dispatch: address(50053) };
-        let lent = Lent::make(Addresses { intake: address(3), queue: address(4), dispatch: address(5) }).unwrap();
+        let policies = tempfile::tempdir().unwrap();
+        let lent = |port, encrypts| {
+            let at = Addresses { intake: address(port), queue: address(port + 1), dispatch: address(port + 2) };
+            Lent::make(policies.path(), at, encrypts).unwrap()
+        };
+        let (tls, no_tls) = (lent(3, true), lent(6, false));
 
-        let encrypted = what_next(&args(""), addresses, Some(&lent));
-        let plain = what_next(&args("--insecure-no-tls"), addresses, None);
+        let encrypted = what_next(&args(""), addresses, &tls);
+        let plain = what_next(&args("--insecure-no-tls"), addresses, &no_tls);
 
         assert!(encrypted.contains(" visitor\n"), "{encrypted}");
         assert!(encrypted.contains(" board --queue https://127.0.0.1:7\n"), "{encrypted}");
-        assert!(encrypted.contains(&format!("grpcurl -cacert {} 127.0.0.1:50051 list", lent.ca())), "{encrypted}");
+        assert!(encrypted.contains(&format!("grpcurl -cacert {} 127.0.0.1:50051 list", tls.ca().unwrap())), "{encrypted}");
+        assert!(encrypted.contains("token chats:request)"), "{encrypted}");
+        assert!(plain.contains("token chats:request --at http://127.0.0.1:50051)"), "{plain}");
         assert!(plain.contains(" visitor --intake http://127.0.0.1:50051\n"), "{plain}");
         assert!(plain.contains("grpcurl -plaintext 127.0.0.1:50051 list"), "{plain}");
     }

@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use holdfast_access::Grant;
 use holdfast_proto::v1::{
     Alternative, Chat, ChatKey, ChatOutcome, ChatState, ChatUpdate, LeaveChatRequest, RequestChatRequest,
     RequestChatResponse, Resource, ResumeChatRequest, RoutingStep, Tag, Urgency, VisitorPresence, WaitRange,
@@ -13,14 +14,14 @@ use holdfast_proto::v1::{
 };
 use holdfast_runtime::{Stop, client::Backoff};
 use tokio::time::sleep;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 use uuid::Uuid;
 
 use crate::{
     Failure,
-    remote::{self, Remote},
+    credential::Whom,
+    remote::{self, Calling, Door, Remote},
     terminal::say,
-    trust::Trust,
     words::{self, UrgencyWord},
 };
 
@@ -52,7 +53,7 @@ pub struct Args {
     #[arg(long)]
     once: bool,
     #[command(flatten)]
-    trust: Trust,
+    calling: Calling,
 }
 
 /// Asks for a chat and stays until it ends, somebody has come (`--once`), or Ctrl-C, which leaves it.
@@ -81,7 +82,7 @@ pub async fn run(args: Args, stop: &Stop) -> Result<(), Failure> {
 struct Visitor {
     args: Args,
     remote: Remote,
-    intake: IntakeServiceClient<Channel>,
+    intake: IntakeServiceClient<Door>,
     request: RequestChatRequest,
     began: Instant,
     key: ChatKey,
@@ -124,7 +125,8 @@ enum Watched {
 
 impl Visitor {
     fn new(args: Args) -> Result<Self, Failure> {
-        let remote = Remote::new("intake", &args.intake, args.trust.towards(&args.intake));
+        let whom = Whom::new("terminal", Grant::RequestChats);
+        let remote = args.calling.to("intake", &args.intake, whom);
         Ok(Self {
             intake: IntakeServiceClient::new(remote.channel()?),
             request: request(&args),

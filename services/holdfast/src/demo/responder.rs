@@ -192,7 +192,7 @@ impl Hands {
         };
         let first = SessionRequest { request_number: 1, message: Some(session_request::Message::SignIn(sign_in)) };
         out.send(first).await.ok()?;
-        let mut client = self.world.dispatch(door);
+        let mut client = self.world.dispatch(door, &self.plan.id);
         let opening = async {
             let mut inbound = client.session(ReceiverStream::new(outgoing)).await?.into_inner();
             let first = inbound.message().await?;

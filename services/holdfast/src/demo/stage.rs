@@ -6,10 +6,17 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
-use holdfast_runtime::{client::channel, config::ClientConfig, net::Dial};
+use holdfast_access::Grant;
+use holdfast_proto::v1::queue_service_client::QueueServiceClient;
+use holdfast_runtime::{
+    client::{ClientError, channel},
+    config::ClientConfig,
+    net::Dial,
+};
 use rand::random;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -23,7 +30,11 @@ use super::{
     rules::{House, Texts},
     store,
 };
-use crate::throwaway::{Authority, Files, OPERATOR};
+use crate::{
+    credential::{self, AUDIENCE, Credential, DEV_ISSUER, Dev, Whom},
+    remote::Door,
+    throwaway::{Authority, Files, OPERATOR},
+};
 
 /// Names the Redis server where it is not on PATH.
 const REDIS_SERVER: &str = "HOLDFAST_REDIS_SERVER";
@@ -32,6 +43,8 @@ const POLICIES: &str = "policies";
 const TOKEN_KEY: &str = "token.key";
 const TICKET_KEY: &str = "ticket.key";
 const CONTENT_KEYS: &str = "content-keys";
+/// Who may come in is in this folder.
+const ACCESS: &str = "access";
 /// What the webhook knows us by.
 const HOOK_SECRET: &str = "hook.secret";
 /// A process must serve within this.
@@ -123,6 +136,8 @@ pub(super) struct Stage {
     pub(super) redis: Option<Redis>,
     authority: Authority,
     operator: Files,
+    /// Makes tokens that the services believe.
+    pub(super) dev: Arc<Dev>,
     folder: TempDir,
 }
 
@@ -147,6 +162,9 @@ impl Stage {
             fs::write(policies.join(format!("{}.toml", house.name())), text)?;
         }
         fs::write(folder.path().join(HOOK_SECRET), secret)?;
+        let helplines = House::ALL.into_iter().map(|house| house.name().to_owned()).collect();
+        let dev = Dev::generate(helplines).map_err(io::Error::other)?;
+        dev.furnish(&folder.path().join(ACCESS))?;
         // The folder is ours alone, and gone afterwards.
         let key = || format!("{:032x}{:032x}", random::<u128>(), random::<u128>());
         fs::write(folder.path().join(TOKEN_KEY), key())?;
@@ -166,8 +184,15 @@ impl Stage {
             redis: None,
             operator: authority.vouch(folder.path(), OPERATOR, None)?,
             authority,
+            dev: Arc::new(dev),
             folder,
         })
+    }
+
+    /// Reads events, floors and figures of the queue at this address.
+    pub(super) fn reader(&self, address: &str) -> Result<QueueServiceClient<Door>, ClientError> {
+        let whom = Credential::of(&self.dev, Whom::new("evening", Grant::Auditor));
+        Ok(QueueServiceClient::with_interceptor(channel(address, &self.client())?, whom))
     }
 
     /// Starts everything and waits until it serves.
@@ -181,14 +206,20 @@ impl Stage {
             self.start_redis(program, address).await?;
         }
         let store = self.store_settings();
+        let access = self.folder.path().join(ACCESS);
+        let issuer = format!(
+            "[security.issuer]\nissuer = \"{DEV_ISSUER}\"\naudience = \"{AUDIENCE}\"\njwks_file = {}\n",
+            quoted(&credential::jwks(&access))
+        );
         for n in 1..=queues {
             let name = format!("queue-{n}");
             let (listen, admin) = (next()?, next()?);
             let tls = toml(&self.authority.vouch(self.folder.path(), &name, None)?.of_server(true));
             let settings = format!(
-                "{}{tls}{store}[policy]\ndir = {}\n[content]\nkey_dir = {}\n[tickets]\nkey_file = {}\n\
-                 [paging]\nsecret_file = {}\n",
+                "{}[security]\napi_keys_file = {}\n{issuer}{tls}{store}[policy]\ndir = {}\n[content]\nkey_dir = {}\n\
+                 [tickets]\nkey_file = {}\n[paging]\nsecret_file = {}\n",
                 server(&name, listen, admin),
+                quoted(&credential::hashes(&access)),
                 quoted(&self.folder.path().join(POLICIES)),
                 quoted(&self.folder.path().join(CONTENT_KEYS)),
                 quoted(&self.folder.path().join(TICKET_KEY)),
@@ -197,21 +228,26 @@ impl Stage {
             self.start_service(&programs.queue, &name, listen, &settings).await?;
             self.queues.push(format!("https://{listen}"));
         }
-        let queue = format!("[queue]\naddresses = {:?}\n", self.queues);
+        let queues = self.queues.clone();
+        let queue = |door: &str| {
+            let key = quoted(&credential::own_key(&access, door));
+            format!("[queue]\naddresses = {queues:?}\nkey_file = {key}\n")
+        };
         for n in 1..=2 {
             let name = format!("dispatch-{n}");
             let (listen, admin) = (next()?, next()?);
             let tls = self.door(&name)?;
-            let settings = format!("{}{tls}{queue}", server(&name, listen, admin));
+            let settings = format!("{}{issuer}{tls}{}", server(&name, listen, admin), queue("dispatch"));
             self.start_service(&programs.dispatch, &name, listen, &settings).await?;
             self.dispatches.push(format!("https://{listen}"));
         }
         let (listen, admin) = (next()?, next()?);
         let tls = self.door("intake")?;
         let settings = format!(
-            "{}visitor_token_key_file = {}\n{tls}{queue}{PLACES}[policy]\ndir = {}\n",
+            "{}[security]\nvisitor_token_key_file = {}\n{issuer}{tls}{}{PLACES}[policy]\ndir = {}\n",
             server("intake", listen, admin),
             quoted(&self.folder.path().join(TOKEN_KEY)),
+            queue("intake"),
             quoted(&self.folder.path().join(POLICIES))
         );
         self.start_service(&programs.intake, "intake", listen, &settings).await?;
@@ -432,8 +468,7 @@ fn server(name: &str, listen: SocketAddr, admin: SocketAddr) -> String {
     format!(
         "[server]\nlisten = \"{listen}\"\nadmin_listen = \"{admin}\"\ndrain_wait_ms = 0\ndrain_deadline_ms = 1000\n\
          max_concurrent_streams = 4096\n\
-         [telemetry]\nlog_filter = \"warn\"\nlog_format = \"text\"\nservice_instance = \"{name}\"\n\
-         [security]\ninsecure_no_authentication = true\n"
+         [telemetry]\nlog_filter = \"warn\"\nlog_format = \"text\"\nservice_instance = \"{name}\"\n"
     )
 }
 

@@ -14,12 +14,13 @@ use tokio::{
     sync::mpsc,
     time::{sleep_until, timeout},
 };
-use tonic::{Code, Response, Status, transport::Channel};
+use tonic::{Code, Response, Status};
 
 use super::{DemoError, World, call_failed, journal::Act, rules::House};
+use crate::remote::Door;
 
 /// Who it is.
-const ME: &str = "supervisor";
+pub(super) const ME: &str = "supervisor";
 /// A call takes so long at most.
 const CALL: Duration = Duration::from_secs(5);
 /// Chats of the board that are looked at.
@@ -29,7 +30,7 @@ const TRIES: usize = 20;
 /// The rest of whoever lost a chat to the supervisor.
 const REST: Duration = Duration::from_millis(1200);
 
-type Client = SupervisionServiceClient<Channel>;
+type Client = SupervisionServiceClient<Door>;
 
 fn supervisor(reason: SupervisionReason) -> Option<Supervisor> {
     Some(Supervisor {
@@ -194,7 +195,7 @@ async fn block(world: &World, client: &mut Client, floor: &GetFloorResponse) {
 /// Puts another policy in force at the planned moment, while people wait.
 pub(super) async fn change_policy(
     world: Arc<World>,
-    mut queue: QueueServiceClient<Channel>,
+    mut queue: QueueServiceClient<Door>,
     toml: String,
 ) -> Result<(), DemoError> {
     sleep_until(world.after(world.evening.change.at_ms)).await;

@@ -10,7 +10,7 @@ use holdfast_proto::v1::{
 };
 use holdfast_runtime::client::is_retryable;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tonic::{Code, Request, Response, Status, transport::Channel};
+use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt;
 
 use super::{
@@ -21,7 +21,7 @@ use super::{
     rules::{House, rank},
     until,
 };
-use crate::remote;
+use crate::remote::{self, Door};
 
 /// A call takes so long at most.
 const CALL: Duration = Duration::from_secs(5);
@@ -38,7 +38,7 @@ const RESOURCES_FIRST: &str = "RESOURCES_FIRST";
 /// Why a request has its urgency when the policy could not be read.
 const POLICY_UNAVAILABLE: &str = "policy_unavailable";
 
-type Client = IntakeServiceClient<Channel>;
+type Client = IntakeServiceClient<Door>;
 
 /// Why a visitor stops watching.
 enum Stop {

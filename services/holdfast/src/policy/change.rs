@@ -46,7 +46,7 @@ struct How {
     /// Show the difference, have it checked, and change nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Who you are, for the record: 1 to 64 letters, digits, '-', '_' and '.'.
+    /// Who you are, for the record: 1 to 64 letters, digits, '-', '_' and '.'; as your token or key names you.
     #[arg(long, value_name = "ID", env = "USER", default_value = "")]
     by: String,
 }
@@ -54,7 +54,7 @@ struct How {
 /// Puts a file in force.
 pub(super) async fn apply(args: &ApplyArgs) -> Result<(), Failure> {
     let wanted = file::publishable(&args.file)?;
-    let mut keeper = Keeper::new(&args.at)?;
+    let mut keeper = Keeper::new(&args.at, &args.how.by)?;
     let helpline = wanted.policy.helpline.as_str();
     let now = keeper.in_force(helpline).await?;
     let revision = now.as_ref().map_or(0, |kept| kept.revision);
@@ -66,7 +66,7 @@ pub(super) async fn apply(args: &ApplyArgs) -> Result<(), Failure> {
 
 /// Puts an earlier revision in force.
 pub(super) async fn rollback(args: &RollbackArgs) -> Result<(), Failure> {
-    let mut keeper = Keeper::new(&args.at)?;
+    let mut keeper = Keeper::new(&args.at, &args.how.by)?;
     let now = show::in_force(&mut keeper, &args.helpline).await?;
     let back = keeper.revision(&args.helpline, args.to).await?;
     replace(&mut keeper, Some(&now), &back.policy()?, &back.toml, &args.how).await

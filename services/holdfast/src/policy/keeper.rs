@@ -1,17 +1,22 @@
 //! The keeper of the line, as far as policies go.
 
+use holdfast_access::Grant;
 use holdfast_domain::Policy;
 use holdfast_proto::v1::{GetPolicyRequest, PutPolicyRequest, queue_service_client::QueueServiceClient};
 use tokio::time::sleep;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use super::{At, PolicyFault};
 use crate::{
     Failure,
-    remote::{self, Remote},
+    credential::Whom,
+    remote::{self, Door, Remote},
     terminal::say,
 };
+
+/// Who asks, where that stands in no record.
+const NOBODY: &str = "terminal";
 
 /// The reason of a refusal by the lint; what it found comes with it.
 const POLICY_REFUSED: &str = "POLICY_REFUSED";
@@ -19,7 +24,7 @@ const POLICY_REFUSED: &str = "POLICY_REFUSED";
 /// The queue service.
 pub(super) struct Keeper {
     remote: Remote,
-    queue: QueueServiceClient<Channel>,
+    queue: QueueServiceClient<Door>,
 }
 
 /// A policy as it is kept.
@@ -46,8 +51,10 @@ pub(super) struct Change<'a> {
 }
 
 impl Keeper {
-    pub(super) fn new(at: &At) -> Result<Self, Failure> {
-        let remote = Remote::new("queue", &at.queue, at.trust.towards(&at.queue));
+    /// For whom it is that asks.
+    pub(super) fn new(at: &At, by: &str) -> Result<Self, Failure> {
+        let by = if by.is_empty() { NOBODY } else { by };
+        let remote = at.calling.to("queue", &at.queue, Whom::new(by, Grant::Operator));
         Ok(Self { queue: QueueServiceClient::new(remote.channel()?), remote })
     }
 

@@ -37,7 +37,7 @@ pub(super) struct DiffArgs {
 
 /// Prints a policy as a file.
 pub(super) async fn show(args: &ShowArgs) -> Result<(), Failure> {
-    let mut keeper = Keeper::new(&args.at)?;
+    let mut keeper = Keeper::new(&args.at, "")?;
     let kept = match args.revision {
         Some(revision) => keeper.revision(&args.helpline, revision).await?,
         None => in_force(&mut keeper, &args.helpline).await?,
@@ -47,7 +47,7 @@ pub(super) async fn show(args: &ShowArgs) -> Result<(), Failure> {
 
 /// Prints what a file, or an earlier revision, would change.
 pub(super) async fn diff(args: &DiffArgs) -> Result<(), Failure> {
-    let mut keeper = Keeper::new(&args.at)?;
+    let mut keeper = Keeper::new(&args.at, "")?;
     let (name, other) = match args.revision {
         Some(revision) => {
             let kept = keeper.revision(&args.what, revision).await?;

@@ -9,9 +9,9 @@ use holdfast_proto::v1::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{Status, Streaming};
 
-use crate::{Failure, words};
+use crate::{Failure, remote::Door, words};
 
 /// Words to the server that may be under way at once.
 const UNDER_WAY: usize = 64;
@@ -73,10 +73,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) async fn open(
-        dispatch: &mut DispatchServiceClient<Channel>,
-        sign_in: SignIn,
-    ) -> Result<Self, Status> {
+    pub(super) async fn open(dispatch: &mut DispatchServiceClient<Door>, sign_in: SignIn) -> Result<Self, Status> {
         let (words, receiver) = mpsc::channel(UNDER_WAY);
         let first = SessionRequest { request_number: 1, message: Some(session_request::Message::SignIn(sign_in)) };
         words.try_send(first).map_err(|_| stuck())?;

@@ -18,17 +18,17 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Streaming, transport::Channel};
+use tonic::Streaming;
 use uuid::Uuid;
 
 use crate::{
     Failure,
-    remote::{self, Remote},
+    remote::{self, Door, Remote},
     words,
 };
 
 /// The built-in responder.
-const RESPONDER: &str = "first-responder";
+pub(super) const RESPONDER: &str = "first-responder";
 
 /// The whole journey takes milliseconds; longer than this is a failure.
 const WITHIN: Duration = Duration::from_secs(12);
@@ -180,7 +180,7 @@ async fn visit(
 /// When the visitor saw the chat become active, and when they saw it end.
 async fn watch(
     intake: &Remote,
-    client: &mut IntakeServiceClient<Channel>,
+    client: &mut IntakeServiceClient<Door>,
     key: ChatKey,
     began: Instant,
     say_active: oneshot::Sender<()>,

@@ -80,37 +80,24 @@ pub(super) struct Settings {
 
 impl Settings {
     /// The services' own defaults, then the files in `--config-dir`, then what `up` needs.
-    pub(super) fn load(
-        args: &Args,
-        policies: &Path,
-        addresses: Addresses,
-        lent: Option<&Lent>,
-    ) -> Result<Self, Failure> {
+    pub(super) fn load(args: &Args, policies: &Path, addresses: Addresses, lent: &Lent) -> Result<Self, Failure> {
         let folder = args.config_dir.as_deref();
         if let Some(folder) = folder
             && SERVICES.iter().all(|service| file(Some(folder), service).is_none())
         {
             return Err(Failure::NoSettings(folder.to_owned()));
         }
-        let queue_at = super::url(lent, addresses.queue);
+        let queue_at = lent.url(addresses.queue);
         let policies = ("policy.dir", policies.display().to_string());
-        let open_to_all = ("security.insecure_no_authentication", "true".to_owned());
-        let plaintext = ("security.insecure_no_tls", args.insecure_no_tls.to_string());
         let random_key = ("security.insecure_random_token_key", "true".to_owned());
         let discovery = ("queue.discovery", "static".to_owned());
-        let addresses = ("queue.addresses", queue_at);
-        let mut of_dispatch = vec![open_to_all.clone(), plaintext.clone(), discovery, addresses];
-        let mut of_intake = of_dispatch.clone();
-        of_intake.extend([policies.clone(), random_key]);
+        let to_queue = [discovery, ("queue.addresses", queue_at)];
+        let of_dispatch = [lent.of_dispatch(), to_queue.to_vec()].concat();
+        let of_intake = [lent.of_intake(), to_queue.to_vec(), vec![policies.clone(), random_key]].concat();
         // Where no setting names keys: content and tickets are sealed also where the line is in Redis.
         let content_key = ("security.insecure_random_content_key", "true".to_owned());
         let ticket_key = ("security.insecure_random_ticket_key", "true".to_owned());
-        let mut of_queue = vec![open_to_all, plaintext, policies, content_key, ticket_key];
-        if let Some(lent) = lent {
-            of_queue.extend(lent.queue.of_server(true));
-            of_intake.extend([lent.intake.of_server(false), lent.intake.of_client()].concat());
-            of_dispatch.extend([lent.dispatch.of_server(false), lent.dispatch.of_client()].concat());
-        }
+        let mut of_queue = [lent.of_queue(), vec![policies, content_key, ticket_key]].concat();
         if folder.is_none() {
             // The banner and every acknowledgement say what it is worth.
             of_queue.push(("store.floor_persistence", "ephemeral".to_owned()));
