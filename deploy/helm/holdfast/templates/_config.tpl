@@ -11,6 +11,14 @@ Call with (dict "root" $ "service" "queue"). The keys are those of the config.to
       "admin_listen" (printf "0.0.0.0:%d" (int $ports.admin)))
     "telemetry" $values.telemetry
     "security" (dict "insecure_no_authentication" $values.security.insecureNoAuthentication) -}}
+{{- $access := $values.security -}}
+{{- if $access.issuer.name -}}
+{{- $issuer := dict "issuer" $access.issuer.name "audience" $access.issuer.audience "jwks_url" $access.issuer.jwksUrl -}}
+{{- $_ := set $config "security.issuer" (merge $issuer $access.issuer.settings) -}}
+{{- if ne .service "dispatch" -}}
+{{- $_ := set $config.security "api_keys_file" "/run/secrets/access/keys.toml" -}}
+{{- end -}}
+{{- end -}}
 {{- if eq .service "queue" -}}
 {{- $redis := $values.redis -}}
 {{- $store := dict "kind" "redis" "redis_urls" $redis.urls "cluster" $redis.cluster
@@ -55,6 +63,9 @@ Call with (dict "root" $ "service" "queue"). The keys are those of the config.to
 {{- else -}}
 {{- $queue := printf "%s://%s-queue-headless.%s.svc:50052" (ternary "https" "http" (not (empty $values.tls.secrets.queue))) (include "holdfast.fullname" .root) .root.Release.Namespace -}}
 {{- $_ := set $config "queue" (dict "discovery" "dns" "addresses" (list $queue)) -}}
+{{- if $access.issuer.name -}}
+{{- $_ := set $config.queue "key_file" "/run/secrets/access/own.key" -}}
+{{- end -}}
 {{- end -}}
 {{- if eq .service "intake" -}}
 {{- $_ := set $config.security "visitor_token_key_file" "/run/secrets/visitor-token/key" -}}

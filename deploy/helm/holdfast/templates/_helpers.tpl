@@ -54,10 +54,30 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- add 10 (ceil (divf (addf $server.drain_wait_ms $server.drain_deadline_ms) 1000)) -}}
 {{- end }}
 
+{{/* Peers of a network policy: the Internet without private networks. */}}
+{{- define "holdfast.publicInternet" -}}
+- ipBlock:
+    cidr: 0.0.0.0/0
+    except: [0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16]
+- ipBlock:
+    cidr: ::/0
+    except: ["::/96", "64:ff9b::/96", "fc00::/7", "fe80::/10"]
+{{- end }}
+
 {{/* What must be said before anything is installed. */}}
 {{- define "holdfast.check" -}}
-{{- if not .Values.security.insecureNoAuthentication -}}
-{{- fail "\n\nHoldfast has no authentication yet: whoever reaches intake or dispatch may use it.\nSet security.insecureNoAuthentication=true to install it nevertheless, on a network that only you can reach.\n" -}}
+{{- $security := .Values.security -}}
+{{- if and (not $security.insecureNoAuthentication) (not $security.issuer.name) -}}
+{{- fail "\n\nSet security.issuer.name to the issuer of your people's tokens (deploy/README.md, \"Who comes in\").\nOr set security.insecureNoAuthentication=true to let everybody in, on a network that only you can reach.\n" -}}
+{{- end -}}
+{{- if and $security.insecureNoAuthentication $security.issuer.name -}}
+{{- fail "\n\nsecurity.insecureNoAuthentication: security.issuer.name is set, so callers are meant to prove who they are.\n" -}}
+{{- end -}}
+{{- if and $security.issuer.name (not $security.issuer.jwksUrl) -}}
+{{- fail "\n\nSet security.issuer.jwksUrl to where the issuer publishes its keys.\n" -}}
+{{- end -}}
+{{- if and $security.issuer.name (not $security.keys.secret) -}}
+{{- fail "\n\nSet security.keys.secret to the Secret with the services' and integrators' keys (deploy/README.md, \"Who comes in\").\n" -}}
 {{- end -}}
 {{- if not .Values.redis.urls -}}
 {{- fail "\n\nSet redis.urls, such as {rediss://holdfast-queue@redis.example.svc:6379} (deploy/README.md says which settings Redis needs).\n" -}}
