@@ -134,11 +134,11 @@ impl Hub {
         }
     }
 
-    /// Whether every attached replica would only refuse another request of this urgency.
-    pub(crate) fn is_full_for(&self, urgency: Urgency) -> bool {
+    /// Whether every attached replica would only refuse another request of this urgency to this helpline.
+    pub(crate) fn is_full_for(&self, helpline: &str, urgency: Urgency) -> bool {
         let peers = lock(&self.peers);
         let mut usable = peers.values().filter(|peer| peer.is_usable()).peekable();
-        usable.peek().is_some() && usable.all(|peer| peer.is_full_for(urgency))
+        usable.peek().is_some() && usable.all(|peer| peer.is_full_for(helpline, urgency))
     }
 
     /// An attached replica to read from, in turn, `avoid` only if there is no other.

@@ -130,7 +130,7 @@ impl Link {
     pub async fn execute(&self, command: Command, patience: Duration) -> Result<Outcome, LinkError> {
         let until = Instant::now() + patience;
         // Whoever cannot be carried out is told so as early as it is known: it costs those who can the least.
-        if takes_turn(&command).is_some_and(|urgency| self.hub.is_full_for(urgency)) {
+        if takes_turn(&command).is_some_and(|(helpline, urgency)| self.hub.is_full_for(helpline, urgency)) {
             return Err(LinkError::overloaded());
         }
         let (first, answer) = self.begin(&command, until, None).await?;

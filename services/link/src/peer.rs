@@ -70,15 +70,32 @@ struct Attachment {
     accepting: bool,
     last: u64,
     unanswered: HashMap<u64, Unanswered>,
-    /// Those of them that ask for a new chat.
-    unanswered_requests: usize,
+    /// How many of them ask for a new chat, by helpline; none is 0.
+    requests: HashMap<String, usize>,
 }
 
 impl Attachment {
     fn answered(&mut self, correlation: u64) -> Option<Unanswered> {
         let unanswered = self.unanswered.remove(&correlation)?;
-        self.unanswered_requests -= usize::from(unanswered.takes_turn);
+        if let Some(helpline) = &unanswered.takes_turn
+            && let Some(count) = self.requests.get_mut(helpline)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.requests.remove(helpline);
+            }
+        }
         Some(unanswered)
+    }
+
+    /// As many requests of this urgency are unanswered as the replica takes, and this helpline has its part of them. Of those
+    /// who do not say how many they take, none ever is full.
+    fn is_full_for(&self, helpline: &str, urgency: Urgency) -> bool {
+        let [low, others] = self.request_windows;
+        let window = if urgency == Urgency::Low { low } else { others };
+        let own = self.requests.get(helpline).copied().unwrap_or_default();
+        let sharing = self.requests.len() + usize::from(own == 0);
+        window > 0 && self.requests.values().sum::<usize>() >= window && (own + 1) * sharing > window
     }
 }
 
@@ -87,16 +104,16 @@ impl Attachment {
 struct Unanswered {
     answer: oneshot::Sender<Answer>,
     until: Instant,
-    /// It asks for a new chat, and takes a turn for that.
-    takes_turn: bool,
+    /// It asks this helpline for a new chat, and takes a turn for that.
+    takes_turn: Option<String>,
 }
 
-/// How a command asks for a new chat: `None` where it does not, or is carried out whatever waits.
-pub(crate) fn takes_turn(command: &Command) -> Option<Urgency> {
+/// Whom a command asks for a new chat, and how urgent that is: `None` where it does not, or is carried out whatever waits.
+pub(crate) fn takes_turn(command: &Command) -> Option<(&str, Urgency)> {
     let Some(command::Command::Request(request)) = &command.command else {
         return None;
     };
-    Some(request.urgency()).filter(|urgency| *urgency != Urgency::Imminent)
+    Some((command.helpline.as_str(), request.urgency())).filter(|(_, urgency)| *urgency != Urgency::Imminent)
 }
 
 /// How a stream ended.
@@ -138,16 +155,10 @@ impl Peer {
         (!attachment.draining && n < attachment.window).then_some(n)
     }
 
-    /// Whether another request of this urgency would only be refused: as many are unanswered as the replica takes. Of
-    /// those who do not say how many that is, none ever is.
-    pub(crate) fn is_full_for(&self, urgency: Urgency) -> bool {
+    /// Whether another request of this urgency to this helpline would only be refused.
+    pub(crate) fn is_full_for(&self, helpline: &str, urgency: Urgency) -> bool {
         let attachment = self.attachment();
-        let Some(attachment) = attachment.as_ref().filter(|a| !a.draining) else {
-            return true;
-        };
-        let [low, others] = attachment.request_windows;
-        let window = if urgency == Urgency::Low { low } else { others };
-        window > 0 && attachment.unanswered_requests >= window
+        attachment.as_ref().filter(|a| !a.draining).is_none_or(|a| a.is_full_for(helpline, urgency))
     }
 
     /// A client for unary reads over the same connection.
@@ -175,8 +186,10 @@ impl Peer {
             return None;
         }
         let (answer, receiver) = oneshot::channel();
-        let takes_turn = takes_turn(command).is_some();
-        attachment.unanswered_requests += usize::from(takes_turn);
+        let takes_turn = takes_turn(command).map(|(helpline, _)| helpline.to_owned());
+        if let Some(helpline) = &takes_turn {
+            *attachment.requests.entry(helpline.clone()).or_default() += 1;
+        }
         attachment.unanswered.insert(attachment.last, Unanswered { answer, until, takes_turn });
         Some(receiver)
     }
@@ -354,7 +367,7 @@ impl<'a> Attached<'a> {
             accepting: true,
             last: 0,
             unanswered: HashMap::new(),
-            unanswered_requests: 0,
+            requests: HashMap::new(),
         };
         *peer.attachment() = Some(attachment);
         hub.refresh();

@@ -288,6 +288,35 @@ async fn what_every_replica_would_refuse_is_refused_without_asking_and_imminent_
 }
 
 #[tokio::test]
+async fn a_flood_at_one_helpline_is_refused_at_the_door_and_no_other_helpline_with_it() {
+    let mut replica = Replica::start().await;
+    let (link, _stop) = link(&[&replica.address]);
+    let four = Welcome { window: 64, request_window: 4, low_request_window: 2, ..Welcome::default() };
+    let mut stage = replica.attached_with(four).await;
+    all_attached(&link, 1).await;
+    let of = |helpline: &str| Command { helpline: helpline.to_owned(), ..request(v1::Urgency::High) };
+    let _flood: Vec<_> = (0..4).map(|_| ask(&link, of("flooded"))).collect();
+    for _ in 0..4 {
+        stage.request().await;
+    }
+    let refused = async |helpline| {
+        let refused = soon("a refusal", link.execute(of(helpline), PATIENCE)).await;
+        assert_eq!(refused.unwrap_err().reason, "OVERLOADED");
+    };
+
+    refused("flooded").await;
+    let quiet = [ask(&link, of("quiet")), ask(&link, of("quiet"))];
+    let (first, second) = (stage.request().await, stage.request().await);
+
+    refused("quiet").await; // it has its half
+    stage.answer(first.correlation).await;
+    stage.answer(second.correlation).await;
+    for answered in quiet {
+        assert!(soon("an answer", answered).await.unwrap().is_ok());
+    }
+}
+
+#[tokio::test]
 async fn a_replica_that_does_not_say_how_many_requests_it_takes_is_asked_each_time() {
     let mut replica = Replica::start().await;
     let (link, _stop) = link(&[&replica.address]);

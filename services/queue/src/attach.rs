@@ -44,7 +44,7 @@ pub(crate) struct Attaching {
     pub(crate) config: AttachConfig,
     pub(crate) stop: Stop,
     /// What new chats take, of all streams.
-    pub(crate) requests: Arc<Turns>,
+    pub(crate) requests: Turns,
     /// This replica's name.
     pub(crate) replica: String,
     /// One of the streams that may be open at once, given back at the end.
@@ -193,7 +193,7 @@ impl Stream {
 
     fn begin(&mut self, correlation: u64, asked: Asked, until: Instant) {
         let (desk, turns) = (Arc::clone(&self.attaching.desk), Arc::clone(&self.turns));
-        let requests = Arc::clone(&self.attaching.requests);
+        let requests = self.attaching.requests.clone();
         let span = command_span(&asked);
         continue_from(&asked.trace, &span);
         let work = async move {

@@ -42,7 +42,7 @@ pub(crate) struct Service {
     events: EventsConfig,
     stop: Stop,
     replica: String,
-    requests: Arc<Turns>,
+    requests: Turns,
     attach_places: Arc<Semaphore>,
     events_places: Arc<Semaphore>,
     folds: Folds,
@@ -56,7 +56,7 @@ impl Service {
         stop: Stop,
         replica: String,
     ) -> Self {
-        let requests = Arc::new(Turns::new(&attach));
+        let requests = Turns::new(&attach);
         let attach_places = Arc::new(Semaphore::new(attach.max_streams));
         let events_places = Arc::new(Semaphore::new(events.max_streams));
         Self {
@@ -269,7 +269,7 @@ impl QueueService for Service {
             desk: Arc::clone(&self.desk),
             caller,
             config: self.attach.clone(),
-            requests: Arc::clone(&self.requests),
+            requests: self.requests.clone(),
             stop: self.stop.clone(),
             replica: self.replica.clone(),
             _place: place,
