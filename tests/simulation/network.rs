@@ -2,7 +2,7 @@
 
 use holdfast_runtime::net::{Dial, Listen, Stream};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tonic::transport::Channel;
 
@@ -18,8 +18,8 @@ impl Socket {
 impl Listen for Socket {
     type Stream = turmoil::net::TcpStream;
 
-    async fn accept(&self) -> io::Result<Self::Stream> {
-        self.0.accept().await.map(|(socket, _peer)| socket)
+    async fn accept(&self) -> io::Result<(Self::Stream, Option<IpAddr>)> {
+        self.0.accept().await.map(|(socket, _peer)| (socket, None))
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

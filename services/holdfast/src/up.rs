@@ -287,7 +287,10 @@ mod tests {
 
         assert!(encrypted.contains(" visitor\n"), "{encrypted}");
         assert!(encrypted.contains(" board --queue https://127.0.0.1:7\n"), "{encrypted}");
-        assert!(encrypted.contains(&format!("grpcurl -cacert {} 127.0.0.1:50051 list", tls.ca().unwrap())), "{encrypted}");
+        assert!(
+            encrypted.contains(&format!("grpcurl -cacert {} 127.0.0.1:50051 list", tls.ca().unwrap())),
+            "{encrypted}"
+        );
         assert!(encrypted.contains("token chats:request)"), "{encrypted}");
         assert!(plain.contains("token chats:request --at http://127.0.0.1:50051)"), "{plain}");
         assert!(plain.contains(" visitor --intake http://127.0.0.1:50051\n"), "{plain}");

@@ -32,6 +32,8 @@ pub struct Config {
     pub classifier: ClassifierConfig,
     /// How much at once.
     pub limits: LimitsConfig,
+    /// How often one source may ask.
+    pub floods: FloodsConfig,
     /// What must be said aloud, and the key.
     pub security: SecurityConfig,
 }
@@ -98,6 +100,26 @@ pub struct LimitsConfig {
     /// Reads of chats at once. 1 to 100,000.
     #[serde(deserialize_with = "within::<_, _, 1, 100_000>")]
     pub max_reads: usize,
+}
+
+/// `[floods]`. A limit that is 0 is none.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FloodsConfig {
+    /// Requests of one source, again after a pause. Up to 100,000.
+    #[serde(deserialize_with = "within::<_, _, 0, 100_000>")]
+    pub requests_at_once: u32,
+    /// And in the mean, in an hour. Up to 1,000,000.
+    #[serde(deserialize_with = "within::<_, _, 0, 1_000_000>")]
+    pub requests_per_hour: u32,
+    /// Of these, IMMINENT ones. Up to 100,000.
+    #[serde(deserialize_with = "within::<_, _, 0, 100_000>")]
+    pub imminent_at_once: u32,
+    /// And in the mean, in an hour. Up to 1,000,000.
+    #[serde(deserialize_with = "within::<_, _, 0, 1_000_000>")]
+    pub imminent_per_hour: u32,
+    /// A header in which whoever is before this service says where a call comes from; empty for none.
+    pub source_header: String,
 }
 
 /// `[security]`.

@@ -42,6 +42,8 @@ pub enum Failure {
     UnknownChat,
     /// As many streams are open as this replica serves.
     TooManyWatches,
+    /// One source asks too often; it may again after this.
+    TooManyFromHere(Duration),
     /// Whoever watches does not read.
     SlowReader,
     /// This replica is going.
@@ -88,6 +90,7 @@ impl Failure {
             Self::Access(refused) => refused.reason(),
             Self::UnknownChat => "UNKNOWN_CHAT",
             Self::TooManyWatches => "TOO_MANY_STREAMS",
+            Self::TooManyFromHere(_) => "SOURCE_LIMIT",
             Self::SlowReader => "SLOW_READER",
             Self::Draining => "DRAINING",
             Self::NoFallback => "FALLBACK_UNKNOWN",
@@ -111,6 +114,9 @@ impl Failure {
             Self::UnknownChat => self.plain(Code::NotFound, "no such chat", None),
             Self::TooManyWatches => {
                 self.plain(Code::ResourceExhausted, "as many streams are open as this replica serves", soon)
+            }
+            Self::TooManyFromHere(wait) => {
+                self.plain(Code::ResourceExhausted, "too many requests came from there", Some(*wait))
             }
             Self::SlowReader => self.plain(Code::ResourceExhausted, "the stream was not read fast enough", None),
             Self::Draining => self.plain(Code::Unavailable, "this replica is going", soon),

@@ -8,6 +8,7 @@
 //! - `triage`: how urgent a request is and who is asked to come, by the policy
 //! - `classifier`: a second opinion on urgency, from outside
 //! - `fallback`: policies at hand: the rules, and where to turn when nobody can come
+//! - `floods`: how often one source may ask
 //! - `token`: a visitor's right to a chat
 //! - `returning`: a visitor's way back to the same responder, or never again to them
 //! - `convert`, `error`: what comes in, and what goes out when it cannot be done
@@ -17,6 +18,7 @@ pub mod config;
 pub mod convert;
 pub mod error;
 pub mod fallback;
+pub mod floods;
 pub mod returning;
 pub mod service;
 pub mod token;
@@ -28,6 +30,7 @@ use std::{future::pending, sync::Arc, time::Duration};
 use classifier::{Classifier, ClassifierError};
 pub use config::Config;
 use fallback::{Policies, PolicyFilesError};
+use floods::{Floods, NoHeader};
 use holdfast_access::{Access, AccessError};
 use holdfast_link::{Link, Role, SettingsError};
 use holdfast_proto::v1::{FILE_DESCRIPTOR_SET, intake_service_server::IntakeServiceServer};
@@ -89,6 +92,9 @@ pub enum RunError {
     /// The folder of policies cannot be used.
     #[error(transparent)]
     Policies(#[from] PolicyFilesError),
+    /// The header of sources is not one.
+    #[error(transparent)]
+    Floods(#[from] NoHeader),
     /// The classifier's address is not one.
     #[error(transparent)]
     Classifier(#[from] ClassifierError),
@@ -136,6 +142,7 @@ pub async fn run<L: Listen>(config: Config, bound: Bound<L>, context: &Context) 
         key,
         returning: returning.clone(),
         policies: Arc::clone(&policies),
+        floods: Arc::new(Floods::of(&config.floods)?),
         classifier: classifier.clone(),
         watches: Arc::clone(&watches),
         means: Means {

@@ -1,6 +1,10 @@
 //! The visitors' calls.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use futures::Stream;
 use holdfast_access::Caller;
@@ -13,7 +17,7 @@ use holdfast_proto::v1::{
     ResumeChatResponse, ResumeCommand, TriageCommand, UpdateChatRequest, UpdateChatResponse, WatchChatRequest,
     WatchChatResponse, command, intake_service_server::IntakeService, outcome,
 };
-use holdfast_runtime::clock::wall_ms;
+use holdfast_runtime::{clock::wall_ms, source::Source};
 use opentelemetry::{KeyValue, metrics::Counter};
 use tokio::sync::watch::Sender;
 use tokio::time::{Instant, timeout};
@@ -25,6 +29,7 @@ use crate::{
     convert::{self, Hold, Wanted},
     error::Failure,
     fallback::Policies,
+    floods::Floods,
     returning::{ReturnKey, Wishes},
     token::{self, TokenKey},
     triage::{self, Decision, Unfit, Verdict},
@@ -57,6 +62,8 @@ pub struct Intake {
     pub returning: ReturnKey,
     /// The policies at hand.
     pub policies: Arc<Policies>,
+    /// How often one source may ask.
+    pub floods: Arc<Floods>,
     /// A second opinion, where there is one.
     pub classifier: Option<Arc<Classifier>>,
     /// Streams by what wakes them.
@@ -80,12 +87,15 @@ struct Ready {
     wishes: Wishes,
     chat: ChatId,
     token_hash: Vec<u8>,
+    source: Option<Source>,
+    /// Whether it may be IMMINENT, once that was asked: however often it is decided, it is one request.
+    may_be_imminent: OnceLock<bool>,
 }
 
 impl Ready {
     /// The request as the line is asked, by what was decided.
     fn command(&self, decision: &Decision) -> command::Command {
-        let Self { wanted, wishes, chat, token_hash } = self;
+        let Self { wanted, wishes, chat, token_hash, .. } = self;
         let id = |responder: &ResponderId| responder.as_str().to_owned();
         command::Command::Request(RequestCommand {
             chat_id: chat.as_str().to_owned(),
@@ -144,13 +154,15 @@ impl Intake {
     async fn accept(
         &self,
         caller: &Caller,
+        source: Option<Source>,
         request: RequestChatRequest,
         until: Instant,
     ) -> Result<RequestChatResponse, Failure> {
+        self.floods.request(source)?;
         let (locale, region) = (request.locale.clone(), request.region.clone());
         let wanted = convert::wanted_by(caller.subject(), request)?;
         caller.at(wanted.helpline.as_str())?;
-        let ready = self.ready(wanted)?;
+        let ready = self.ready(wanted, source)?;
         let helpline = &ready.wanted.helpline;
         let accepting = self.lined_up(&ready, until);
         let (accepted, resources) = tokio::join!(accepting, self.resources(helpline, &locale, &region));
@@ -172,19 +184,19 @@ impl Intake {
         })
     }
 
-    fn ready(&self, wanted: Wanted) -> Result<Ready, Failure> {
+    fn ready(&self, wanted: Wanted, source: Option<Source>) -> Result<Ready, Failure> {
         let (again, never) = (&wanted.return_token, &wanted.not_again_tokens);
         let wishes = self.returning.wishes(&wanted.helpline, again, never, wall_ms())?;
         let chat = new_chat_id()?;
         let token = self.key.token(&wanted.helpline, &chat);
         let token_hash = token::hash_of(&token).unwrap_or_default().to_vec();
-        Ok(Ready { wanted, wishes, chat, token_hash })
+        Ok(Ready { wanted, wishes, chat, token_hash, source, may_be_imminent: OnceLock::new() })
     }
 
     /// Decides by the policy and asks the line; again while the policy changes under it.
     async fn lined_up(&self, ready: &Ready, until: Instant) -> Result<Accepted, Failure> {
         let wanted = &ready.wanted;
-        let mut decided = self.decide(wanted, until).await;
+        let mut decided = self.decide(ready, until).await;
         for _ in 1..ATTEMPTS {
             let failure = match self.attempt(ready, &decided, until).await {
                 Ok(accepted) => return Ok(accepted),
@@ -199,7 +211,7 @@ impl Intake {
                 return Err(refused(failure, decided.err()));
             }
             self.policies.replaced(&wanted.helpline, triage::patience(until)).await;
-            decided = match (self.decide(wanted, until).await, decided) {
+            decided = match (self.decide(ready, until).await, decided) {
                 // What fitted a moment ago is good enough.
                 (Err(_), Ok(before)) => Ok(before.whatever_is_in_force(wanted)),
                 (newer, _) => newer,
@@ -209,10 +221,17 @@ impl Intake {
         self.attempt(ready, &last, until).await.map_err(|failure| refused(failure, last.err()))
     }
 
-    async fn decide(&self, wanted: &Wanted, until: Instant) -> Result<Decision, Unfit> {
+    async fn decide(&self, ready: &Ready, until: Instant) -> Result<Decision, Unfit> {
+        let wanted = &ready.wanted;
         let decided =
             triage::judged(&self.policies, &wanted.helpline, until, |policy| Decision::of(policy, wanted));
-        Ok(decided.await?.unwrap_or_else(|| Decision::without_policy(wanted)))
+        let decision = decided.await?.unwrap_or_else(|| Decision::without_policy(wanted));
+        let may_be_imminent = || *ready.may_be_imminent.get_or_init(|| self.floods.may_be_imminent(ready.source));
+        Ok(if decision.verdict.urgency == Urgency::Imminent && !may_be_imminent() {
+            decision.capped()
+        } else {
+            decision
+        })
     }
 
     /// Asks the line once. What does not fit the survey is asked as well, in a way that creates nothing: the survey may
@@ -375,7 +394,12 @@ impl Intake {
         Ok(Box::pin(watch::open(self.means.clone(), seat, hold, request.locale, request.ticket).await?))
     }
 
-    async fn update(&self, request: UpdateChatRequest, until: Instant) -> Result<UpdateChatResponse, Failure> {
+    async fn update(
+        &self,
+        source: Option<Source>,
+        request: UpdateChatRequest,
+        until: Instant,
+    ) -> Result<UpdateChatResponse, Failure> {
         let hold = convert::hold(request.key)?;
         convert::check_ticket(&request.ticket)?;
         let stated = convert::urgency("urgency", request.urgency)?;
@@ -385,6 +409,10 @@ impl Intake {
             false => {
                 self.signalled(&hold.helpline, Asking { answers, ..Asking::default() }, stated, until).await?
             }
+        };
+        let urgency = match urgency {
+            Urgency::Imminent if !self.floods.may_be_imminent(source) => Urgency::High,
+            urgency => urgency,
         };
         let triage =
             TriageCommand { key: key_of(&hold), urgency: convert::told(urgency).into(), classifier: false };
@@ -453,10 +481,11 @@ impl IntakeService for Intake {
     ) -> Result<Response<RequestChatResponse>, Status> {
         let until = Instant::now() + self.patience(request.metadata());
         let caller = Caller::of(request.extensions()).map_err(|refused| refused.status())?;
+        let source = self.floods.source(request.metadata(), request.extensions());
         let request = request.into_inner();
         let (helpline, locale) = (HelplineId::parse(&request.helpline), request.locale.clone());
         let region = request.region.clone();
-        let answer = self.accept(&caller, request, until).await;
+        let answer = self.accept(&caller, source, request, until).await;
         self.count(&answer);
         match (answer, helpline) {
             (Ok(response), _) => Ok(Response::new(response)),
@@ -479,7 +508,8 @@ impl IntakeService for Intake {
         request: Request<UpdateChatRequest>,
     ) -> Result<Response<UpdateChatResponse>, Status> {
         let until = Instant::now() + self.patience(request.metadata());
-        answered(self.update(request.into_inner(), until).await)
+        let source = self.floods.source(request.metadata(), request.extensions());
+        answered(self.update(source, request.into_inner(), until).await)
     }
 
     async fn leave_chat(&self, request: Request<LeaveChatRequest>) -> Result<Response<LeaveChatResponse>, Status> {

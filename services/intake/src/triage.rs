@@ -25,6 +25,9 @@ pub const UNKNOWN: &str = "unknown";
 /// The policy could not be had, so its rules could not speak.
 pub const POLICY_UNAVAILABLE: &str = "policy_unavailable";
 
+/// It would be IMMINENT, but so many came from the same source.
+pub const SOURCE_LIMIT: &str = "source_limit";
+
 /// The first look at a helpline's policy may take so long before a request goes on without one.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 
@@ -139,6 +142,14 @@ impl Decision {
             },
             Routed { name: None, .. } => plain,
         })
+    }
+
+    /// Less urgent than it was, for where it comes from.
+    #[must_use]
+    pub fn capped(mut self) -> Self {
+        self.verdict.urgency = Urgency::High;
+        self.verdict.reasons.push(SOURCE_LIMIT.to_owned());
+        self
     }
 
     /// The same urgency with nothing that a policy in force could refuse.

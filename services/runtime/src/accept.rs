@@ -2,7 +2,8 @@
 //!
 //! This is not tonic's own loop because that one leaves its connections in detached tasks: they can be neither
 //! counted nor cut, and one past its age is cut without the word to go elsewhere (GOAWAY) that a client needs to
-//! reconnect in time. The address of a peer is dropped where it is first seen.
+//! reconnect in time. The address of a peer is dropped where it is first seen: what
+//! remains of it is a [`Source`].
 
 use std::{
     convert::Infallible,
@@ -37,6 +38,7 @@ use tracing::{debug, warn};
 use crate::{
     config::ServerConfig,
     net::Listen,
+    source::{Source, Sources},
     tls::{PeerNames, ServerTls, Unshaken},
 };
 
@@ -76,7 +78,8 @@ impl From<&ServerConfig> for Limits {
 
 /// Serves `service` on every connection until `closing`; then the socket is closed, peers are told, and it returns
 /// when the last connection has ended. When dropped, it cuts what is left. With `tls`, a connection begins with a
-/// handshake, and every request on it says in its extensions who the peer is ([`PeerNames`]).
+/// handshake, and every request on it says in its extensions who the peer is ([`PeerNames`]). Every request says as well
+/// where it comes from ([`Source`]), unless that is this machine.
 pub(crate) async fn accept<L, S, B>(
     listener: L,
     tls: Option<ServerTls>,
@@ -92,6 +95,7 @@ pub(crate) async fn accept<L, S, B>(
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let (http, refused, unshaken) = (http_builder(&limits), refused_counter(), unshaken_counter());
+    let sources = Sources::new();
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -99,9 +103,10 @@ pub(crate) async fn accept<L, S, B>(
             Some(_ended) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok(_) if connections.len() >= limits.connections => refused.add(1, &[]),
-                Ok(socket) => {
-                    let (service, http) = (service.clone(), http.clone());
-                    let (limits, closing) = (limits.clone(), closing.clone());
+                Ok((socket, peer)) => {
+                    let source: Option<Source> = peer.and_then(|peer| sources.of_peer(peer));
+                    let service = service.clone().map_request(told(source));
+                    let (http, limits, closing) = (http.clone(), limits.clone(), closing.clone());
                     match tls.clone() {
                         None => connections.spawn(connection(socket, service, http, limits, closing)),
                         Some(tls) => {
@@ -163,11 +168,11 @@ async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
     closing.run_until_cancelled(tls.handshake(socket)).await?.map_err(count).ok()
 }
 
-/// Tells each request of a connection who is at the other end.
-fn told<B>(names: Option<PeerNames>) -> impl Fn(Request<B>) -> Request<B> + Clone {
+/// Tells each request of a connection something of its other end, where that is known.
+fn told<T: Clone + Send + Sync + 'static, B>(known: Option<T>) -> impl Fn(Request<B>) -> Request<B> + Clone {
     move |mut request| {
-        if let Some(names) = &names {
-            request.extensions_mut().insert(names.clone());
+        if let Some(known) = &known {
+            request.extensions_mut().insert(known.clone());
         }
         request
     }

@@ -10,6 +10,7 @@
 //! - [`http`]: asking somebody else's HTTP server one thing
 //! - [`clock`]: wall time
 //! - [`net`]: the network, or a simulated one
+//! - [`source`]: where calls come from, without saying who
 //! - [`reader`]: who does not read what is streamed to them
 //!
 //! A `main.rs` loads its configuration and calls [`run`], which owns everything from the first thread to the exit
@@ -30,6 +31,7 @@ pub mod net;
 pub mod reader;
 pub mod server;
 pub mod shutdown;
+pub mod source;
 pub mod telemetry;
 pub mod tls;
 mod trace;

@@ -3,7 +3,13 @@
 //! These two are all that a simulated network has to put in place of the real one: what a service serves on
 //! ([`Listen`]), and how it reaches another service ([`Dial`]). Everything between them is the same.
 
-use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use futures::future::BoxFuture;
 use tokio::{
@@ -18,11 +24,11 @@ pub trait Listen: Send + 'static {
     /// A connection to one peer.
     type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
 
-    /// The next peer. Who it is stays behind: no address goes further than here.
+    /// The next peer, and its address, where it has one. The address goes no further than to whoever asked.
     ///
     /// # Errors
     /// When the system refuses, or with `ConnectionAborted` when this one peer is gone already.
-    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Option<IpAddr>)>> + Send;
 
     /// Where it listens.
     ///
@@ -34,13 +40,13 @@ pub trait Listen: Send + 'static {
 impl Listen for TcpListener {
     type Stream = TcpStream;
 
-    async fn accept(&self) -> io::Result<TcpStream> {
-        let (socket, _peer) = Self::accept(self).await?;
+    async fn accept(&self) -> io::Result<(TcpStream, Option<IpAddr>)> {
+        let (socket, peer) = Self::accept(self).await?;
         socket.set_nodelay(true).map_err(|error| {
             debug!(%error, "a connection ended before it began");
             io::ErrorKind::ConnectionAborted
         })?;
-        Ok(socket)
+        Ok((socket, Some(peer.ip())))
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
