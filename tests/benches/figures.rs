@@ -1,10 +1,12 @@
 //! The first figures, each as a ratio to something raw that was measured in the same run on the same machine: what a
 //! command costs inside Redis and what of it the look at its arguments, how many chats a store takes, how long a request
-//! takes to become an offer, and what becomes of chats when too many are asked for.
+//! takes to become an offer, what becomes of chats when too many are asked for, and what another helpline notices of that.
 //!
 //! Nothing here passes or fails. Rounds of ours and of the raw thing alternate, and medians are printed. A word after
-//! `ARGS=` of `make bench` runs the parts whose name holds it: store, arguments, end, overload.
+//! `ARGS=` of `make bench` runs the parts whose name holds it: store, arguments, end, overload, neighbours.
 
+#[path = "figures/neighbours.rs"]
+mod neighbours;
 #[path = "figures/overload.rs"]
 mod overload;
 
@@ -65,6 +67,9 @@ fn main() {
     drop(runtime);
     if is_wanted("overload") {
         overload::measure();
+    }
+    if is_wanted("neighbours") {
+        neighbours::measure();
     }
 }
 

@@ -31,7 +31,6 @@ use tonic::transport::Channel;
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
 
-const HELPLINE: &str = "crowd";
 const RESPONDERS: usize = 32;
 /// Of the visitors: enough for their calls not to wait for each other.
 const CONNECTIONS: usize = 32;
@@ -40,11 +39,12 @@ const AT_ONCE: usize = 8192;
 /// Of each step, and of the flood: what is left out at its beginning, and what is measured.
 const WARM_UP: Duration = Duration::from_millis(750);
 const STEP: Duration = Duration::from_millis(1_500);
-const FLOOD: Duration = Duration::from_secs(6);
+pub const FLOOD: Duration = Duration::from_secs(6);
 /// Between visitors who come one by one.
 const UNHURRIED: Duration = Duration::from_millis(10);
 const FIRST_RATE: f64 = 100.0;
-const FACTOR: f64 = 10.0;
+/// How many times more is asked for than can be routed.
+pub const FACTOR: f64 = 10.0;
 const PATIENCE: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(1);
 
@@ -62,8 +62,8 @@ struct Seen {
 type Shared = Arc<Mutex<Seen>>;
 
 /// What came of one stretch of load.
-struct Tally {
-    came: u64,
+pub struct Tally {
+    pub came: u64,
     /// Could not come, for the generator had as many waiting as it may.
     kept_away: u64,
     /// By urgency: how many came, and how many of them were refused.
@@ -91,19 +91,32 @@ impl Tally {
 }
 
 pub fn measure() {
+    with_crowds(["crowd"], async |[crowd]| report(&crowd).await);
+}
+
+/// Plays with a crowd at each of these helplines, each with its own responders.
+pub fn with_crowds<const N: usize>(helplines: [&'static str; N], play: impl AsyncFnOnce([Crowd; N])) {
     let (services, people, load) = (threads("services", 2), threads("people", 1), threads("load", 1));
     let server =
         services.block_on(async { RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]) });
-    let policy = Policy { helpline: HELPLINE.to_owned(), ..bare_policy() };
-    let toml = policy.to_toml().expect("a policy");
+    let policy = |helpline: &str| Policy { helpline: helpline.to_owned(), ..bare_policy() };
+    let policies = helplines.map(|helpline| policy(helpline).to_toml().expect("a policy"));
+    let policies: Vec<&str> = policies.iter().map(String::as_str).collect();
     let redis = [("store.kind", "redis".to_owned()), ("store.redis_urls", server.service_url())];
-    let house = services.block_on(Services::start_with(&[&toml], &redis));
-    let seen = Shared::default();
-    for n in 0..RESPONDERS {
-        people.spawn(routing(house.dispatch, format!("vol-{n}"), Arc::clone(&seen)));
-    }
-    let (intake, queue) = (house.intake, house.queue);
-    load.block_on(async { report(&Crowd::at(intake, queue, seen).await).await });
+    let house = services.block_on(Services::start_with(&policies, &redis));
+    let crowds = helplines.map(|helpline| {
+        let seen = Shared::default();
+        for n in 0..RESPONDERS {
+            people.spawn(routing(house.dispatch, helpline, format!("vol-{n}"), Arc::clone(&seen)));
+        }
+        Crowd::at(helpline, house.intake, house.queue, seen)
+    });
+    load.block_on(async {
+        for crowd in &crowds {
+            crowd.begin().await;
+        }
+        play(crowds).await;
+    });
     services.block_on(house.stop());
 }
 
@@ -112,7 +125,7 @@ fn threads(name: &str, n: usize) -> Runtime {
 }
 
 async fn report(crowd: &Crowd) {
-    let unhurried = crowd.unhurried().await;
+    let unhurried = crowd.unhurried(300).await;
     let peak = crowd.peak().await;
     let rate = peak * FACTOR;
     let (goodput, tally) = crowd.load(rate, FLOOD).await;
@@ -162,7 +175,8 @@ async fn report(crowd: &Crowd) {
 }
 
 /// Visitors who come.
-struct Crowd {
+pub struct Crowd {
+    helpline: &'static str,
     doors: Vec<IntakeServiceClient<Channel>>,
     queue: QueueServiceClient<Channel>,
     seen: Shared,
@@ -170,18 +184,20 @@ struct Crowd {
 }
 
 impl Crowd {
-    /// Once the first chat was routed.
-    async fn at(intake: SocketAddr, queue: SocketAddr, seen: Shared) -> Self {
+    fn at(helpline: &'static str, intake: SocketAddr, queue: SocketAddr, seen: Shared) -> Self {
         let doors = (0..CONNECTIONS).map(|_| IntakeServiceClient::new(channel(intake))).collect();
         let queue = QueueServiceClient::new(channel(queue));
-        let crowd = Self { doors, queue, seen, visitors: Arc::default() };
+        Self { helpline, doors, queue, seen, visitors: Arc::default() }
+    }
+
+    /// Until the first chat was routed.
+    async fn begin(&self) {
         let until = Instant::now() + PATIENCE;
-        while crowd.routed() == 0 {
-            let _ = crowd.doors[0].clone().request_chat(crowd.asks(Urgency::Moderate)).await;
+        while self.routed() == 0 {
+            let _ = self.doors[0].clone().request_chat(self.asks(Urgency::Moderate)).await;
             assert!(Instant::now() < until, "no chat is routed");
         }
-        crowd.at_rest().await;
-        crowd
+        self.at_rest().await;
     }
 
     fn routed(&self) -> u64 {
@@ -192,7 +208,7 @@ impl Crowd {
     fn asks(&self, urgency: Urgency) -> Request<RequestChatRequest> {
         let n = self.visitors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let mut request = Request::new(RequestChatRequest {
-            helpline: HELPLINE.to_owned(),
+            helpline: self.helpline.to_owned(),
             request_id: format!("visitor-{n}"),
             urgency: urgency.into(),
             presence: VisitorPresence::Attested.into(),
@@ -202,10 +218,10 @@ impl Crowd {
         request
     }
 
-    /// Visitors who come one by one.
-    async fn unhurried(&self) -> Histogram<u64> {
+    /// So many visitors who come one by one: how long each waited for the acknowledgement.
+    pub async fn unhurried(&self, visitors: usize) -> Histogram<u64> {
         let mut took = recorder();
-        for _ in 0..300 {
+        for _ in 0..visitors {
             tokio::time::sleep(UNHURRIED).await;
             let began = Instant::now();
             let answer = self.doors[0].clone().request_chat(self.asks(Urgency::Moderate)).await;
@@ -221,7 +237,7 @@ impl Crowd {
     }
 
     /// Raises the rate until no more is routed.
-    async fn peak(&self) -> f64 {
+    pub async fn peak(&self) -> f64 {
         let (mut rate, mut peak, mut behind) = (FIRST_RATE, 0f64, 0);
         while behind < 2 && rate < 50_000.0 {
             let (routed, _) = self.load(rate, STEP).await;
@@ -234,7 +250,7 @@ impl Crowd {
     }
 
     /// Visitors who come at a rate; how many chats were routed a second.
-    async fn load(&self, rate: f64, lasts: Duration) -> (f64, Tally) {
+    pub async fn load(&self, rate: f64, lasts: Duration) -> (f64, Tally) {
         let (tally, places) = (Arc::new(Mutex::new(Tally::new())), Arc::new(Semaphore::new(AT_ONCE)));
         let mut ticks = tokio::time::interval(TICK);
         let (began, mut planned, mut measured) = (Instant::now(), 0u64, None);
@@ -302,7 +318,7 @@ impl Crowd {
     async fn at_rest(&self) -> Ledger {
         let until = Instant::now() + PATIENCE;
         loop {
-            let floor = GetFloorRequest { helpline: HELPLINE.to_owned(), limit: 1 };
+            let floor = GetFloorRequest { helpline: self.helpline.to_owned(), limit: 1 };
             let floor = self.queue.clone().get_floor(floor).await.expect("a floor").into_inner();
             let ledger = floor.ledger.expect("a ledger");
             if ledger.waiting + ledger.offered + ledger.active == 0 {
@@ -325,11 +341,11 @@ fn urgency_of(n: u64) -> (Urgency, &'static str) {
 }
 
 /// A responder who takes what is offered at once, and closes it at once.
-async fn routing(url: SocketAddr, name: String, seen: Shared) {
+async fn routing(url: SocketAddr, helpline: &str, name: String, seen: Shared) {
     let mut client = DispatchServiceClient::new(channel(url));
     let (say, said) = mpsc::channel(256);
     let sign_in = SignIn {
-        helpline: HELPLINE.to_owned(),
+        helpline: helpline.to_owned(),
         responder_id: name,
         capacity: 20,
         ready: true,
