@@ -10,6 +10,7 @@ mod crowd;
 mod durability;
 mod events;
 mod failure;
+mod floods;
 mod isolation;
 mod lost_store;
 mod matching;

@@ -1,0 +1,82 @@
+//! Somebody asks again and again, and whoever else needs help gets it all the same.
+
+use crate::failure::resources;
+use holdfast_proto::v1::{UpdateChatRequest, Urgency, intake_service_client::IntakeServiceClient};
+use holdfast_tests::people::Visitor;
+use holdfast_tests::processes::{Deployment, connect};
+use tonic::{Code, Request};
+use tonic_types::StatusExt;
+
+/// The header in which the proxy before intake says whom it was called by.
+const BEFORE: &str = "x-forwarded-for";
+
+/// Behind a proxy, with small buckets.
+async fn behind_a_proxy() -> Deployment {
+    let mut house = Deployment::usual().await;
+    for (setting, value) in [
+        ("FLOODS__SOURCE_HEADER", BEFORE),
+        ("FLOODS__REQUESTS_AT_ONCE", "4"),
+        ("FLOODS__REQUESTS_PER_HOUR", "60"),
+        ("FLOODS__IMMINENT_AT_ONCE", "2"),
+        ("FLOODS__IMMINENT_PER_HOUR", "2"),
+    ] {
+        house.intakes[0].set(setting, value);
+    }
+    house.intakes[0].kill().await;
+    house.intakes[0].start_again().await;
+    house.ready().await;
+    house
+}
+
+async fn from(house: &Deployment, address: &str) -> Visitor {
+    let mut visitor = house.visitor().await;
+    visitor.headers.push((BEFORE, address.to_owned()));
+    visitor
+}
+
+#[tokio::test]
+async fn one_source_is_refused_with_where_else_to_turn_and_another_is_let_in() {
+    let house = behind_a_proxy().await;
+    for _ in 0..4 {
+        from(&house, "203.0.113.7").await.try_ask().await.expect("a chat");
+    }
+
+    let refused = from(&house, "198.51.100.1, 203.0.113.7").await.try_ask().await.expect_err("a refusal");
+
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert_eq!(refused.get_details_error_info().expect("a reason").reason, "SOURCE_LIMIT");
+    assert!(refused.get_details_retry_info().expect("when").retry_delay.is_some());
+    assert!(resources(&refused).contains(&"Anyone".to_owned()), "{refused:?}");
+    from(&house, "203.0.113.8").await.try_ask().await.expect("a chat");
+    house.nobody_is_lost(5).await;
+}
+
+#[tokio::test]
+async fn whoever_says_again_and_again_that_it_is_imminent_is_let_in_but_not_before_all_others() {
+    let house = behind_a_proxy().await;
+    let mut triaged = Vec::new();
+    for _ in 0..3 {
+        let mut visitor = from(&house, "203.0.113.7").await.urgent(Urgency::Imminent);
+        triaged.push(visitor.try_ask().await.expect("a chat").triaged.expect("how urgent"));
+    }
+    let urgencies: Vec<_> = triaged.iter().map(|triaged| triaged.urgency()).collect();
+    assert_eq!(urgencies, [Urgency::Imminent, Urgency::Imminent, Urgency::High]);
+    assert_eq!(triaged[2].reasons, ["stated", "source_limit"]);
+
+    // Nor by a word afterwards.
+    let mut fourth = from(&house, "203.0.113.7").await;
+    fourth.try_ask().await.expect("a chat");
+    let mut update = Request::new(UpdateChatRequest {
+        key: Some(fourth.key.clone()),
+        urgency: Urgency::Imminent.into(),
+        ..UpdateChatRequest::default()
+    });
+    update.metadata_mut().insert(BEFORE, "203.0.113.7".parse().expect("a header"));
+    let mut intake = IntakeServiceClient::new(connect(&house.intakes[0].url()).await);
+    let updated = intake.update_chat(update).await.expect("an answer").into_inner();
+    assert_eq!(updated.chat.expect("the chat").urgency(), Urgency::High);
+
+    let mut another = from(&house, "203.0.113.8").await.urgent(Urgency::Imminent);
+    let another = another.try_ask().await.expect("a chat");
+    assert_eq!(another.triaged.expect("how urgent").urgency(), Urgency::Imminent);
+}
