@@ -59,7 +59,7 @@ impl Floods {
     pub fn source(&self, metadata: &MetadataMap, extensions: &Extensions) -> Option<Source> {
         let named = self.header.as_ref().and_then(|header| {
             // Each proxy adds whom it was called by: the last one is ours, and what stands before it anybody may have written.
-            let last = metadata.get_all(header).iter().last()?.to_str().ok()?;
+            let last = metadata.get_all(header).iter().next_back()?.to_str().ok()?;
             last.rsplit(',').next().map(str::trim).filter(|name| !name.is_empty())
         });
         match named {

@@ -410,10 +410,8 @@ impl Intake {
                 self.signalled(&hold.helpline, Asking { answers, ..Asking::default() }, stated, until).await?
             }
         };
-        let urgency = match urgency {
-            Urgency::Imminent if !self.floods.may_be_imminent(source) => Urgency::High,
-            urgency => urgency,
-        };
+        let is_capped = urgency == Urgency::Imminent && !self.floods.may_be_imminent(source);
+        let urgency = if is_capped { Urgency::High } else { urgency };
         let triage =
             TriageCommand { key: key_of(&hold), urgency: convert::told(urgency).into(), classifier: false };
         let command = command::Command::Triage(triage);
