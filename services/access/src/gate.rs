@@ -149,23 +149,15 @@ impl Access {
 }
 
 impl Gate {
-    async fn caller(
-        &self,
-        path: &str,
-        headers: &HeaderMap,
-        proven: Option<&Principal>,
-    ) -> Result<Caller, Refused> {
+    async fn caller(&self, path: &str, headers: &HeaderMap) -> Result<Caller, Refused> {
         let grants = match table::of(path) {
             Some(Who::Anybody | Who::Visitor) => return Ok(Caller::Anybody),
             Some(Who::Granted(grants)) => grants,
             Some(Who::Nobody) | None => return Err(Refused::UnknownRpc),
         };
-        let is_for = |principal: &Principal| grants.iter().any(|grant| principal.grants.contains(grant));
-        if let Some(peer) = proven.filter(|peer| is_for(peer)) {
-            return Ok(Caller::Known(Arc::new(peer.clone()), Lease::open_ended()));
-        }
         let (principal, lease) = self.known(credential(headers)?).await?;
-        if is_for(&principal) { Ok(Caller::Known(principal, lease)) } else { Err(Refused::not_for_this()) }
+        let is_for_them = grants.iter().any(|grant| principal.grants.contains(grant));
+        if is_for_them { Ok(Caller::Known(principal, lease)) } else { Err(Refused::not_for_this()) }
     }
 
     /// Whose credential this is.
@@ -197,9 +189,7 @@ async fn pass(State(access): State<Access>, mut request: Request, next: Next) ->
         request.extensions_mut().insert(Caller::Unknown);
         return next.run(request).await;
     };
-    // Whoever speaks TLS with a certificate of ours is put here by what accepted the connection, and by nothing else.
-    let proven = request.extensions_mut().remove::<Principal>();
-    let caller = match gate.caller(request.uri().path(), request.headers(), proven.as_ref()).await {
+    let caller = match gate.caller(request.uri().path(), request.headers()).await {
         Ok(caller) => caller,
         Err(refused) => {
             gate.calls.add(1, &[KeyValue::new("reason", refused.reason())]);

@@ -58,20 +58,6 @@ pub struct Principal {
     pub expires_at: Option<u64>,
 }
 
-impl Principal {
-    /// A service of ours that has proven which one it is, with a key or by its certificate.
-    #[must_use]
-    pub fn service(door: Grant) -> Self {
-        Self {
-            subject: door.name().to_owned(),
-            helplines: Helplines::All,
-            grants: BTreeSet::from([door]),
-            capabilities: None,
-            expires_at: None,
-        }
-    }
-}
-
 impl fmt::Debug for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Principal").field("grants", &self.grants).finish_non_exhaustive()

@@ -60,8 +60,8 @@ impl Grant {
         Self::ALL.into_iter().find(|grant| grant.name() == name)
     }
 
-    /// An issuer's token may say so. A service proves itself with a key or a certificate: whoever can have a token made
-    /// must not become one.
+    /// An issuer's token may say so. A service proves itself with a key: whoever can have a token made must
+    /// not become one.
     #[must_use]
     pub fn comes_by_token(self) -> bool {
         !matches!(self, Self::Intake | Self::Dispatch)
