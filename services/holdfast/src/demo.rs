@@ -336,8 +336,8 @@ async fn play(
     let (calls, called) = mpsc::unbounded_channel();
     let rules = Arc::new(Rules::read(&texts)?);
     let world = Arc::new(World::new(evening, Arc::clone(&rules), calls, stage)?);
-    let queue = stage.queues.first().map_or("", String::as_str);
-    let queue = stage.reader(queue)?;
+    let address = stage.queues.first().map_or("", String::as_str);
+    let (queue, operator) = (stage.reader(address)?, stage.operator(address, supervisor::ME)?);
     let folds = House::ALL.map(|house| Arc::new(Mutex::new(fold_of(&world, house))));
     let mut tasks = JoinSet::new();
     for fold in &folds {
@@ -363,7 +363,7 @@ async fn play(
     world.begins.send_replace(true);
     tasks.spawn(supervisor::come_when_called(Arc::clone(&world), world.supervision(), called));
     tasks.spawn(supervisor::act_on_the_board(Arc::clone(&world), world.supervision()));
-    let changing = supervisor::change_policy(Arc::clone(&world), queue.clone(), texts.changed);
+    let changing = supervisor::change_policy(Arc::clone(&world), operator, texts.changed);
     let (lasted, changed) = tokio::join!(arrive(&world, &queue, plan.visitors), changing);
     changed?;
     let lasted = lasted?;

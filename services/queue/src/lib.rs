@@ -141,8 +141,8 @@ pub enum RunError {
 /// # Errors
 /// One line for what would keep the service from starting.
 pub fn check(config: &Config) -> Result<(), RunError> {
-    check_tls(config)?;
     Access::check(&config.security.access())?;
+    check_tls(config)?;
     check_floor(&config.store)?;
     content::check(config)?;
     tickets::check(config)?;
@@ -156,8 +156,8 @@ pub fn check(config: &Config) -> Result<(), RunError> {
 /// # Errors
 /// One line for what cannot be opened, read or put in force.
 pub async fn run<L: Listen>(config: Config, bound: Bound<L>, context: &Context) -> Result<(), RunError> {
-    check_tls(&config)?;
     Access::check(&config.security.access())?;
+    check_tls(&config)?;
     content::check(&config)?;
     tickets::check(&config)?;
     let store = open_store(&config.store).await?;
@@ -215,8 +215,8 @@ pub async fn run_with_store<L: Listen>(
     bound: Bound<L>,
     context: &Context,
 ) -> Result<(), RunError> {
-    check_tls(&config)?;
     let access = Access::of(&config.security.access(), &context.telemetry.meter("holdfast-queue")).await?;
+    check_tls(&config)?;
     context.readiness.set("queue", false);
     let wanted = policies::read(&config.policy, &config.store)?;
     let metrics = Metrics::new(&context.telemetry.meter("holdfast-queue"));

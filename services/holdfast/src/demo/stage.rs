@@ -191,7 +191,16 @@ impl Stage {
 
     /// Reads events, floors and figures of the queue at this address.
     pub(super) fn reader(&self, address: &str) -> Result<QueueServiceClient<Door>, ClientError> {
-        let whom = Credential::of(&self.dev, Whom::new("evening", Grant::Auditor));
+        self.queue(address, Whom::new("evening", Grant::Auditor))
+    }
+
+    /// Puts policies in force, in this name.
+    pub(super) fn operator(&self, address: &str, name: &str) -> Result<QueueServiceClient<Door>, ClientError> {
+        self.queue(address, Whom::new(name, Grant::Operator))
+    }
+
+    fn queue(&self, address: &str, whom: Whom) -> Result<QueueServiceClient<Door>, ClientError> {
+        let whom = Credential::of(&self.dev, whom);
         Ok(QueueServiceClient::with_interceptor(channel(address, &self.client())?, whom))
     }
 

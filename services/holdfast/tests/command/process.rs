@@ -30,6 +30,8 @@ pub(crate) struct Ended {
 impl Process {
     pub(crate) fn start(args: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_holdfast"))
+            // What a killed one leaves behind is not left in the system's folder.
+            .env("XDG_RUNTIME_DIR", env!("CARGO_TARGET_TMPDIR"))
             .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -101,9 +101,8 @@ async fn plaintext_is_spoken_only_where_that_was_asked_for() {
 async fn what_it_made_up_for_itself_is_gone_afterwards() {
     let services = Services::start().await;
     let port = services.intake.rsplit(':').next().unwrap().to_owned();
-    let base = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, std::path::PathBuf::from);
     let left = || {
-        let entries = std::fs::read_dir(&base).unwrap().flatten();
+        let entries = std::fs::read_dir(env!("CARGO_TARGET_TMPDIR")).unwrap().flatten();
         let mut names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
         names.any(|name| name.starts_with("holdfast-up-") && name.ends_with(&format!("-{port}")))
     };
