@@ -92,7 +92,10 @@ impl AdminServer {
     pub async fn serve(self, listener: TcpListener, stop: Stop) {
         let limits = Limits {
             connections: 64,
+            per_source: None,
             streams: 16,
+            idle: None,
+            unread: Duration::from_secs(20),
             keepalive_interval: Duration::from_secs(20),
             keepalive_timeout: Duration::from_secs(10),
             age: None,

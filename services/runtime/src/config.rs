@@ -171,6 +171,10 @@ pub struct ServerConfig {
     /// their first answer. 1 to 1,000,000.
     #[serde(deserialize_with = "within::<_, _, 1, 1_000_000>")]
     pub max_connections: usize,
+    /// Connections at once from one [source](crate::source); one more is closed as soon as it is accepted. Peers on this
+    /// machine are not counted. 0 is no limit, as it must be behind a proxy, where all peers are that one. Up to 1,000,000.
+    #[serde(deserialize_with = "within::<_, _, 0, 1_000_000>")]
+    pub max_connections_per_source: usize,
     /// Calls and streams at once on one HTTP/2 connection. 1 to 100,000.
     #[serde(deserialize_with = "within::<_, _, 1, 100_000>")]
     pub max_concurrent_streams: u32,
@@ -189,6 +193,14 @@ pub struct ServerConfig {
     /// A ping unanswered for this long ends the connection. 100 ms to 10 min.
     #[serde(deserialize_with = "within::<_, _, 100, 600_000>")]
     pub keepalive_timeout_ms: u64,
+    /// A connection on which no call goes on is asked to reconnect after this time, or up to twice as much; 0 is never. One
+    /// without a first call is cut much sooner. Up to 1 day.
+    #[serde(deserialize_with = "within::<_, _, 0, 86_400_000>")]
+    pub max_connection_idle_ms: u64,
+    /// A peer that takes nothing for this long of what is sent to it is cut: the call whose window it does not open, or
+    /// the connection that it does not read. 100 ms to 1 h.
+    #[serde(deserialize_with = "within::<_, _, 100, 3_600_000>")]
+    pub unread_timeout_ms: u64,
     /// A connection is asked to reconnect after this time, give or take a tenth; 0 is never. Up to 7 days.
     #[serde(deserialize_with = "within::<_, _, 0, 604_800_000>")]
     pub max_connection_age_ms: u64,

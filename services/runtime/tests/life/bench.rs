@@ -2,13 +2,21 @@
 //!
 //! The service borrows the health contract: `Check` is its unary call, `Watch` its stream.
 
-use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{Stream, StreamExt, stream};
 use holdfast_runtime::{
     Readiness, Stop, client,
     config::{ClientConfig, ServerConfig},
-    net::Dial,
+    net::{Dial, Listen},
     server::{self, Health, ServeError},
     tls::{ClientTlsConfig, ServerTlsConfig},
 };
@@ -36,12 +44,15 @@ pub(crate) fn config() -> ServerConfig {
         listen: "127.0.0.1:0".parse().unwrap(),
         admin_listen: "127.0.0.1:0".parse().unwrap(),
         max_connections: 100,
+        max_connections_per_source: 0,
         max_concurrent_streams: 100,
         max_decoding_bytes: 1024,
         max_encoding_bytes: 1024,
         request_timeout_ms: 60_000,
         keepalive_interval_ms: 20_000,
         keepalive_timeout_ms: 10_000,
+        max_connection_idle_ms: 0,
+        unread_timeout_ms: 60_000,
         max_connection_age_ms: 0,
         max_connection_age_grace_ms: 0,
         drain_wait_ms: 0,
@@ -87,6 +98,11 @@ impl Bench {
 
     pub(crate) async fn start(config: ServerConfig, routes: Routes, health: Health) -> Self {
         let listener = TcpListener::bind(config.listen).await.unwrap();
+        Self::serve(listener, config, routes, health)
+    }
+
+    /// Serves on a socket of the test's own.
+    pub(crate) fn serve(listener: impl Listen, config: ServerConfig, routes: Routes, health: Health) -> Self {
         let address = listener.local_addr().unwrap();
         let (stop, readiness) = (Stop::new(), Readiness::new());
         let (s, h, r) = (stop.clone(), health.clone(), readiness.clone());
@@ -129,17 +145,38 @@ pub(crate) fn request(service: &str) -> HealthCheckRequest {
     HealthCheckRequest { service: service.to_owned() }
 }
 
+/// A call that goes on.
+struct Going(Arc<AtomicUsize>);
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// `Check` is answered, and `Watch` says one more thing, for every permit that the test gives. Both tell when they
-/// have begun. `Check("panic")` panics.
+/// have begun. `Check("panic")` panics, and `Check("at once")` does not wait.
 #[derive(Clone)]
 pub(crate) struct Waiting {
     pub(crate) begun: Arc<Semaphore>,
     pub(crate) go: Arc<Semaphore>,
+    going: Arc<AtomicUsize>,
 }
 
 impl Waiting {
     pub(crate) fn new() -> Self {
-        Self { begun: Arc::new(Semaphore::new(0)), go: Arc::new(Semaphore::new(0)) }
+        Self { begun: Arc::new(Semaphore::new(0)), go: Arc::new(Semaphore::new(0)), going: Arc::default() }
+    }
+
+    /// Calls that go on.
+    pub(crate) fn going(&self) -> usize {
+        self.going.load(Ordering::Relaxed)
+    }
+
+    fn begin(&self) -> Going {
+        self.going.fetch_add(1, Ordering::Relaxed);
+        self.begun.add_permits(1);
+        Going(Arc::clone(&self.going))
     }
 
     /// Waits until one more call has begun.
@@ -157,15 +194,21 @@ impl Waiting {
 impl health_server::Health for Waiting {
     async fn check(&self, asked: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
         assert_ne!(asked.get_ref().service, "panic", "on purpose");
-        self.begun.add_permits(1);
+        if asked.get_ref().service == "at once" {
+            return Ok(Response::new(HealthCheckResponse { status: 1 }));
+        }
+        let _going = self.begin();
         Ok(Response::new(self.clone().answer().await))
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
     async fn watch(&self, _: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        self.begun.add_permits(1);
-        let answers = stream::repeat(self.clone()).then(Self::answer).map(Ok);
+        let going = self.begin();
+        let answers = stream::repeat(self.clone()).then(Self::answer).map(move |answer| {
+            let _goes_on = &going;
+            Ok(answer)
+        });
         Ok(Response::new(answers.boxed()))
     }
 }

@@ -7,6 +7,8 @@ mod bench;
 mod calls;
 mod connections;
 mod drain;
+mod hostile;
 mod pki;
+mod rogue;
 mod tls;
 mod trace;
