@@ -209,6 +209,7 @@ pub struct Event {
     pub by: Option<ResponderId>,
     /// The partner helpline.
     pub partner: Option<HelplineId>,
-    /// Which routing step, proposal, stage or wave; how often a delivery failed.
+    /// Which routing step, proposal, stage or wave; how often a delivery failed; 1 for an offer that a supervisor made past
+    /// what keeps the responder from being asked.
     pub number: Option<u64>,
 }

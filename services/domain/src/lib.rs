@@ -14,7 +14,9 @@
 //! - [`invariants`]: what must hold after every command, by id
 //! - [`explain`], [`fairness`]: why a chat is where it is, and how evenly the load lies; they decide nothing
 //! - [`kpis`]: how the line has served, from its events
+//! - [`audit`]: which of them are somebody's decision, and whose
 
+pub mod audit;
 pub mod chat;
 pub mod clock;
 pub mod command;

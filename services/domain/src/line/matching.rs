@@ -82,13 +82,13 @@ impl Line {
 
     fn match_responder(&mut self, id: &ResponderId) {
         while let Some(chat) = self.best_chat_for(id) {
-            self.offer(&chat, id, None);
+            self.offer(&chat, id, None, None);
         }
     }
 
     fn match_chat(&mut self, id: &ChatId) {
         while let Some(responder) = self.best_responder_for(id) {
-            self.offer(id, &responder, None);
+            self.offer(id, &responder, None, None);
         }
     }
 
@@ -227,7 +227,14 @@ impl Line {
         }
     }
 
-    pub(super) fn offer(&mut self, id: &ChatId, responder: &ResponderId, reason: Option<Reason>) {
+    /// `glass` is 1 where a supervisor broke the glass for it.
+    pub(super) fn offer(
+        &mut self,
+        id: &ChatId,
+        responder: &ResponderId,
+        reason: Option<Reason>,
+        glass: Option<u64>,
+    ) {
         let numbers = self.numbers();
         let deadline = self.now + numbers.offer_deadline_ms;
         let offered = self.with_chat(id, |c| {
@@ -259,6 +266,7 @@ impl Line {
                 offer: Some(number),
                 until_ms: Some(deadline),
                 reason,
+                number: glass,
                 ..About::default()
             },
         );

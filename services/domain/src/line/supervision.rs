@@ -89,7 +89,7 @@ impl Line {
         if !may && !break_glass {
             return Err(Refusal::NotAvailable);
         }
-        self.offer(id, responder, Some(reason));
+        self.offer(id, responder, Some(reason), (!may).then_some(1));
         Ok(())
     }
 
@@ -122,7 +122,7 @@ impl Line {
         if let Some(owner) = owner {
             self.return_chat(id, &owner, reason);
         }
-        self.offer(id, by, Some(reason));
+        self.offer(id, by, Some(reason), None);
         let number = self.chat(id).map_or(0, |c| c.offers_made);
         self.assign(by, &OfferId { chat: id.clone(), number }, reply_handoff);
         self.finish();

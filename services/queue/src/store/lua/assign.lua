@@ -20,6 +20,6 @@ if refused then return H.refuse(refused) end
 if r.linked == 0 or H.holding_of(r, chat_id) or H.excludes(c, responder_id) then return H.refuse('not_available') end
 local may = H.available(r) and H.fits_responder(H.lane_of(c), r)
 if not may and not break_glass then return H.refuse('not_available') end
-H.offer(c, r, reason)
+H.offer(c, r, reason, not may and 1 or nil)
 H.finish()
 return H.done()

@@ -136,7 +136,7 @@ function H.weight_in(r, urgency)
   return urgency == H.IMMINENT and free > 0 and math.min(weight, free) or weight
 end
 
-function H.offer(c, r, reason)
+function H.offer(c, r, reason, glass)
   local deadline = now + P.offer_deadline
   c.offers_made = c.offers_made + 1
   c.version = c.version + 1
@@ -153,6 +153,7 @@ function H.offer(c, r, reason)
   H.settle_responder(r)
   H.tell('offered', {
     chat = c.id, responder = r.id, urgency = c.urgency, offer = c.offers_made, till = deadline, reason = reason,
+    number = glass,
   })
 end
 
