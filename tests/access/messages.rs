@@ -120,6 +120,9 @@ pub fn of(rpc: &str, helpline: &str, person: &str) -> Option<Vec<u8>> {
             ExplainRoutingRequest { helpline: line, chat_id }.encode_to_vec()
         }
         "holdfast.v1.QueueService/GetKpis" => GetKpisRequest { helpline: line, window: None }.encode_to_vec(),
+        "holdfast.v1.QueueService/ReadAudit" => {
+            ReadAuditRequest { helpline: line, after: 0, limit: 1 }.encode_to_vec()
+        }
         "holdfast.v1.IntakeService/GetLimits"
         | "holdfast.v1.QueueService/Attach"
         | "holdfast.v1.QueueService/Execute"

@@ -22,6 +22,7 @@ const GET_POLICY: &str = "QueueService/GetPolicy";
 const PUT_POLICY: &str = "QueueService/PutPolicy";
 const EXPLAIN: &str = "QueueService/ExplainRouting";
 const GET_KPIS: &str = "QueueService/GetKpis";
+const READ_AUDIT: &str = "QueueService/ReadAudit";
 
 /// A policy with nothing wrong in it, for another helpline.
 const NIGHTLINE: &str = include_str!("../../deploy/policies/nightline.toml");
@@ -931,6 +932,7 @@ fn reads(facts: &Facts) -> Vec<Row> {
     let explain = |chat_id: &str| {
         to(EXPLAIN, v1::ExplainRoutingRequest { helpline: helpline(), chat_id: chat_id.to_owned() })
     };
+    let audit = |after, limit| to(READ_AUDIT, v1::ReadAuditRequest { helpline: helpline(), after, limit });
     let kpis = |window| to(GET_KPIS, v1::GetKpisRequest { helpline: helpline(), window });
     let elsewhere =
         v1::ExplainRoutingRequest { helpline: FULL.to_owned(), chat_id: facts.waiting.chat_id.clone() };
@@ -938,6 +940,8 @@ fn reads(facts: &Facts) -> Vec<Row> {
         bad("an explanation of an unknown chat", explain("unknown")).refused(Code::NotFound, "UNKNOWN_CHAT"),
         bad("an explanation of a chat of another helpline", to(EXPLAIN, elsewhere))
             .refused(Code::NotFound, "UNKNOWN_CHAT"),
+        bad("an audit's page of too many", audit(0, 1001)).field("limit"),
+        bad("an audit's page after no number", audit(1 << 53, 0)).field("after"),
         bad("figures of no time", kpis(duration(0, 0))).field("window"),
         bad("figures of less than a millisecond", kpis(duration(0, 999_999))).field("window"),
         bad("figures of more than 48 hours", kpis(duration(48 * 3600, 1_000_000))).field("window"),
@@ -993,6 +997,7 @@ fn helplines(facts: &Facts) -> Vec<Row> {
                 v1::ExplainRoutingRequest { helpline: helpline(), chat_id: facts.waiting.chat_id.clone() },
             ),
             to(GET_KPIS, v1::GetKpisRequest { helpline: helpline(), window: None }),
+            to(READ_AUDIT, v1::ReadAuditRequest { helpline: helpline(), after: 0, limit: 0 }),
         ];
         command.into_iter().chain(reads.into_iter().flatten()).collect::<Vec<Way>>()
     };

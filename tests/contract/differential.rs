@@ -31,7 +31,7 @@ async fn node_of(connection: &mut redis::aio::MultiplexedConnection) -> u32 {
 /// The two stores, side by side.
 pub struct Bench {
     runtime: Runtime,
-    store: RedisStore,
+    store: Arc<RedisStore>,
     connection: redis::aio::MultiplexedConnection,
     helpline: HelplineId,
     _link: Option<Link>,
@@ -58,7 +58,7 @@ impl Bench {
             let through = link.as_ref().map(|link| as_service(&format!("redis://127.0.0.1:{}", link.port())));
             let settings = settings(vec![through.unwrap_or_else(|| server.service_url())], false);
             let store = RedisStore::connect_with_given_time(&settings).await.expect("a store");
-            (store, server.connection().await)
+            (Arc::new(store), server.connection().await)
         });
         let helpline = HelplineId::parse("test").expect("a name");
         Self { runtime, store, connection, helpline, _link: link, copy: Vec::new(), _server: server }
@@ -131,6 +131,12 @@ impl Bench {
     }
 
     /// What Redis itself answers.
+    /// Brings the audit up to now.
+    pub fn audit(&mut self) {
+        let (store, helpline) = (Arc::clone(&self.store), self.helpline.clone());
+        self.runtime.block_on(holdfast_queue::audit::bring_up_to_date(store, &helpline));
+    }
+
     pub fn ask<T: redis::FromRedisValue>(&mut self, command: &redis::Cmd) -> T {
         self.runtime.block_on(command.query_async(&mut self.connection)).expect("an answer")
     }

@@ -2,6 +2,7 @@
 //! in random histories; the suite also runs on a Cluster, which proves that every key a script touches is in its
 //! helpline's slot.
 
+mod audit;
 mod care;
 mod differential;
 mod fixture;
@@ -15,6 +16,7 @@ mod supervision;
 
 /// All promises, by what they are about.
 mod promises {
+    pub use crate::audit::*;
     pub use crate::care::*;
     pub use crate::recovery::*;
     pub use crate::routing::*;
@@ -112,6 +114,9 @@ on_both_stores![
     a_record_that_is_there_always_wins_a_tombstone_too,
     an_expired_or_a_strangers_ticket_brings_nothing_back_after_a_loss,
     only_one_replica_brings_the_policy_back_and_nothing_happens_before,
+    an_audit_is_appended_to_only_where_it_stands,
+    an_audit_is_read_page_by_page_and_loses_what_is_too_old,
+    a_chats_name_goes_in_the_step_that_says_so,
 ];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@
 use crate::chance::Dice;
 use futures::future::BoxFuture;
 use holdfast_domain::{Applied, Chat, ChatId, Command, HelplineId, Policy, ResponderId, Snapshot};
+use holdfast_queue::store::audit::Audits;
 use holdfast_queue::store::memory::MemoryStore;
 use holdfast_queue::store::{Cursor, Durability, Floor, Notice, Placed, ResponderView, Store, StoreError};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -183,6 +184,10 @@ impl Store for Shaky {
 
     fn durability(&self) -> Durability {
         self.line.durability()
+    }
+
+    fn audits(&self) -> &dyn Audits {
+        self.line.audits()
     }
 
     fn snapshot<'a>(&'a self, helpline: &'a HelplineId) -> BoxFuture<'a, Result<Snapshot, StoreError>> {

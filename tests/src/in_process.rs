@@ -123,7 +123,9 @@ impl Services {
         let no_floor = ("store.floor_persistence", "ephemeral".to_owned());
         let content_key = ("security.insecure_random_content_key", "true".to_owned());
         let ticket_key = ("security.insecure_random_ticket_key", "true".to_owned());
-        let mut of_queue = vec![plaintext.clone(), quiet.clone(), policy_dir, no_floor, content_key, ticket_key];
+        let audit_key = ("security.insecure_random_audit_key", "true".to_owned());
+        let mut of_queue =
+            vec![plaintext.clone(), quiet.clone(), policy_dir, no_floor, content_key, ticket_key, audit_key];
         of_queue.extend(more.iter().cloned());
         of_queue.extend(queue_security);
         let of_doors = [

@@ -345,8 +345,10 @@ impl Site<'_> {
         put_key(&keys, KEY);
         let content = format!("[content]\nkey_dir = {keys:?}\nreload_ms = 200\n");
         let tickets = format!("[tickets]\nkey_file = {:?}\n", self.dir.join("ticket.key"));
+        write(&self.dir.join("audit.key"), "one more key that is only good for scenarios");
+        let audit = format!("[audit]\nkey_file = {:?}\ninterval_ms = 200\n", self.dir.join("audit.key"));
         let queue = format!(
-            "{}{}{dir}{content}{tickets}[store]\n{store}\n{QUEUE}{}",
+            "{}{}{dir}{content}{tickets}{audit}[store]\n{store}\n{QUEUE}{}",
             self.common(),
             self.tls("queue"),
             self.plaintext()

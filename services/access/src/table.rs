@@ -18,7 +18,7 @@ pub enum Grant {
     Supervisor,
     /// Puts policies in force. Sees no content, as nobody does but the two who talk.
     Operator,
-    /// Reads policies, figures, events and explanations; changes nothing.
+    /// Reads policies, figures, events, explanations and the audit; changes nothing.
     Auditor,
     /// Another service of ours: the visitors' door.
     Intake,
@@ -154,6 +154,7 @@ pub const TABLE: &[Row] = &[
     row("holdfast.v1.QueueService/PutPolicy", Who::Granted(&[Grant::Operator])),
     row("holdfast.v1.QueueService/ExplainRouting", READERS),
     row("holdfast.v1.QueueService/GetKpis", READERS),
+    row("holdfast.v1.QueueService/ReadAudit", Who::Granted(&[Grant::Auditor])),
     // A helpline's own program, which intake calls.
     row("holdfast.v1.TriageClassifier/Classify", Who::Nobody),
     // What every service has. Reflection tells the public contract, and can be switched off.

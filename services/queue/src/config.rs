@@ -41,6 +41,8 @@ pub struct Config {
     pub ticker: TickerConfig,
     /// Tickets that bring chats back.
     pub tickets: TicketsConfig,
+    /// The audit of decisions.
+    pub audit: AuditConfig,
     /// Calling up volunteers.
     pub paging: PagingConfig,
     /// Measurements of the lines.
@@ -244,6 +246,23 @@ pub struct TickerConfig {
     pub concurrency: usize,
 }
 
+/// `[audit]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditConfig {
+    /// A file with the secret that the audit is sealed with; empty to make one up.
+    pub key_file: PathBuf,
+    /// Events are read for it this often. 100 ms to 10 s.
+    #[serde(deserialize_with = "within::<_, _, 100, 10_000>")]
+    pub interval_ms: u64,
+    /// Entries are kept so long. 1 to 3,660 days.
+    #[serde(deserialize_with = "within::<_, _, 1, 3_660>")]
+    pub keep_days: u64,
+    /// So many entries of a helpline are kept at most. 1,000 to 10,000,000.
+    #[serde(deserialize_with = "within::<_, _, 1_000, 10_000_000>")]
+    pub max_entries: u64,
+}
+
 /// `[paging]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -277,6 +296,8 @@ pub struct SecurityConfig {
     pub insecure_unsealed_content: bool,
     /// Seal tickets with a key that is made up and forgotten.
     pub insecure_random_ticket_key: bool,
+    /// Seal the audit with a key that is made up and forgotten.
+    pub insecure_random_audit_key: bool,
     /// Plaintext is spoken where no certificate or no `https://` is set, and the operator knows.
     pub insecure_no_tls: bool,
     /// Whose tokens are believed.

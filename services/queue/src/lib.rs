@@ -11,6 +11,7 @@
 //! ticker ──── desk                 what time alone does
 //!   ├─ overflow                    chats on their way to a partner's line
 //!   └─ pager                       calls to volunteers who are off shift
+//! audit                            who decided what, behind the line
 //! content                          what is sealed for one reader, and the helplines' keys
 //! metrics                          what operators see
 //! convert, error                   between the contract and the rules
@@ -38,6 +39,7 @@ use tracing::info;
 use uuid::Uuid;
 
 mod attach;
+pub mod audit;
 pub mod config;
 mod content;
 mod convert;
@@ -66,6 +68,7 @@ pub use pager::PagerError;
 pub use policies::{DEMO, PolicyFault};
 pub use tickets::TicketKeyError;
 
+use audit::{AuditKeyError, Seals, clerk::Clerk};
 use content::Content;
 use desk::Desk;
 use metrics::Metrics;
@@ -122,6 +125,9 @@ pub enum RunError {
     /// Tickets cannot be sealed with these settings.
     #[error(transparent)]
     Tickets(#[from] TicketKeyError),
+    /// The audit cannot be sealed with these settings.
+    #[error(transparent)]
+    Audit(#[from] AuditKeyError),
     /// Nobody can be called up with these settings.
     #[error(transparent)]
     Paging(#[from] PagerError),
@@ -146,8 +152,10 @@ pub fn check(config: &Config) -> Result<(), RunError> {
     check_floor(&config.store)?;
     content::check(config)?;
     tickets::check(config)?;
+    audit::seal::check(config)?;
     policies::read(&config.policy, &config.store)?;
     Tickets::of(&config.tickets)?;
+    Seals::of(&config.audit)?;
     Ok(())
 }
 
@@ -160,6 +168,7 @@ pub async fn run<L: Listen>(config: Config, bound: Bound<L>, context: &Context) 
     check_tls(&config)?;
     content::check(&config)?;
     tickets::check(&config)?;
+    audit::seal::check(&config)?;
     let store = open_store(&config.store).await?;
     run_with_store(config, store, bound, context).await
 }
@@ -231,7 +240,9 @@ pub async fn run_with_store<L: Listen>(
     let replica = Replica::new(&config.telemetry.service_instance)?;
     let tasks = TaskSet::new(context.stop.clone());
     let done = CancellationToken::new();
+    let clerk = Clerk::new(Arc::clone(&desk), config.audit.clone(), Arc::new(Seals::of(&config.audit)?));
     spawn_background(&tasks, &config, &desk, replica.digest, &done)?;
+    tasks.spawn("audit", clerk.run(done.clone()));
     if let Some(keys) = keys {
         let every = Duration::from_millis(config.content.reload_ms);
         tasks.spawn("content keys", content::follow(keys, desk.metrics().content(), every, done.clone()));

@@ -50,6 +50,9 @@ pub(crate) struct Metrics {
     floor_ok: Gauge<u64>,
     declared: Gauge<u64>,
     too_few: Counter<u64>,
+    audited: Counter<u64>,
+    audit_behind: Gauge<f64>,
+    audit_left: Gauge<u64>,
 }
 
 impl Metrics {
@@ -125,6 +128,21 @@ impl Metrics {
                 .u64_counter("holdfast_store_not_replicated")
                 .with_description("Commands that too few replicas confirmed in time, outcome unknown")
                 .build(),
+            audited: meter
+                .u64_counter("holdfast_audit_entries")
+                .with_description(
+                    "Entries that this replica appended to audits, by act; gap: events were gone before they were in it, \
+                     rewound: entries that had been there were not, or not as they were",
+                )
+                .build(),
+            audit_behind: meter
+                .f64_gauge("holdfast_audit_lag_seconds")
+                .with_description("Since when decisions wait to be in the audit, in seconds; 0 when all are")
+                .build(),
+            audit_left: meter
+                .u64_gauge("holdfast_audit_lag_events")
+                .with_description("Events that were not read for the audit after the last look")
+                .build(),
             responders: meter
                 .u64_gauge("holdfast_responders")
                 .with_description("Responders who are here, by status, among the first 500")
@@ -168,6 +186,18 @@ impl Metrics {
 
     pub(crate) fn not_replicated(&self, command: &'static str) {
         self.too_few.add(1, &[KeyValue::new("command", command)]);
+    }
+
+    pub(crate) fn audited(&self, act: &str) {
+        self.audited.add(1, &[KeyValue::new("act", act.to_owned())]);
+    }
+
+    pub(crate) fn audit_behind(&self, helpline: &HelplineId, since: Duration) {
+        self.audit_behind.record(since.as_secs_f64(), &[KeyValue::new("helpline", helpline.to_string())]);
+    }
+
+    pub(crate) fn audit_left(&self, helpline: &HelplineId, events: u64) {
+        self.audit_left.record(events, &[KeyValue::new("helpline", helpline.to_string())]);
     }
 
     fn standing(&self, standing: &Standing) {

@@ -17,6 +17,7 @@ use tracing::Instrument;
 
 use crate::{
     attach::{self, Attaching},
+    audit::Entry,
     config::{AttachConfig, EventsConfig},
     content::Opened,
     convert,
@@ -32,6 +33,8 @@ use crate::{
 
 /// Chats and responders of a floor when no limit is stated, and the highest limit.
 const FLOOR: (u32, u32) = (50, 1000);
+/// Entries of an audit when no limit is stated, and the highest limit.
+const AUDIT: (u32, u32) = (500, 1000);
 /// Events that wait for a reader before the store is asked for more.
 const READ_AHEAD: usize = 64;
 
@@ -153,13 +156,8 @@ impl Service {
     }
 
     async fn floor(&self, caller: &Caller, request: v1::GetFloorRequest) -> Result<v1::GetFloorResponse, Failure> {
-        let (usual, most) = FLOOR;
-        let limit = if request.limit == 0 { usual } else { request.limit };
-        if limit > most {
-            return Err(Invalid::new("limit", format!("at most {most}")).into());
-        }
+        let limit = limit_of(request.limit, FLOOR)?;
         let helpline = self.helpline(caller, &request.helpline).await?;
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let floor = self.desk.store().floor(&helpline, limit).await?;
         let policy = self.desk.policies().at(&helpline, floor.policy_revision).await?;
         Ok(convert::floor(&floor, &policy, self.desk.wall_ms(), &self.desk.standing().borrow()))
@@ -233,6 +231,28 @@ impl Service {
         Ok(v1::GetKpisResponse { kpis: Some(convert::kpis(kpis, &floor)) })
     }
 
+    async fn audit(
+        &self,
+        caller: &Caller,
+        request: v1::ReadAuditRequest,
+    ) -> Result<v1::ReadAuditResponse, Failure> {
+        let limit = limit_of(request.limit, AUDIT)?;
+        if request.after >= convert::EXACT {
+            return Err(Invalid::new("after", "must be the number of an entry, or 0").into());
+        }
+        let helpline = self.helpline(caller, &request.helpline).await?;
+        let audits = self.desk.store().audits();
+        // Before the entries: whoever gets none after the last one has them all.
+        let head = audits.head(&helpline).await?;
+        let entries = audits.entries(&helpline, request.after, limit).await?;
+        let shown = |entry: Entry| v1::AuditEntry { text: entry.text, seal: entry.seal };
+        Ok(v1::ReadAuditResponse {
+            entries: entries.into_iter().map(shown).collect(),
+            last_number: head.number,
+            last_hash: head.hash.0.to_vec(),
+        })
+    }
+
     async fn put(&self, caller: &Caller, request: v1::PutPolicyRequest) -> Result<v1::PutPolicyResponse, Failure> {
         caller.at(convert::helpline("helpline", &request.helpline)?.as_str())?;
         if !request.supervisor_id.is_empty() {
@@ -242,6 +262,14 @@ impl Service {
         let revision = policies::put(&self.desk, &put).await?;
         Ok(v1::PutPolicyResponse { revision, warnings })
     }
+}
+
+fn limit_of(asked: u32, (usual, most): (u32, u32)) -> Result<usize, Invalid> {
+    let limit = if asked == 0 { usual } else { asked };
+    if limit > most {
+        return Err(Invalid::new("limit", format!("at most {most}")));
+    }
+    Ok(usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
 fn answer<T>(result: Result<T, Failure>) -> Result<Response<T>, Status> {
@@ -370,5 +398,13 @@ impl QueueService for Service {
     ) -> Result<Response<v1::GetKpisResponse>, Status> {
         let (caller, request) = parts(request)?;
         answer(self.kpis(&caller, request).await)
+    }
+
+    async fn read_audit(
+        &self,
+        request: Request<v1::ReadAuditRequest>,
+    ) -> Result<Response<v1::ReadAuditResponse>, Status> {
+        let (caller, request) = parts(request)?;
+        answer(self.audit(&caller, request).await)
     }
 }

@@ -1,6 +1,7 @@
 //! Where lines are kept. `memory` is a [`holdfast_domain::Line`] behind a mutex; `redis` is the same line as Lua
 //! scripts over Redis or Valkey. One contract suite and one differential test hold both to the same answers.
 
+pub mod audit;
 pub mod keys;
 pub mod memory;
 pub mod redis;
@@ -274,6 +275,9 @@ pub trait Store: Send + Sync + 'static {
     /// says that has just lost everything is worth little, and whoever comes back has been waiting longer. One that is in
     /// this process cannot be lost without it.
     fn begin_recovery(&self, _hold: Duration) {}
+
+    /// The audits that it keeps.
+    fn audits(&self) -> &dyn audit::Audits;
 
     /// Everything, for tests and for keeping: reads all records of the helpline, not atomically.
     fn snapshot<'a>(&'a self, helpline: &'a HelplineId) -> BoxFuture<'a, Result<Snapshot, StoreError>>;

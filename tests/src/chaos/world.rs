@@ -349,12 +349,14 @@ fn write_files(dir: &Path) {
     // What one replica seals, every other one opens.
     write(dir.join("ticket.key"), "another key that is only good where everything is broken");
     let tickets = format!("[tickets]\nkey_file = {:?}\n", dir.join("ticket.key"));
+    write(dir.join("audit.key"), "one more key that is only good where everything is broken");
+    let audit = format!("[audit]\nkey_file = {:?}\n", dir.join("audit.key"));
     let settings = |service: &str, text: &str| {
         write(dir.join(format!("{service}.toml")), text);
         // What the version that is rolled back to does not know yet.
-        write(dir.join(format!("older-{service}.toml")), &text.replace(PLAINTEXT, ""));
+        write(dir.join(format!("older-{service}.toml")), &text.replace(PLAINTEXT, "").replace(&audit, ""));
     };
-    settings("queue", &format!("{SERVER}{policy_dir}{content}{tickets}{QUEUE}{PLAINTEXT}"));
+    settings("queue", &format!("{SERVER}{policy_dir}{content}{tickets}{audit}{QUEUE}{PLAINTEXT}"));
     let key = format!("visitor_token_key_file = {:?}\n", dir.join("token.key"));
     settings("intake", &format!("{SERVER}{CLIENT}{policy_dir}{OPEN}{PLAINTEXT}{key}"));
     let sessions = "[sessions]\nreconnect_within_ms = 1000\n";

@@ -42,6 +42,7 @@ const REDIS_SERVER: &str = "HOLDFAST_REDIS_SERVER";
 const POLICIES: &str = "policies";
 const TOKEN_KEY: &str = "token.key";
 const TICKET_KEY: &str = "ticket.key";
+const AUDIT_KEY: &str = "audit.key";
 const CONTENT_KEYS: &str = "content-keys";
 /// Who may come in is in this folder.
 const ACCESS: &str = "access";
@@ -169,6 +170,7 @@ impl Stage {
         let key = || format!("{:032x}{:032x}", random::<u128>(), random::<u128>());
         fs::write(folder.path().join(TOKEN_KEY), key())?;
         fs::write(folder.path().join(TICKET_KEY), key())?;
+        fs::write(folder.path().join(AUDIT_KEY), key())?;
         let content_keys = folder.path().join(CONTENT_KEYS);
         fs::create_dir(&content_keys)?;
         // The partner seals with a key of its own, so that what overflows changes keys.
@@ -226,12 +228,13 @@ impl Stage {
             let tls = toml(&self.authority.vouch(self.folder.path(), &name, None)?.of_server(true));
             let settings = format!(
                 "{}[security]\napi_keys_file = {}\n{issuer}{tls}{store}[policy]\ndir = {}\n[content]\nkey_dir = {}\n\
-                 [tickets]\nkey_file = {}\n[paging]\nsecret_file = {}\n",
+                 [tickets]\nkey_file = {}\n[audit]\nkey_file = {}\n[paging]\nsecret_file = {}\n",
                 server(&name, listen, admin),
                 quoted(&credential::hashes(&access)),
                 quoted(&self.folder.path().join(POLICIES)),
                 quoted(&self.folder.path().join(CONTENT_KEYS)),
                 quoted(&self.folder.path().join(TICKET_KEY)),
+                quoted(&self.folder.path().join(AUDIT_KEY)),
                 quoted(&self.folder.path().join(HOOK_SECRET))
             );
             self.start_service(&programs.queue, &name, listen, &settings).await?;

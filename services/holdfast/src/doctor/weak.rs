@@ -139,6 +139,7 @@ fn of_queue_settings(config: &queue::Config) -> Vec<String> {
         ("insecure_random_content_key", security.insecure_random_content_key),
         ("insecure_unsealed_content", security.insecure_unsealed_content),
         ("insecure_random_ticket_key", security.insecure_random_ticket_key),
+        ("insecure_random_audit_key", security.insecure_random_audit_key),
     ]);
     weak.extend(of_server(&config.server));
     if config.server.tls.is_set() && is_empty(&config.server.tls.client_ca_file) {
@@ -162,6 +163,7 @@ fn of_queue_settings(config: &queue::Config) -> Vec<String> {
         ("store.redis_sentinel_password_file", &store.redis_sentinel_password_file),
         ("store.redis_tls_key_file", &store.redis_tls_key_file),
         ("tickets.key_file", &config.tickets.key_file),
+        ("audit.key_file", &config.audit.key_file),
         ("tickets.old_key_file", &config.tickets.old_key_file),
         ("paging.secret_file", &config.paging.secret_file),
     ]));

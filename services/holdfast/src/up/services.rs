@@ -94,10 +94,11 @@ impl Settings {
         let to_queue = [discovery, ("queue.addresses", queue_at)];
         let of_dispatch = [lent.of_dispatch(), to_queue.to_vec()].concat();
         let of_intake = [lent.of_intake(), to_queue.to_vec(), vec![policies.clone(), random_key]].concat();
-        // Where no setting names keys: content and tickets are sealed also where the line is in Redis.
+        // Where no setting names keys: content, tickets and the audit are sealed also where the line is in Redis.
         let content_key = ("security.insecure_random_content_key", "true".to_owned());
         let ticket_key = ("security.insecure_random_ticket_key", "true".to_owned());
-        let mut of_queue = [lent.of_queue(), vec![policies, content_key, ticket_key]].concat();
+        let audit_key = ("security.insecure_random_audit_key", "true".to_owned());
+        let mut of_queue = [lent.of_queue(), vec![policies, content_key, ticket_key, audit_key]].concat();
         if folder.is_none() {
             // The banner and every acknowledgement say what it is worth.
             of_queue.push(("store.floor_persistence", "ephemeral".to_owned()));

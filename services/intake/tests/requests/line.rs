@@ -328,4 +328,11 @@ impl QueueService for Queue {
     async fn get_kpis(&self, _: Request<v1::GetKpisRequest>) -> Result<Response<v1::GetKpisResponse>, Status> {
         Err(Status::unimplemented("not here"))
     }
+
+    async fn read_audit(
+        &self,
+        _: Request<v1::ReadAuditRequest>,
+    ) -> Result<Response<v1::ReadAuditResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
 }

@@ -330,4 +330,11 @@ impl QueueService for Relay {
     ) -> Result<Response<v1::GetKpisResponse>, Status> {
         self.queue.clone().get_kpis(request.into_inner()).await
     }
+
+    async fn read_audit(
+        &self,
+        request: Request<v1::ReadAuditRequest>,
+    ) -> Result<Response<v1::ReadAuditResponse>, Status> {
+        self.queue.clone().read_audit(request.into_inner()).await
+    }
 }

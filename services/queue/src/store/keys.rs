@@ -2,7 +2,7 @@
 //! [`schema`](super::schema).
 
 use holdfast_domain::policy::{Partner, SurgeStage};
-use holdfast_domain::{HelplineId, Policy};
+use holdfast_domain::{ChatId, HelplineId, Policy};
 
 /// The helplines that ever had a policy.
 pub const HELPLINES: &str = "hf:helplines";
@@ -24,6 +24,24 @@ pub fn base(helpline: &HelplineId) -> String {
 #[must_use]
 pub fn line(helpline: &HelplineId) -> String {
     format!("{}line", base(helpline))
+}
+
+/// Where the audit of a helpline stands.
+#[must_use]
+pub fn audit_head(helpline: &HelplineId) -> String {
+    format!("{}audit:head", base(helpline))
+}
+
+/// Its entries.
+#[must_use]
+pub fn audit_entries(helpline: &HelplineId) -> String {
+    format!("{}audit:entries", base(helpline))
+}
+
+/// What a chat is called in it.
+#[must_use]
+pub fn audit_name(helpline: &HelplineId, chat: &ChatId) -> String {
+    format!("{}audit:name:{chat}", base(helpline))
 }
 
 /// The pattern of all notice channels.

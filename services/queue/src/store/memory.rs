@@ -1,6 +1,9 @@
 //! The embedded store: a [`Line`] for each helpline, in memory. It answers exactly as the line does, and a restart
 //! loses it, which every acknowledgement says.
 
+mod audit;
+
+use super::audit::Audits;
 use super::{
     Cursor, Durability, Floor, NOTICE_BUFFER, Notice, Persistence, Placed, ResponderView, Store, StoreError,
 };
@@ -26,6 +29,7 @@ pub struct MemoryStore {
     generation: String,
     lives: std::sync::atomic::AtomicU64,
     notices: broadcast::Sender<Notice>,
+    audits: Mutex<BTreeMap<HelplineId, audit::Kept>>,
 }
 
 struct Kept {
@@ -60,6 +64,7 @@ impl MemoryStore {
             generation,
             lives: 0.into(),
             notices: broadcast::channel(NOTICE_BUFFER).0,
+            audits: Mutex::default(),
         }
     }
 
@@ -94,6 +99,7 @@ impl MemoryStore {
         let mut lines = self.lines();
         self.lives.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         lines.clear();
+        self.audits.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// What a line's life is called: the store's run, and how often it was lost.
@@ -206,6 +212,10 @@ impl Store for MemoryStore {
 
     fn durability(&self) -> Durability {
         Durability { persistence: Persistence::Ephemeral, replicas_acked: 0 }
+    }
+
+    fn audits(&self) -> &dyn Audits {
+        self
     }
 
     fn snapshot<'a>(&'a self, helpline: &'a HelplineId) -> BoxFuture<'a, Result<Snapshot, StoreError>> {

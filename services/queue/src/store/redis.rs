@@ -3,6 +3,7 @@
 //! Arguments are listed here in the order in which each script names them. Scripts are content-addressed (EVALSHA,
 //! loaded again on NOSCRIPT), so replicas of two versions of Holdfast can run side by side.
 
+mod audit;
 mod certificates;
 mod cluster;
 mod commit;
@@ -16,6 +17,7 @@ mod scripts;
 mod sentinel;
 mod subscription;
 
+use super::audit::Audits;
 use super::{
     Acknowledged, Below, Cursor, Durability, Floor, NOTICE_BUFFER, Notice, Persistence, Placed, ResponderView,
     Standing, Store, StoreError, keys,
@@ -637,6 +639,8 @@ impl RedisStore {
             }
             // Indexes over the records: compared when all is read.
             "lanes" | "classes" | "waiting" | "idle" | "here" | "line" | "policy" | "events" => {}
+            // Beside the line, and not of it.
+            "audit" => {}
             _ => return Err(StoreError::Garbled("a key without meaning".to_owned())),
         }
         Ok(())
@@ -891,6 +895,10 @@ impl Store for RedisStore {
     fn begin_recovery(&self, hold: Duration) {
         *self.recovering.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + hold);
         self.changed.notify_one();
+    }
+
+    fn audits(&self) -> &dyn Audits {
+        self
     }
 
     fn standing(&self) -> watch::Receiver<Standing> {

@@ -87,6 +87,8 @@ pub enum Until {
     Due,
     /// As many events have followed as the policy keeps.
     EventsTrimmed,
+    /// As old as the audit keeps, or more entries have followed than it keeps.
+    AuditTrimmed,
     /// Twenty more policies were put in force.
     PoliciesTrimmed,
     /// The operator removes the helpline's keys.
@@ -110,6 +112,7 @@ impl Until {
             Self::Gone => "they leave",
             Self::Due => "the moment comes, or does not matter any more",
             Self::EventsTrimmed => "`keep_events` more have happened",
+            Self::AuditTrimmed => "`keep_days` of the audit, or `max_entries` more",
             Self::PoliciesTrimmed => "20 more policies were put in force",
             Self::Removed => "the operator removes the helpline's keys",
             Self::Minute => "a minute later",

@@ -10,6 +10,7 @@ use std::{
 
 use futures::future::BoxFuture;
 use holdfast_domain::{Applied, Chat, ChatId, Command, HelplineId, Policy, ResponderId, Snapshot};
+use holdfast_queue::store::audit::Audits;
 use holdfast_queue::store::{Cursor, Durability, Floor, Notice, Placed, ResponderView, Store, StoreError};
 use tokio::sync::broadcast;
 
@@ -132,6 +133,10 @@ impl Store for Dying {
 
     fn durability(&self) -> Durability {
         self.inner.durability()
+    }
+
+    fn audits(&self) -> &dyn Audits {
+        self.inner.audits()
     }
 
     fn snapshot<'a>(&'a self, helpline: &'a HelplineId) -> BoxFuture<'a, Result<Snapshot, StoreError>> {

@@ -16,7 +16,7 @@ use holdfast_queue::{
     Bound, Config, RunError,
     store::{
         Below, Cursor, Durability, Floor, Notice, Placed, ResponderView, Standing, Store, StoreError,
-        memory::MemoryStore,
+        audit::Audits, memory::MemoryStore,
     },
 };
 use holdfast_runtime::{Context, Readiness, Stop, clock::wall_ms, telemetry};
@@ -466,6 +466,10 @@ impl Store for TestStore {
 
     fn standing(&self) -> watch::Receiver<Standing> {
         self.standing.subscribe()
+    }
+
+    fn audits(&self) -> &dyn Audits {
+        self.inner.audits()
     }
 
     fn snapshot<'a>(&'a self, h: &'a HelplineId) -> BoxFuture<'a, Result<Snapshot, StoreError>> {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 const ARGUMENTS: &str = include_str!("../lua/shared/arguments.lua");
 
+const APPEND_AUDIT: &str = include_str!("../lua/append_audit.lua");
+
 const PRELUDE: &str = include_str!("../lua/shared/prelude.lua");
 
 /// Each is run when the first of its functions is needed, in this order.
@@ -49,11 +51,16 @@ fn join(own: &str, kinds: &str) -> Arc<Script> {
 macro_rules! scripts {
     ($($name:ident = $file:literal takes $kinds:literal for $pattern:pat),+ $(,)?) => {
         /// One script per command, and the kinds of its arguments after the time.
-        pub(super) struct Scripts { $($name: Arc<Script>),+ }
+        pub(super) struct Scripts { append_audit: Arc<Script>, $($name: Arc<Script>),+ }
 
         impl Scripts {
             pub(super) fn new() -> Self {
-                Self { $($name: join(include_str!(concat!("../lua/", $file, ".lua")), $kinds)),+ }
+                Self { append_audit: Script::new(APPEND_AUDIT.to_owned()), $($name: join(include_str!(concat!("../lua/", $file, ".lua")), $kinds)),+ }
+            }
+
+            /// No command of the line, so none of what they share.
+            pub(super) fn append_audit(&self) -> &Arc<Script> {
+                &self.append_audit
             }
 
             pub(super) fn of(&self, command: &Command) -> &Arc<Script> {

@@ -65,6 +65,24 @@ pub const KEYS: &[Key] = &[
         )],
     },
     Key { pattern: "hf:{HELPLINE}:events", of_type: "stream", parts: EVENTS },
+    Key {
+        pattern: "hf:{HELPLINE}:audit:name:ID",
+        of_type: "string",
+        parts: &[part(&["value"], "what the chat is called in the audit", Of::Visitor, Until::Erased)],
+    },
+    Key {
+        pattern: "hf:{HELPLINE}:audit:entries",
+        of_type: "stream",
+        parts: &[
+            part(
+                &["e"],
+                "who decided what, when and why, with the event's number; of a chat under the name that was drawn for it",
+                Of::Both,
+                Until::AuditTrimmed,
+            ),
+            part(&["s"], "a seal", Of::Nobody, Until::AuditTrimmed),
+        ],
+    },
     Key { pattern: "hf:{HELPLINE}:responder:ID", of_type: "hash", parts: RESPONDER },
     Key {
         pattern: "hf:{HELPLINE}:here",
@@ -101,6 +119,16 @@ pub const KEYS: &[Key] = &[
         pattern: "hf:{HELPLINE}:policies",
         of_type: "hash",
         parts: &[part(&["REVISION"], "the last policies, as TOML", Of::Helpline, Until::PoliciesTrimmed)],
+    },
+    Key {
+        pattern: "hf:{HELPLINE}:audit:head",
+        of_type: "hash",
+        parts: &[part(
+            &["number", "hash", "cursor", "first"],
+            "where the audit stands: its last entry, the first that is kept, the last event that was read",
+            Of::Nobody,
+            Until::Removed,
+        )],
     },
     Key {
         pattern: "hf:helplines",
