@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use holdfast_runtime::{BoxError, client::ClientError, config::ConfigError, server::ServeError};
 
-use crate::{demo::DemoError, policy::PolicyFault};
+use crate::{audit::AuditFault, demo::DemoError, policy::PolicyFault};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +104,9 @@ pub enum Failure {
     /// A policy was not fit, not taken, or could not be played.
     #[error(transparent)]
     Rules(#[from] PolicyFault),
+    /// An audit does not hold, or cannot be read.
+    #[error(transparent)]
+    Audit(#[from] AuditFault),
     /// The demo could not be played, or shows something that must not be.
     #[error(transparent)]
     Demo(#[from] DemoError),

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use holdfast::{board, demo, doctor, key, policy, responder, up, visitor};
+use holdfast::{audit, board, demo, doctor, key, policy, responder, up, visitor};
 use holdfast_runtime::config::{LogFormat, TelemetryConfig};
 
 /// The door of a crisis line: run it, come to it, watch over it.
@@ -29,6 +29,8 @@ enum Command {
     Board(board::Args),
     /// Read, show, change and compare what a helpline decides.
     Policy(policy::Args),
+    /// Verify and export the audit of a helpline: who decided what.
+    Audit(audit::Args),
     /// Make a key for a program: an integrator, a service, an operator's tool.
     Key(key::KeyArgs),
     /// Print a token that a `holdfast up` on this machine believes.
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
             Command::Responder(args) => responder::run(args, &context.stop).await,
             Command::Board(args) => board::run(args, &context.stop).await,
             Command::Policy(args) => policy::run(args, &context.stop).await,
+            Command::Audit(args) => audit::run(args, &context.stop).await,
             Command::Key(args) => key::key(&args),
             Command::Token(args) => key::token(&args),
             Command::Doctor(args) => doctor::run(args).await,

@@ -109,6 +109,12 @@ impl Services {
         Self::serving(Process::start(&["up", "--port-base", "0"])).await
     }
 
+    /// With the settings of a folder.
+    pub(crate) async fn start_in(folder: &std::path::Path) -> Self {
+        let folder = folder.to_str().expect("a path in UTF-8");
+        Self::serving(Process::start(&["up", "--port-base", "0", "--config-dir", folder])).await
+    }
+
     pub(crate) async fn start_with(redis: &str) -> Self {
         Self::serving(Process::start(&["up", "--port-base", "0", "--redis", redis])).await
     }
