@@ -4,6 +4,7 @@
 //! to disk before it answers. Scenarios share nothing.
 
 mod acknowledgement;
+mod audit;
 mod care;
 mod content;
 mod crowd;
