@@ -40,6 +40,7 @@ Call with (dict "root" $ "service" "queue"). The keys are those of the config.to
 {{- end -}}
 {{- $_ := set $config "store" $store -}}
 {{- $_ := set $config "content" (dict "key_dir" "/run/secrets/content-keys") -}}
+{{- $_ := set $config "audit" (dict "key_file" "/run/secrets/audit/key" "keep_days" $values.audit.keepDays "max_entries" $values.audit.maxEntries) -}}
 {{- $tickets := dict -}}
 {{- if $values.tickets.secret.name -}}
 {{- $_ := set $tickets "key_file" "/run/secrets/tickets/key" -}}
