@@ -1,6 +1,6 @@
 //! The audit: who decided what, in entries that none of can be changed, left out or put in between without being noticed.
 //!
-//! It is a fold of the events, as figures are: they carry who and why, in one step with the change. [`clerk`] reads them
+//! It is a fold of the events, as figures are: they carry who and why, in one step with the change. `clerk` reads them
 //! behind the line and appends an entry for each decision, so the audit costs no call a moment. Each entry holds the hash
 //! of the one before it ([`entry`]), and the last of each piece that is appended is sealed with a key that the store does
 //! not know ([`seal`]): whoever can write to the store cannot make a chain anew. [`verify`] checks all of that, wherever
