@@ -74,8 +74,12 @@ fn nothing() -> Findings {
 
 async fn played(form: &Form) -> Option<Findings> {
     match run(form).await {
-        Ok(Run { findings, history }) => {
+        Ok(Run { findings, history, unowned }) => {
             println!("the history: {}", history.display());
+            if !unowned.is_empty() {
+                eprintln!("NOTHING REMOVES {unowned:#?}");
+                return None;
+            }
             Some(findings)
         }
         Err(why) => {

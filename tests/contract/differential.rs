@@ -36,7 +36,7 @@ pub struct Bench {
     helpline: HelplineId,
     _link: Option<Link>,
     copy: Vec<(Vec<u8>, Vec<u8>)>,
-    _server: RedisServer,
+    server: RedisServer,
 }
 
 impl Bench {
@@ -61,7 +61,7 @@ impl Bench {
             (Arc::new(store), server.connection().await)
         });
         let helpline = HelplineId::parse("test").expect("a name");
-        Self { runtime, store, connection, helpline, _link: link, copy: Vec::new(), _server: server }
+        Self { runtime, store, connection, helpline, _link: link, copy: Vec::new(), server }
     }
 
     /// Plays a history on both, and compares.
@@ -130,6 +130,16 @@ impl Bench {
         assert_eq!(said, "OK");
     }
 
+    /// Where the Redis is, for whoever may do everything there.
+    pub fn url(&self) -> &str {
+        self.server.url()
+    }
+
+    /// Waits for what looks at the Redis.
+    pub fn wait_for<T>(&self, looking: impl Future<Output = T>) -> T {
+        self.runtime.block_on(looking)
+    }
+
     /// What Redis itself answers.
     /// Brings the audit up to now.
     pub fn audit(&mut self) {
@@ -145,7 +155,8 @@ impl Bench {
         self.runtime.block_on(node_of(&mut self.connection))
     }
 
-    fn step(&self, player: &mut Player, command: &Command) -> Result<(), TestCaseError> {
+    /// Carries a command out on both, and compares what they answer.
+    pub fn step(&self, player: &mut Player, command: &Command) -> Result<(), TestCaseError> {
         let expected = player.play(command);
         self.store.set_time(player.wall_ms);
         let found = self.runtime.block_on(self.store.execute(&self.helpline, command));

@@ -9,6 +9,7 @@ mod fixture;
 mod mutants;
 mod overflow;
 mod recovery;
+mod retention;
 mod routing;
 mod stored;
 mod suite;
@@ -70,6 +71,7 @@ on_both_stores![
     events_are_gap_free_and_can_be_read_from_any_cursor,
     notices_come_in_order_with_what_they_tell_of,
     the_floor_shows_who_waits_and_who_is_here,
+    events_are_gone_once_they_are_older_than_the_policy_keeps,
     a_policy_is_replaced_only_at_the_revision_that_it_was_made_for,
     content_is_gone_when_a_chat_is_erased,
     a_silent_accept_goes_back_to_the_line_and_a_sign_of_life_stays,

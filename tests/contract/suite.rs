@@ -229,6 +229,30 @@ pub async fn the_floor_shows_who_waits_and_who_is_here(f: Fixture) {
     assert_eq!(f.store.floor(&f.helpline, 0).await.unwrap().waiting, Vec::new());
 }
 
+pub async fn events_are_gone_once_they_are_older_than_the_policy_keeps(mut f: Fixture) {
+    f.policy.numbers.keep_events_ms = 30_000;
+    let f = f.ready().await;
+    f.ask(1, Urgency::Moderate).await;
+    let told = f.store.events(&f.helpline, &Cursor::default(), 100).await.unwrap();
+    let first = told.first().expect("an event").cursor.clone();
+    let second_by_second = async |seconds: u32| {
+        for _ in 0..seconds {
+            f.pass(1000);
+            f.apply(&Command::Tick { by: digest("aa"), limit: 100 }).await;
+        }
+    };
+    second_by_second(29).await;
+    assert_eq!(f.store.events(&f.helpline, &Cursor::default(), 100).await.unwrap(), told);
+
+    second_by_second(1).await;
+    assert_eq!(f.store.events(&f.helpline, &Cursor::default(), 100).await.unwrap(), []);
+    let gap = f.store.events(&f.helpline, &first, 100).await.expect_err("what came between is gone");
+    let StoreError::CursorTooOld { first } = gap else { panic!("{gap}") };
+    f.ask(2, Urgency::Moderate).await;
+    let next = f.store.events(&f.helpline, &first, 100).await.unwrap();
+    assert_eq!(next[0].event.sequence, told.len() as u64 + 1);
+}
+
 pub async fn a_policy_is_replaced_only_at_the_revision_that_it_was_made_for(f: Fixture) {
     let f = f.ready().await;
     let mut policy = f.policy.clone();

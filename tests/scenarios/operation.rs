@@ -1,6 +1,6 @@
 //! What operators see: ports, logs, and one clear line when a service cannot start.
 
-use holdfast_tests::processes::{Deployment, Line, Process, Setup, program};
+use holdfast_tests::processes::{Deployment, HELPLINE, Line, Process, Setup, program};
 use serde_json::Value;
 use std::net::TcpListener;
 use std::process::{Command, Output};
@@ -39,6 +39,45 @@ async fn the_ledger_is_measured_and_its_difference_is_nothing() {
         let difference = measured.lines().find(|line| line.starts_with("holdfast_ledger_difference{"));
         assert!(difference.is_some_and(|line| line.ends_with(" 0")), "{difference:?}");
     }
+}
+
+#[tokio::test]
+async fn the_census_names_what_is_kept_and_what_nothing_would_remove() {
+    let mut house = Deployment::usual().await;
+    let mut ana = house.responder("ana").await;
+    let mut visitor = house.visitor().await;
+    visitor.asks().await;
+    let chat = ana.takes().await;
+    ana.closes(&chat).await;
+    let mut waits = house.visitor().await;
+    waits.asks().await;
+    house.queues[0].kill().await;
+    house.queues[0].start_again().await;
+    house.queues[0].ready().await;
+
+    let (code, said) = census(&mut house);
+    assert_eq!(code, Some(0), "{said}");
+    let counted: Vec<&str> = said.lines().filter(|line| line.contains("chats ")).map(str::trim).collect();
+    assert!(counted.iter().any(|line| line.starts_with("1    chats that have ended, the oldest for")), "{said}");
+
+    let stray = format!("hf:{{{HELPLINE}}}:chat:stray");
+    let mut connection = house.redis().connection().await;
+    let mut store = redis::cmd("HSET");
+    let () =
+        store.arg(stray).arg("state").arg("ended").query_async(&mut connection).await.expect("a stray record");
+    let (code, said) = census(&mut house);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains(&format!("NOTHING REMOVES {HELPLINE} chat:stray: ")), "{said}");
+}
+
+/// How the census ended, and what it said.
+fn census(house: &mut Deployment) -> (Option<i32>, String) {
+    let url = house.redis().url().to_owned();
+    let mut command = Command::new(program("queue"));
+    command.arg("--config").arg(house.dir().join("queue.toml")).arg("--census");
+    let output = command.env("HOLDFAST_QUEUE__STORE__REDIS_URLS", url).output().expect("a census");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.code(), said)
 }
 
 #[tokio::test]

@@ -182,6 +182,8 @@ pub struct Run {
     pub findings: Findings,
     /// Where the history is.
     pub history: PathBuf,
+    /// What is left in the store that has neither an expiry nor an owner.
+    pub unowned: Vec<String>,
 }
 
 /// Plays it, and judges it.
@@ -204,9 +206,10 @@ async fn played(form: &Form) -> Result<Run, String> {
         let words = place.last_words().await;
         std::fs::write(dir.join(format!("{}.last", place.name)), words).map_err(|e| e.to_string())?;
     }
+    let unowned = world.unowned().await?;
     world.stop().await;
     let findings = checker::judge(&History::from(recorder.finish()));
-    Ok(Run { findings, history })
+    Ok(Run { findings, history, unowned })
 }
 
 fn as_checked(form: &Form, steps: &[Step]) -> history::World {

@@ -304,6 +304,7 @@ pub fn policy(which: u8) -> Policy {
         anyone_after_ms: 2_000,
         retention_ms: 5_000,
         keep_events: 100_000,
+        keep_events_ms: 20_000,
         first_reply_ms: if which.is_multiple_of(2) { 1_200 } else { 0 },
         failing_after: 1 + u32::from(which % 3),
         max_hard_in_row: if which % 3 == 1 { 2 } else { 0 },

@@ -299,6 +299,9 @@ pub struct Numbers {
     pub retention_ms: u64,
     /// So many events are kept for readers who come back.
     pub keep_events: u64,
+    /// And none longer than this. Left out of the file while it is the usual one, as `failing_after` is.
+    #[serde(skip_serializing_if = "is_two_days")]
+    pub keep_events_ms: u64,
     /// A responder who accepted has so long to write for the first time, or the chat goes back; 0 for no limit.
     pub first_reply_ms: u64,
     /// So many hard chats (HIGH, IMMINENT) in a row, then none until an easier one or a rest; 0 for no limit.
@@ -330,6 +333,14 @@ pub struct Numbers {
     pub recovery_hold_ms: u64,
 }
 
+/// How long events are kept where the policy does not say: as far as figures look back.
+const TWO_DAYS_MS: u64 = 48 * 60 * 60 * 1000;
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
+fn is_two_days(ms: &u64) -> bool {
+    *ms == TWO_DAYS_MS
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
 fn is_five(n: &u32) -> bool {
     *n == 5
@@ -359,6 +370,7 @@ impl Default for Numbers {
             anyone_after_ms: 5 * minute,
             retention_ms: 24 * 60 * minute,
             keep_events: 100_000,
+            keep_events_ms: TWO_DAYS_MS,
             first_reply_ms: 3 * minute,
             max_hard_in_row: 0,
             max_hard_per_shift: 0,

@@ -75,6 +75,7 @@ use metrics::Metrics;
 use overflow::Courier;
 use pager::Pager;
 use service::Service;
+use store::census::{Census, Unowned};
 use store::redis::{self, RedisSettings, RedisStore};
 use store::{Persistence, Store, StoreError, memory::MemoryStore};
 use ticker::{Outside, Ticker};
@@ -113,6 +114,9 @@ pub enum RunError {
          \"ephemeral\" where that is meant, or keep the line in Redis"
     )]
     Ephemeral,
+    /// There is nothing to look at.
+    #[error("store.kind is \"memory\": nothing is kept outside of the service's process")]
+    NothingKept,
     /// Content cannot be sealed with these settings.
     #[error(transparent)]
     Content(#[from] ContentError),
@@ -185,28 +189,41 @@ pub async fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, RunError
             let (node, ..) = run.as_fields();
             Ok(Arc::new(MemoryStore::new(Box::new(clock::wall_ms), node, run.simple().to_string())))
         }
-        StoreKind::Redis => {
-            let password = password_in(&config.redis_password_file)?;
-            let files = config.redis_tls()?;
-            let settings = RedisSettings {
-                tls: Some(files).filter(|files| !files.is_empty()).map(redis::follow_certificates).transpose()?,
-                urls: config.redis_urls.clone(),
-                cluster: config.cluster,
-                password,
-                sentinels: config.redis_sentinels.clone(),
-                primary_name: config.redis_primary_name.clone(),
-                sentinel_password: password_in(&config.redis_sentinel_password_file)?,
-                response_timeout: Duration::from_millis(config.response_timeout_ms),
-                connect_timeout: Duration::from_millis(config.connect_timeout_ms),
-                replicas_required: config.replicas_required,
-                wait_timeout: Duration::from_millis(config.wait_timeout_ms),
-                floor_persistence: config.floor_persistence,
-                floor_replicas: config.floor_replicas,
-                declared_persistence: config.declared_persistence.persistence(),
-            };
-            Ok(Arc::new(RedisStore::connect(&settings).await?))
-        }
+        StoreKind::Redis => Ok(Arc::new(RedisStore::connect(&redis_settings(config)?).await?)),
     }
+}
+
+fn redis_settings(config: &StoreConfig) -> Result<RedisSettings, RunError> {
+    let password = password_in(&config.redis_password_file)?;
+    let files = config.redis_tls()?;
+    Ok(RedisSettings {
+        tls: Some(files).filter(|files| !files.is_empty()).map(redis::follow_certificates).transpose()?,
+        urls: config.redis_urls.clone(),
+        cluster: config.cluster,
+        password,
+        sentinels: config.redis_sentinels.clone(),
+        primary_name: config.redis_primary_name.clone(),
+        sentinel_password: password_in(&config.redis_sentinel_password_file)?,
+        response_timeout: Duration::from_millis(config.response_timeout_ms),
+        connect_timeout: Duration::from_millis(config.connect_timeout_ms),
+        replicas_required: config.replicas_required,
+        wait_timeout: Duration::from_millis(config.wait_timeout_ms),
+        floor_persistence: config.floor_persistence,
+        floor_replicas: config.floor_replicas,
+        declared_persistence: config.declared_persistence.persistence(),
+    })
+}
+
+/// What the store holds that the settings name, and what in it has neither an expiry nor an owner.
+///
+/// # Errors
+/// When it is no Redis, cannot be reached, or does not let this user look.
+pub async fn census(config: &Config) -> Result<(Census, Vec<Unowned>), RunError> {
+    check_tls(config)?;
+    if config.store.kind == StoreKind::Memory {
+        return Err(RunError::NothingKept);
+    }
+    Ok(redis::census::take(&redis_settings(&config.store)?).await?)
 }
 
 /// What a file holds; nothing where none is named.

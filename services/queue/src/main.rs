@@ -18,6 +18,9 @@ struct Arguments {
     /// Checks the settings and the policies they name, and ends.
     #[arg(long)]
     check_config: bool,
+    /// Says what the store holds, by kind and age, and ends; with 1 if anything there has neither an expiry nor an owner.
+    #[arg(long)]
+    census: bool,
 }
 
 fn main() -> ExitCode {
@@ -29,6 +32,9 @@ fn main() -> ExitCode {
     if arguments.check_config {
         return check(&config);
     }
+    if arguments.census {
+        return census(&config);
+    }
     holdfast_runtime::run(NAME, config.telemetry.clone(), 0, |context| serve(config, context))
 }
 
@@ -37,6 +43,26 @@ fn check(config: &Config) -> ExitCode {
         return fail(NAME, &error);
     }
     println!("{NAME}: the settings are fine");
+    ExitCode::SUCCESS
+}
+
+fn census(config: &Config) -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(NAME, &error),
+    };
+    let (census, unowned) = match runtime.block_on(holdfast_queue::census(config)) {
+        Ok(taken) => taken,
+        Err(error) => return fail(NAME, &error),
+    };
+    print!("{census}");
+    for found in &unowned {
+        println!("NOTHING REMOVES {}: {}", found.what, found.why);
+    }
+    if !unowned.is_empty() {
+        return ExitCode::FAILURE;
+    }
+    println!("everything has an expiry or an owner");
     ExitCode::SUCCESS
 }
 

@@ -2,6 +2,7 @@
 //! scripts over Redis or Valkey. One contract suite and one differential test hold both to the same answers.
 
 pub mod audit;
+pub mod census;
 pub mod keys;
 pub mod memory;
 pub mod redis;

@@ -212,7 +212,7 @@ pub async fn play(bug: &Bug, seed: u64) -> Result<String, String> {
         true => Form { visitors: 40, responders: 4, think_ms: 200, talk_ms: (200, 500), ..usual },
         false => usual,
     };
-    let Run { findings, history } = run(&form).await?;
+    let Run { findings, history, .. } = run(&form).await?;
     if !editor.all_planted() {
         return Err(format!("it was not planted: the scripts do not hold {:?}", bug.edits));
     }

@@ -5,6 +5,7 @@ use crate::processes::{HELPLINE, free_port};
 use crate::redis_cluster::RedisCluster;
 use crate::redis_sentinel::{PRIMARY_NAME, RedisSentinel};
 use crate::redis_server::{RedisServer, as_service};
+use holdfast_queue::store::redis::{RedisSettings, census};
 use std::time::Duration;
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
@@ -70,6 +71,23 @@ impl Store {
         settings.push(("STORE__REPLICAS_REQUIRED", required.to_owned()));
         settings.push(("STORE__FLOOR_REPLICAS", required.to_owned()));
         settings
+    }
+
+    /// What is in it and has neither an expiry nor an owner.
+    pub async fn unowned(&self) -> Result<Vec<String>, String> {
+        let at = |url: &str| RedisSettings::at(vec![url.to_owned()]);
+        let settings = match self {
+            Self::Single(node) => at(node.url()),
+            Self::Sentinel(group) => RedisSettings {
+                sentinels: group.sentinel_urls(),
+                primary_name: PRIMARY_NAME.to_owned(),
+                ..at(group.nodes[0].url())
+            },
+            Self::Cluster(cluster) => RedisSettings { cluster: true, ..at(cluster.nodes[0].url()) },
+        };
+        let (census, unowned) = census::take(&settings).await.map_err(|e| e.to_string())?;
+        println!("the census of the store:\n{census}");
+        Ok(unowned.into_iter().map(|found| format!("{}: {}", found.what, found.why)).collect())
     }
 
     /// The single node.

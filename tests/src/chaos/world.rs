@@ -249,6 +249,11 @@ impl World {
             }
         }
     }
+
+    /// What is in the store and has neither an expiry nor an owner.
+    pub async fn unowned(&self) -> Result<Vec<String>, String> {
+        self.store.lock().await.unowned().await
+    }
 }
 
 impl Place {

@@ -175,7 +175,7 @@ impl Numbers {
     }
 
     fn check_durations(&self, mistakes: &mut Mistakes) {
-        let durations: [(&str, u64, u64, Option<&str>); 19] = [
+        let durations: [(&str, u64, u64, Option<&str>); 20] = [
             ("offer_deadline_ms", self.offer_deadline_ms, 100, None),
             ("back_off_ms", self.back_off_ms, 0, None),
             ("min_back_off_ms", self.min_back_off_ms, 1, None),
@@ -195,6 +195,7 @@ impl Numbers {
             ("overflow_retry_ms", self.overflow_retry_ms, 100, None),
             ("prefer_for_ms", self.prefer_for_ms, 0, None),
             ("recovery_hold_ms", self.recovery_hold_ms, 0, None),
+            ("keep_events_ms", self.keep_events_ms, 1000, None),
         ];
         for (name, value, least, none) in durations {
             mistakes.duration(format!("numbers.{name}"), value, least, none);

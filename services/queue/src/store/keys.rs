@@ -80,6 +80,7 @@ pub fn decisive(policy: &Policy) -> String {
         "strain": n.strain_percent,
         "retention": n.retention_ms,
         "keep_events": n.keep_events,
+        "keep_events_ms": n.keep_events_ms,
         "first_reply": n.first_reply_ms,
         "failing_after": n.failing_after,
         "hard_in_row": n.max_hard_in_row,

@@ -41,14 +41,32 @@ impl Kept {
     /// Whether the events after a cursor are all here: it is of this store, not older than what is kept, and not
     /// ahead of what has happened.
     fn holds(&self, generation: &str, after: &Cursor) -> bool {
-        let first = self.events.front().map_or(1, |p| p.event.sequence);
+        let (_, first) = self.first();
         let reached = self.line.snapshot().events;
         after.generation == generation && after.sequence <= reached && after.sequence.saturating_add(1) >= first
     }
 
+    /// The term and sequence of the oldest event that is kept; of the next one, where none is.
+    fn first(&self) -> (u64, u64) {
+        let line = self.line.snapshot();
+        self.events.front().map_or((line.term.number, line.events + 1), |p| (p.event.term, p.event.sequence))
+    }
+
+    /// None is kept longer than the policy says; lua/tick.lua does the same.
+    fn forget_events(&mut self) {
+        let line = self.line.snapshot();
+        let Some(policy) = &line.policy else {
+            return;
+        };
+        let till = line.clock.now_ms.saturating_sub(policy.numbers.keep_events_ms);
+        while self.events.front().is_some_and(|p| p.event.at_ms <= till) {
+            self.events.pop_front();
+        }
+    }
+
     /// The cursor before the oldest event that is kept.
     fn first_cursor(&self, generation: &str) -> Cursor {
-        let (term, sequence) = self.events.front().map_or((0, 1), |p| (p.event.term, p.event.sequence));
+        let (term, sequence) = self.first();
         Cursor { generation: generation.to_owned(), term, sequence: sequence.saturating_sub(1) }
     }
 }
@@ -79,6 +97,9 @@ impl MemoryStore {
             .entry(helpline.clone())
             .or_insert_with(|| Kept { line: Line::named(self.node, self.life()), events: VecDeque::new() });
         let applied = kept.line.apply((self.wall_ms)(), command);
+        if matches!(command, Command::Tick { .. }) {
+            kept.forget_events();
+        }
         if !applied.events.is_empty() {
             let generation = kept.line.snapshot().generation.clone();
             let placed: Vec<Placed> = applied.events.iter().map(|e| place_event(&generation, e)).collect();

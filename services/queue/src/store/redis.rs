@@ -4,6 +4,7 @@
 //! loaded again on NOSCRIPT), so replicas of two versions of Holdfast can run side by side.
 
 mod audit;
+pub mod census;
 mod certificates;
 mod cluster;
 mod commit;
@@ -531,7 +532,9 @@ impl RedisStore {
         let first: Vec<(String, Vec<String>)> =
             self.query(first.arg(&key).arg("-").arg("+").arg("COUNT").arg(1)).await?;
         let whole = *after == Cursor::default();
-        let (term, sequence) = first.first().map_or(Ok((0, 1)), |(id, _)| decode::stream_id(id))?;
+        // Where none is kept any more, the next one is the first.
+        let none = (line.number("term")?, reached + 1);
+        let (term, sequence) = first.first().map_or(Ok(none), |(id, _)| decode::stream_id(id))?;
         let held = after.generation == generation
             && after.sequence <= reached
             && after.sequence.saturating_add(1) >= sequence;

@@ -85,7 +85,7 @@ pub enum Until {
     Gone,
     /// The moment comes, or does not matter any more.
     Due,
-    /// As many events have followed as the policy keeps.
+    /// They are older than the policy keeps, or so many have followed as it keeps.
     EventsTrimmed,
     /// As old as the audit keeps, or more entries have followed than it keeps.
     AuditTrimmed,
@@ -111,7 +111,7 @@ impl Until {
             Self::NotFree => "they are not free any more",
             Self::Gone => "they leave",
             Self::Due => "the moment comes, or does not matter any more",
-            Self::EventsTrimmed => "`keep_events` more have happened",
+            Self::EventsTrimmed => "`keep_events_ms` later, or once `keep_events` more have happened",
             Self::AuditTrimmed => "`keep_days` of the audit, or `max_entries` more",
             Self::PoliciesTrimmed => "20 more policies were put in force",
             Self::Removed => "the operator removes the helpline's keys",

@@ -148,6 +148,22 @@ local function weigh_load()
   end
 end
 
+-- What was told longer ago than the policy keeps is gone; the embedded store does the same (store/memory.rs). So many at
+-- a tick bound it. A policy that an older version packed has no such number, and a user of an older file may not trim.
+local MAX_TRIMMED = 500
+local function forget_events()
+  local key, till = base .. 'events', now - (P.keep_events_ms or 172800000)
+  local function told(event) return num(string.match(event[2][2], ' a=(%d+)')) end
+  local oldest = redis.call('XRANGE', key, '-', '+', 'COUNT', 1)[1]
+  if not oldest or told(oldest) > till then return end
+  local events = redis.call('XRANGE', key, '-', '+', 'COUNT', MAX_TRIMMED)
+  local gone = 0
+  while events[gone + 1] and told(events[gone + 1]) <= till do gone = gone + 1 end
+  if gone < #events then return redis.pcall('XTRIM', key, 'MINID', events[gone + 1][1]) end
+  local _, term, sequence = string.find(events[gone][1], '^(%d+)-(%d+)$')
+  redis.pcall('XTRIM', key, 'MINID', term .. '-' .. str(num(sequence) + 1))
+end
+
 H.prefetch({ 'ticker', 'ticked', 'stage', 'calm' })
 local theirs = was.ticker ~= '' and was.ticker ~= by and math.max(now - num(was.ticked), 0) < H.TICKER_LEASE_MS
 local handled = 0
@@ -166,5 +182,6 @@ if not theirs then
   weigh_load()
 end
 H.finish()
+if not theirs then forget_events() end
 local due = redis.call('ZRANGE', timers_key, 0, 0, 'WITHSCORES')[2]
 return H.reply(table.concat({ str(handled), theirs and '1' or '0', due and str(num(due)) or '-', str(now) }, ' '))

@@ -219,6 +219,19 @@ impl Cluster {
     }
 }
 
+/// The primaries of a cluster, as those of its nodes know them that know the newest shape.
+pub(super) async fn primaries(seeds: Vec<Dial>) -> Vec<Dial> {
+    let Some(like) = seeds.first().cloned() else {
+        return Vec::new();
+    };
+    let mut asked: Vec<Asked> = seeds.into_iter().map(|dial| Asked { dial, connection: None }).collect();
+    let answers = join_all(asked.iter_mut().map(Asked::ask)).await;
+    let newest = answers.into_iter().flatten().max_by_key(|(epoch, _)| *epoch);
+    let ranges = newest.map(|(_, ranges)| ranges).unwrap_or_default();
+    let places: std::collections::BTreeSet<_> = ranges.into_iter().map(|range| (range.host, range.port)).collect();
+    places.into_iter().map(|(host, port)| like.at(host, port)).collect()
+}
+
 /// A node that is asked for the shape.
 struct Asked {
     dial: Dial,

@@ -194,12 +194,16 @@ fn no_address() -> StoreError {
     StoreError::Unreachable("no address".to_owned())
 }
 
-fn dials(urls: &[String], password: Option<&str>, settings: &RedisSettings) -> Result<Vec<Dial>, StoreError> {
+pub(super) fn dials(
+    urls: &[String],
+    password: Option<&str>,
+    settings: &RedisSettings,
+) -> Result<Vec<Dial>, StoreError> {
     urls.iter().map(|url| Dial::new(url, password, settings)).collect()
 }
 
 /// Sentinels, where there are any, say where the primary is; the first address then only says how it is spoken to.
-fn way(settings: &RedisSettings, first: Dial) -> Result<Way, StoreError> {
+pub(super) fn way(settings: &RedisSettings, first: Dial) -> Result<Way, StoreError> {
     if settings.sentinels.is_empty() {
         return Ok(Way::Fixed(first));
     }
