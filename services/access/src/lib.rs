@@ -1,4 +1,4 @@
-//! Who may call what. Every RPC passes the [gate](gate): the [table] says whom it is for, a credential says who
+//! Who may call what. Every RPC passes the [gate]: the [table] says whom it is for, a credential says who
 //! calls, and what the caller may speak for is at hand where the call is carried out.
 //!
 //! ```text
