@@ -101,7 +101,7 @@ impl Bench {
         match turn {
             Turn::Copy => self.copy(),
             Turn::LoseEverything => self.tell(&mut redis::cmd("FLUSHALL")),
-            Turn::FailOver => {
+            Turn::FailOver | Turn::OlderCopy => {
                 self.tell(&mut redis::cmd("FLUSHALL"));
                 for (key, value) in std::mem::take(&mut self.copy) {
                     self.tell(redis::cmd("RESTORE").arg(&key).arg(0).arg(&value).arg("REPLACE"));

@@ -248,3 +248,159 @@ pub async fn only_one_replica_brings_the_policy_back_and_nothing_happens_before(
     let after = f.store.floor(&f.helpline, 0).await.unwrap().generation;
     assert!(!after.is_empty() && after != before, "{after:?}");
 }
+
+impl Fixture {
+    /// The store holds an older copy of the line, and somebody says so; how it was called and what it is called from then on.
+    async fn renew(&self) -> Command {
+        let floor = self.store.floor(&self.helpline, 0).await.expect("a store");
+        let renew = Command::Renew {
+            life_was: floor.generation,
+            life: "another-life".to_owned(),
+            clock_ms: floor.clock.now_ms + 1_500,
+            term: 0,
+        };
+        let Reply::Policy { revision: 1 } = self.ok(&renew).await else { panic!("another revision") };
+        renew
+    }
+
+    async fn beats(&self, n: u8) {
+        self.ok(&Command::Beat { chat: chat(n), token: token(n) }).await;
+    }
+}
+
+pub async fn nobody_in_an_older_copy_is_offered_before_they_are_heard_and_the_hold_is_over(f: Fixture) {
+    let f = f.ready().await;
+    for n in 1..=3 {
+        let request = holdfast_domain::Request { attested: false, ..f.request(n, Urgency::Moderate, &[]) };
+        f.ok(&Command::Request(Box::new(request))).await;
+        f.pass(500);
+    }
+    f.ask(4, Urgency::Moderate).await;
+    f.sign_in("ann", &[], 1).await;
+    assert_eq!(f.offered_to(1).await, ["ann"]);
+
+    let renew = f.renew().await;
+
+    assert!(f.offered_to(1).await.is_empty(), "the copy may be of yesterday");
+    let floor = f.store.floor(&f.helpline, 10).await.unwrap();
+    assert_eq!(floor.generation, "another-life");
+    assert_eq!((floor.ledger.waiting, floor.ledger.offered, floor.ledger.difference()), (4, 0, 0));
+    assert_eq!(f.refused(&renew).await, Refusal::PolicyChanged { revision: 1 }, "another replica was first");
+    for name in ["ann", "bob", "cid"] {
+        f.sign_in(name, &[], 1).await;
+    }
+    f.beats(2).await;
+    f.beats(1).await;
+    assert_eq!(f.store.place(&f.helpline, &chat(1)).await.unwrap(), 1, "in their old order");
+    f.tick_for(f.policy.numbers.recovery_hold_ms - 200).await;
+    for n in 1..=4 {
+        assert!(f.offered_to(n).await.is_empty(), "{n} may be in somebody's hands");
+    }
+
+    f.tick_for(400).await;
+
+    for n in [1, 2, 4] {
+        assert_eq!(f.offered_to(n).await.len(), 1, "{n} was heard, or vouched for");
+    }
+    assert!(f.offered_to(3).await.is_empty());
+    let abandoned = f.policy.numbers.abandon_after_ms;
+    f.tick_for(abandoned).await;
+    assert_eq!(f.chat(3).await.state, ChatState::Ended, "nobody is waiting there");
+    f.is_whole().await;
+}
+
+pub async fn whoever_accepted_after_the_copy_was_made_has_the_chat_again_and_later_fences_are_higher(f: Fixture) {
+    let f = f.ready().await;
+    let ann = f.sign_in("ann", &[], 1).await;
+    f.ask(1, Urgency::High).await;
+    let fence = f.accepted("ann", ann, 1, 1).await;
+    let first = f.sealed(1, ann).await;
+    let back = Command::Transfer { responder: responder("ann"), session: ann, chat: chat(1), fence };
+    // What the copy does not know: the chat went on to another responder.
+    let newer = Reassert {
+        responder: responder("bob"),
+        offer: 9,
+        fence: Fence { epoch: fence.epoch + 1, ..fence },
+        ..first.clone()
+    };
+    f.renew().await;
+    assert_eq!((f.chat(1).await.state, f.chat(1).await.owner), (ChatState::Waiting, None), "not ann's for sure");
+    let session = f.sign_in("bob", &[], 1).await;
+    f.beats(1).await;
+
+    assert_eq!(f.takes_back(&Reassert { session, ..newer.clone() }).await, newer.fence);
+
+    let anns = f.sign_in("ann", &[], 1).await;
+    let claim = Command::Reassert(Box::new(Reassert { session: anns, ..first }));
+    assert_eq!(f.refused(&claim).await, Refusal::StaleFence);
+    assert_eq!(f.refused(&back).await, Refusal::StaleSession);
+    let transfer = Command::Transfer { responder: responder("bob"), session, chat: chat(1), fence: newer.fence };
+    f.ok(&transfer).await;
+    let number = f.chat(1).await.offers_made;
+    let next = f.accepted("ann", anns, 1, number).await;
+    assert!(next.epoch > newer.fence.epoch, "{next:?} {:?}", newer.fence);
+    f.is_whole().await;
+}
+
+pub async fn who_held_a_chat_in_an_older_copy_has_it_again_and_who_came_later_comes_back_from_their_ticket(
+    f: Fixture,
+) {
+    let f = f.ready().await;
+    let ann = f.sign_in("ann", &[], 1).await;
+    f.ask(1, Urgency::High).await;
+    let fence = f.accepted("ann", ann, 1, 1).await;
+    let sealed = f.sealed(1, ann).await;
+    f.ask(2, Urgency::Low).await;
+    let mut later = f.ticket(2).await;
+    later.request.chat = chat(3);
+    later.request.token = token(3);
+    later.request.request_key = crate::fixture::digest("03");
+    later.sealed.sequence += 1;
+    later.sealed.arrival_ms += 1_000;
+    f.renew().await;
+
+    assert_eq!(f.comes_back(&later).await, (ChatState::Waiting, 3), "behind those who came first");
+    let session = f.sign_in("ann", &[], 1).await;
+    assert_eq!(f.takes_back(&Reassert { session, ..sealed }).await, fence);
+    f.ok(&f.close("ann", session, 1, fence)).await;
+    assert_eq!(f.chat(1).await.state, ChatState::Ended);
+    f.is_whole().await;
+}
+
+pub async fn an_accept_that_was_lost_with_the_end_of_the_line_is_claimed_by_its_fence(f: Fixture) {
+    let f = f.ready().await;
+    let ann = f.sign_in("ann", &[], 1).await;
+    f.ask(1, Urgency::High).await;
+    let ticket = f.ticket(1).await;
+    let fence = f.accepted("ann", ann, 1, 1).await;
+    let sealed = f.sealed(1, ann).await;
+    let back = Command::Transfer { responder: responder("ann"), session: ann, chat: chat(1), fence };
+    f.ok(&back).await;
+    // The line knows of one assignment; the paper of a second one can only come from a line that knew more.
+    let second = Reassert { fence: Fence { epoch: fence.epoch + 1, ..fence }, offer: 7, ..sealed.clone() };
+    assert_eq!(f.refused(&Command::Reassert(Box::new(sealed))).await, Refusal::StaleFence);
+    assert!(f.takes_back(&second).await == second.fence && ticket.sealed.assignments_made == 0);
+    assert_eq!(f.chat(1).await.state, ChatState::Active);
+    f.is_whole().await;
+}
+
+pub async fn thousands_in_an_older_copy_come_back_at_once(mut f: Fixture) {
+    f.policy.numbers.max_waiting = 5_000;
+    let f = f.ready().await;
+    let template = f.request(1, Urgency::Moderate, &[]);
+    for n in 0..3_000u32 {
+        let request = holdfast_domain::Request {
+            chat: holdfast_domain::ChatId::parse(&format!("many-{n}")).unwrap(),
+            request_key: crate::fixture::digest(&format!("{n:08x}")),
+            attested: n % 2 == 0,
+            ..template.clone()
+        };
+        f.ok(&Command::Request(Box::new(request))).await;
+    }
+
+    f.renew().await;
+
+    let floor = f.store.floor(&f.helpline, 0).await.unwrap();
+    assert_eq!((floor.ledger.waiting, floor.ledger.difference()), (3_000, 0));
+    f.is_whole().await;
+}

@@ -5,6 +5,7 @@
 
 mod acknowledgement;
 mod audit;
+mod backup;
 mod care;
 mod content;
 mod crowd;
@@ -14,6 +15,7 @@ mod failure;
 mod floods;
 mod isolation;
 mod lost_store;
+mod lost_tail;
 mod matching;
 mod offers;
 mod operation;

@@ -2,8 +2,12 @@
 
 use holdfast_domain::policy::Numbers;
 use holdfast_proto::v1::dispatch_service_client::DispatchServiceClient;
+use holdfast_proto::v1::intake_service_client::IntakeServiceClient;
 use holdfast_proto::v1::session_response::Message;
-use holdfast_proto::v1::{Action, Heartbeat, SessionRequest, SessionResponse, SignIn, action, session_request};
+use holdfast_proto::v1::{
+    Action, ChatState, Heartbeat, SessionRequest, SessionResponse, SignIn, WatchChatRequest, action,
+    session_request,
+};
 use holdfast_tests::events::Events;
 use holdfast_tests::processes::{Deployment, HELPLINE, numbers};
 use std::time::Duration;
@@ -97,4 +101,48 @@ async fn a_responder_who_reads_nothing_loses_the_session_and_the_offer_goes_to_s
     assert!(offered < BOUND, "{offered:?}");
     ben.accepts(&offer).await;
     house.nobody_is_lost(1).await;
+}
+
+#[tokio::test]
+async fn a_visitor_whose_device_reads_nothing_is_away_keeps_their_place_and_comes_back_to_it() {
+    let house = Deployment::with(Numbers { away_after_ms: 1_500, abandon_after_ms: 600_000, ..numbers() }).await;
+    let mut visitor = house.visitor().await;
+    visitor.try_ask().await.expect("a chat");
+    let mut deaf = IntakeServiceClient::new(narrow(&house.intakes[0].url()).await);
+    let watch = WatchChatRequest {
+        key: Some(visitor.key.clone()),
+        locale: visitor.ask.locale.clone(),
+        ticket: visitor.ticket.clone(),
+    };
+    let mut messages = deaf.watch_chat(watch).await.expect("a stream").into_inner();
+    messages.message().await.expect("a stream").expect("how the chat stands");
+    let mut events = Events::after(&house.queues[0], "").await;
+
+    let since = Instant::now();
+    // Others come and go, so there is always something to tell.
+    let stirs = async {
+        let gate = house.visitor().await;
+        for n in 0u32.. {
+            let mut other = gate
+                .beside(&format!("stirs-{n}-{}", std::process::id()))
+                .urgent(holdfast_proto::v1::Urgency::High);
+            other.try_ask().await.expect("a chat");
+            tokio::time::sleep(Duration::from_millis(100)).await; // a pace
+            other.leaves().await;
+        }
+    };
+    let is_away = async { while events.until("away").await.chat_id != visitor.key.chat_id {} };
+    tokio::select! {
+        () = is_away => {}
+        () = stirs => panic!("others come for ever"),
+    }
+    let took = since.elapsed();
+
+    println!("a visitor whose device reads nothing was away after {took:?}");
+    let silent = Duration::from_millis(1_500 + 3_000); // until they are away, and what beats and ticks may add
+    assert!(took < BOUND + silent, "{took:?}");
+    assert_eq!(visitor.resumes().await.state(), ChatState::Waiting);
+    while events.until("back").await.chat_id != visitor.chat_id() {}
+    assert_eq!(house.responder("ana").await.offer().await.chat_id, visitor.chat_id());
+    drop(messages);
 }

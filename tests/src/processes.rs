@@ -547,6 +547,15 @@ impl Process {
         self.child = Some(child.unwrap_or_else(|e| panic!("{} does not start: {e}", self.name)));
     }
 
+    /// Runs its program once with its own settings and one more argument, and waits for its end.
+    pub async fn run_once(&self, argument: &str) -> std::process::Output {
+        let mut command = Command::new(program(&self.service));
+        command.arg("--config").arg(self.settings()).arg(argument).stdin(Stdio::null()).kill_on_drop(true);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let ended = tokio::time::timeout(PATIENCE, command.output()).await;
+        ended.expect("it ends by itself").unwrap_or_else(|e| panic!("{} does not start: {e}", self.name))
+    }
+
     fn settings(&self) -> PathBuf {
         match &self.elsewhere {
             Some(_) => self.config.with_file_name(format!("older-{}.toml", self.service)),

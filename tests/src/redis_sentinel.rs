@@ -130,6 +130,23 @@ impl RedisSentinel {
         self.primary().await.expect("a primary")
     }
 
+    /// Replicas hear nothing more of the primary, the first node, from now on; what it was told before, they have. Some
+    /// seconds later Sentinels would bring them back.
+    pub async fn cut_replicas_off(&self) {
+        let mut primary = reached(&self.nodes[0]).await.expect("a primary");
+        let mark = redis::cmd("SET").arg("the-end").arg(1).to_owned();
+        let _: String = mark.query_async(&mut primary).await.expect("a primary that can be written to");
+        let wait = redis::cmd("WAIT").arg(self.nodes.len() - 1).arg(5_000).to_owned();
+        let heard: usize = wait.query_async(&mut primary).await.expect("a number of replicas");
+        assert_eq!(heard, self.nodes.len() - 1, "replicas that have all of it");
+        for node in &self.nodes[1..] {
+            let mut replica = reached(node).await.expect("a replica");
+            // Nobody is there.
+            let leave = redis::cmd("REPLICAOF").arg("127.0.0.1").arg(1).to_owned();
+            let _: String = leave.query_async(&mut replica).await.expect("a replica that can be told");
+        }
+    }
+
     async fn is_whole(&self) -> bool {
         let Some(primary) = self.primary().await else {
             return false;

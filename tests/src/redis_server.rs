@@ -166,6 +166,29 @@ impl RedisServer {
         }
     }
 
+    /// Kills it and starts it again from a copy of everything, as an operator who restores a backup: without a log of writes,
+    /// for a server that keeps one does not look at the copy; then the log is begun (deploy/README.md).
+    pub async fn start_again_from(&mut self, copy: &[u8]) {
+        self.lose_the_disk();
+        std::fs::write(self.dir().join("dump.rdb"), copy).expect("a disk that can be written");
+        let usual = self.args.clone();
+        self.args.extend(owned(&["--appendonly", "no"]));
+        self.start_again();
+        self.args = usual;
+        let mut connection = self.connection().await;
+        let begin = redis::cmd("CONFIG").arg("SET").arg("appendonly").arg("yes").to_owned();
+        let said: String = begin.query_async(&mut connection).await.expect("a server that can be told");
+        assert_eq!(said, "OK");
+    }
+
+    /// A copy of everything, as it is taken every day.
+    pub async fn copy(&self) -> Vec<u8> {
+        let mut connection = self.connection().await;
+        let said: String = redis::cmd("SAVE").query_async(&mut connection).await.expect("a copy");
+        assert_eq!(said, "OK");
+        std::fs::read(self.dir().join("dump.rdb")).expect("the copy")
+    }
+
     /// Whether its process runs, be it stopped.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))

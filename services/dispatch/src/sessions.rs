@@ -774,6 +774,10 @@ impl Session {
     }
 
     fn offer(&mut self, offer: holdfast_proto::v1::Offer) -> Result<(), End> {
+        // The line has lost that they accepted it, and is about to be told.
+        if self.sealed.contains_key(&offer.chat_id) {
+            return Ok(());
+        }
         if !self.known.offer(&offer.chat_id, offer.offer_number) {
             return Ok(());
         }

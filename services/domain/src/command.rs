@@ -521,6 +521,19 @@ pub enum Command {
         /// The service clock as last seen: it goes on from there. 0 when nobody knows: then it begins with the store's time.
         clock_ms: u64,
     },
+    /// The store holds an older copy of the line, such as a backup that was restored: it begins another life, in which
+    /// what stands in the copy is worth what a ticket is. Refused when the line is in another life already.
+    Renew {
+        /// The life that the copy is of.
+        life_was: String,
+        /// What the new life is called: 1 to 64 of `A-Z a-z 0-9 _ . -`, never used before.
+        life: String,
+        /// A moment on the service clock that is not before anything the line did after the copy was made; the clock goes
+        /// on from there if it stands before it.
+        clock_ms: u64,
+        /// The highest term of the line that anybody heard of; 0 when nobody knows.
+        term: u64,
+    },
 }
 
 impl Command {
@@ -558,6 +571,7 @@ impl Command {
             Self::Tick { .. } => "tick",
             Self::SetPolicy { .. } => "set_policy",
             Self::Revive { .. } => "revive",
+            Self::Renew { .. } => "renew",
         }
     }
 }
@@ -652,7 +666,7 @@ pub enum Reply {
         /// The service clock now.
         now_ms: u64,
     },
-    /// To set-policy and revive: the revision that is in force now.
+    /// To set-policy, revive and renew: the revision that is in force now.
     Policy {
         /// The revision.
         revision: u64,

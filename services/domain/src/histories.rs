@@ -170,6 +170,8 @@ pub enum Turn {
     LoseEverything,
     /// The replica takes its place, on another node: what came after the copy is lost.
     FailOver,
+    /// The copy is brought back, on another node, and somebody notices that it is older than the line was.
+    OlderCopy,
 }
 
 /// How many tickets and sealed assignments are remembered.
@@ -252,7 +254,7 @@ pub fn history_of_losses(length: usize) -> impl Strategy<Value = Vec<TimedOp>> {
         1 => Just(Op::Store(Turn::Copy)),
     ];
     let usual = (prop_oneof![30 => 0..300i64, 10 => 300..1500i64], op);
-    let turn = prop_oneof![1 => Just(Turn::LoseEverything), 1 => Just(Turn::FailOver)];
+    let turn = prop_oneof![Just(Turn::LoseEverything), Just(Turn::FailOver), Just(Turn::OlderCopy)];
     let loss = (2_000..4_000i64, turn.prop_map(Op::Store));
     prop::collection::vec(prop_oneof![30 => usual, 1 => loss], length / 2..=length)
 }
@@ -411,13 +413,6 @@ fn prefer(steps: Vec<Step>, only: ResponderId) -> Vec<Step> {
     preferring
 }
 
-fn repeat(mut request: Request, changed: bool) -> Command {
-    if changed {
-        request.body = digest("c", 0);
-    }
-    Command::Request(Box::new(request))
-}
-
 /// New names most of the time.
 fn state_number(arrivals: u64, pick: u16) -> u64 {
     arrivals + u64::from(pick % 2)
@@ -462,6 +457,7 @@ pub struct Player {
     copy: Option<Line>,
     policy: Option<Policy>,
     clock_ms: u64,
+    term: u64,
     tickets: Vec<Restore>,
     assignments: Vec<Reassert>,
 }
@@ -482,6 +478,7 @@ impl Player {
             copy: None,
             policy: None,
             clock_ms: 0,
+            term: 0,
             tickets: Vec::new(),
             assignments: Vec::new(),
         }
@@ -505,7 +502,7 @@ impl Player {
         let Op::Store(turn) = op else {
             return None;
         };
-        let nowhere_to_go = matches!(turn, Turn::FailOver) && self.copy.is_none();
+        let nowhere_to_go = matches!(turn, Turn::FailOver | Turn::OlderCopy) && self.copy.is_none();
         (!nowhere_to_go).then_some(*turn)
     }
 
@@ -518,7 +515,8 @@ impl Player {
                 self.copy = None;
                 self.line = Line::named(node, Self::life(self.lives));
             }
-            Turn::FailOver => {
+            Turn::FailOver | Turn::OlderCopy => {
+                self.term = self.term.max(self.state().term.number);
                 if let Some(copy) = self.copy.clone() {
                     self.line = copy;
                     self.line.move_to_node(node);
@@ -548,7 +546,7 @@ impl Player {
                 let made =
                     again.and_then(|(pick, changed)| Some((pick_from(&self.requests, pick).cloned()?, changed)));
                 match made {
-                    Some((request, changed)) => repeat(request, changed),
+                    Some((request, changed)) => self.repeat(request, changed),
                     None => self.request(*urgency, *need, *attested, *wish),
                 }
             }
@@ -565,7 +563,18 @@ impl Player {
                 let policy = Box::new(self.policy.clone().unwrap_or_else(|| policy(0)));
                 Command::Revive { policy, clock_ms: self.clock_ms }
             }
-            Op::Store(Turn::Copy | Turn::FailOver) => Command::Tick { by: digest("t", 0), limit: 100 },
+            Op::Store(Turn::OlderCopy) if self.copy.is_some() => {
+                self.lives += 1;
+                Command::Renew {
+                    life_was: self.state().generation.clone(),
+                    life: Self::life(self.lives),
+                    clock_ms: self.clock_ms,
+                    term: self.term,
+                }
+            }
+            Op::Store(Turn::Copy | Turn::FailOver | Turn::OlderCopy) => {
+                Command::Tick { by: digest("t", 0), limit: 100 }
+            }
             Op::Restore(pick, aim) => self.restore(*pick, *aim),
             Op::Reassert(pick, aim) => self.reassert(*pick, *aim),
             Op::SetPolicy(right, which) => {
@@ -657,7 +666,8 @@ impl Player {
             | Command::ReportPage { .. }
             | Command::Tick { .. }
             | Command::SetPolicy { .. }
-            | Command::Revive { .. } => return None,
+            | Command::Revive { .. }
+            | Command::Renew { .. } => return None,
         })
     }
 
@@ -744,6 +754,15 @@ impl Player {
     fn request(&mut self, urgency: u8, need: u8, attested: bool, wish: u8) -> Command {
         let request = self.new_request(urgency, need, attested, wish);
         self.requests.push(request.clone());
+        Command::Request(Box::new(request))
+    }
+
+    /// Asks again; the queue names each request anew, and only what the line does not know yet becomes a chat of that name.
+    fn repeat(&self, mut request: Request, changed: bool) -> Command {
+        request.chat = named(&format!("again-{}", self.counts.0));
+        if changed {
+            request.body = digest("c", 0);
+        }
         Command::Request(Box::new(request))
     }
 

@@ -340,6 +340,7 @@ impl Line {
             Command::Tick { by, limit } => self.tick(by, *limit),
             Command::SetPolicy { policy, expected, by } => self.set_policy(policy, *expected, by.as_ref()),
             Command::Revive { policy, clock_ms } => self.revive(policy, *clock_ms),
+            Command::Renew { life_was, life, clock_ms, term } => self.renew(life_was, life, *clock_ms, *term),
         }
     }
 

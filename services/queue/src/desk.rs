@@ -10,7 +10,7 @@ use holdfast_proto::v1;
 use holdfast_runtime::clock;
 use tokio::sync::watch;
 use tokio::time::timeout_at;
-use tracing::{Instrument, Span, error, field::Empty, info_span};
+use tracing::{Instrument, Span, error, field::Empty, info_span, warn};
 
 use crate::{
     content::{Content, Field, Of, Opened},
@@ -183,7 +183,11 @@ impl Desk {
         let acknowledged = self.store.acknowledge(helpline, command).instrument(span).await;
         self.metrics.store(word, began);
         if let Ok(Acknowledged { applied: Applied { reply: Ok(reply), .. }, .. }) = &acknowledged {
-            self.policies.saw(helpline, reply);
+            let older = self.policies.saw(helpline, reply);
+            // What could not be done now is done at the next answer.
+            if older && let Err(failure) = self.policies.renew(helpline).await {
+                warn!(%helpline, %failure, "the store holds an older copy of the line, and it could not begin another life");
+            }
         }
         if let Err(StoreError::Garbled(what)) = &acknowledged {
             error!(%helpline, command = word, what, "the store cannot be understood");

@@ -21,7 +21,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use holdfast_access::{Access, AccessError};
-use holdfast_domain::{IdError, ResponderId, ids::DigestHex};
+use holdfast_domain::{Command, HelplineId, IdError, ResponderId, ids::DigestHex};
 use holdfast_proto::v1::{FILE_DESCRIPTOR_SET, queue_service_server::QueueServiceServer};
 use holdfast_runtime::{
     AdminServer, Context, Stop, TaskSet, clock,
@@ -224,6 +224,34 @@ pub async fn census(config: &Config) -> Result<(Census, Vec<Unowned>), RunError>
         return Err(RunError::NothingKept);
     }
     Ok(redis::census::take(&redis_settings(&config.store)?).await?)
+}
+
+/// Says that the store was restored from a backup: every line in it begins another life, in which whoever the copy
+/// believes to be waiting is not offered before they are heard (`domain/src/line/recovery.rs`). Answers with the helplines.
+/// For the case that no queue replica lives that could notice by itself; a second time is the same again, and costs
+/// everybody another [`recovery_hold_ms`](holdfast_domain::policy::Numbers).
+///
+/// # Errors
+/// When it is no Redis, cannot be reached, or a line cannot be changed.
+pub async fn restored(config: &Config) -> Result<Vec<HelplineId>, RunError> {
+    check_tls(config)?;
+    if config.store.kind == StoreKind::Memory {
+        return Err(RunError::NothingKept);
+    }
+    let store = RedisStore::connect(&redis_settings(&config.store)?).await?;
+    let mut begun = Vec::new();
+    for helpline in store.helplines().await? {
+        let command = Command::Renew {
+            life_was: store.floor(&helpline, 0).await?.generation,
+            life: Uuid::new_v4().simple().to_string(),
+            clock_ms: clock::wall_ms(),
+            term: 0,
+        };
+        if store.execute(&helpline, &command).await?.reply.is_ok() {
+            begun.push(helpline);
+        }
+    }
+    Ok(begun)
 }
 
 /// What a file holds; nothing where none is named.

@@ -21,6 +21,10 @@ struct Arguments {
     /// Says what the store holds, by kind and age, and ends; with 1 if anything there has neither an expiry nor an owner.
     #[arg(long)]
     census: bool,
+    /// Says that the store was restored from a backup while no queue ran, and ends: nobody in it is offered before they are
+    /// heard. To be run before the queue starts.
+    #[arg(long)]
+    restored: bool,
 }
 
 fn main() -> ExitCode {
@@ -34,6 +38,9 @@ fn main() -> ExitCode {
     }
     if arguments.census {
         return census(&config);
+    }
+    if arguments.restored {
+        return restored(&config);
     }
     holdfast_runtime::run(NAME, config.telemetry.clone(), 0, |context| serve(config, context))
 }
@@ -63,6 +70,22 @@ fn census(config: &Config) -> ExitCode {
         return ExitCode::FAILURE;
     }
     println!("everything has an expiry or an owner");
+    ExitCode::SUCCESS
+}
+
+fn restored(config: &Config) -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(NAME, &error),
+    };
+    let begun = match runtime.block_on(holdfast_queue::restored(config)) {
+        Ok(begun) => begun,
+        Err(error) => return fail(NAME, &error),
+    };
+    for helpline in &begun {
+        println!("{helpline} begins another life; whoever was in it is offered when they are heard");
+    }
+    println!("{} helplines in the store", begun.len());
     ExitCode::SUCCESS
 }
 

@@ -10,6 +10,7 @@ use std::{
 
 use holdfast_domain::{
     Command, EventKind, HelplineId, Policy, Refusal, Reply, ResponderId,
+    line::EPOCHS_PER_TERM,
     policy::{PolicyError, Tag},
 };
 use tokio::sync::{broadcast, watch};
@@ -32,6 +33,9 @@ const ATTEMPTS: usize = 5;
 const FIELDS_NAMED: usize = 5;
 /// A line that lives is heard of more often than this.
 const LONGEST_SILENCE: Duration = Duration::from_secs(2);
+/// A line whose clock stands so far behind what was heard of it is an older copy. Less than that a failover may lose, and
+/// tickets fill such gaps without another life; an answer that was long on its way is younger.
+const OLDER_COPY_MS: u64 = 10_000;
 
 /// Why the policies cannot be put in force.
 #[derive(Debug, thiserror::Error)]
@@ -249,8 +253,8 @@ pub(crate) struct Policies {
     seen: RwLock<BTreeMap<HelplineId, Seen>>,
     /// The service clocks, as they were last heard to be, and when.
     clocks: Mutex<BTreeMap<HelplineId, (u64, Instant)>>,
-    /// Which life each line was in when it was last heard of.
-    lives: Mutex<BTreeMap<HelplineId, String>>,
+    /// Which life each line was in when it was last heard of, and the highest term.
+    lives: Mutex<BTreeMap<HelplineId, (String, u64)>>,
     /// The helplines that have, or had, a policy.
     known: watch::Sender<BTreeSet<HelplineId>>,
 }
@@ -322,24 +326,54 @@ impl Policies {
         Ok(())
     }
 
-    /// Which life of a line something was said in. In another one than before, whoever was in the line comes back first.
-    fn saw_life(&self, helpline: &HelplineId, generation: &str) {
-        let mut lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
-        match lives.get_mut(helpline) {
-            Some(known) if known == generation => return,
-            Some(known) => generation.clone_into(known),
-            None => return drop(lives.insert(helpline.clone(), generation.to_owned())),
+    /// The store holds an older copy of the line, a backup that somebody restored: the line begins another life, and
+    /// nobody is offered what the copy believes to be waiting. Whichever replica comes first does it.
+    pub(crate) async fn renew(&self, helpline: &HelplineId) -> Result<(), StoreError> {
+        let floor = self.store.floor(helpline, 0).await?;
+        if !self.is_older(helpline, floor.clock.now_ms) {
+            return Ok(());
         }
+        let term =
+            self.lives.lock().unwrap_or_else(PoisonError::into_inner).get(helpline).map_or(0, |life| life.1);
+        let command = Command::Renew {
+            life_was: floor.generation,
+            life: uuid::Uuid::new_v4().simple().to_string(),
+            clock_ms: self.clock_ms(helpline),
+            term,
+        };
+        let applied = self.store.execute(helpline, &command).await?;
+        if let Ok(Reply::Policy { revision }) = applied.reply {
+            warn!(%helpline, revision, "the store holds an older copy of the line: nobody in it is offered before they are heard");
+        }
+        Ok(())
+    }
+
+    fn is_older(&self, helpline: &HelplineId, now_ms: u64) -> bool {
+        let clocks = self.clocks.lock().unwrap_or_else(PoisonError::into_inner);
+        clocks.get(helpline).is_some_and(|(heard, _)| now_ms + OLDER_COPY_MS < *heard)
+    }
+
+    /// Which life of a line something was said in. In another one than before, whoever was in the line comes back first.
+    fn saw_life(&self, helpline: &HelplineId, generation: &str, term: u64) {
+        let mut lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
+        let (known, highest) = lives.entry(helpline.clone()).or_insert_with(|| (generation.to_owned(), term));
+        *highest = term.max(*highest);
+        if known == generation {
+            return;
+        }
+        generation.clone_into(known);
         drop(lives);
         let hold = self.last(helpline).map_or(0, |policy| policy.numbers.recovery_hold_ms);
         warn!(%helpline, hold_ms = hold, "the line began another life: new chats are taken when those who were in it are back");
         self.store.begin_recovery(Duration::from_millis(hold));
     }
 
-    /// What an answer says of the service clock, and of the line's life.
-    pub(crate) fn saw(&self, helpline: &HelplineId, reply: &Reply) {
-        if let Reply::Chat { generation, .. } | Reply::Accepted { generation, .. } = reply {
-            self.saw_life(helpline, generation);
+    /// What an answer says of the service clock, and of the line's life. True when it comes from an older copy of the line.
+    pub(crate) fn saw(&self, helpline: &HelplineId, reply: &Reply) -> bool {
+        if let Reply::Chat { generation, term, .. } = reply {
+            self.saw_life(helpline, generation, *term);
+        } else if let Reply::Accepted { generation, fence, .. } = reply {
+            self.saw_life(helpline, generation, fence.epoch / EPOCHS_PER_TERM);
         }
         let (Reply::Chat { now_ms, .. }
         | Reply::Responder { now_ms, .. }
@@ -347,13 +381,17 @@ impl Policies {
         | Reply::Ticked { now_ms, .. }
         | Reply::Done { now_ms }) = reply
         else {
-            return;
+            return false;
         };
+        if self.is_older(helpline, *now_ms) {
+            return true;
+        }
         let mut clocks = self.clocks.lock().unwrap_or_else(PoisonError::into_inner);
         let clock = clocks.entry(helpline.clone()).or_insert((0, Instant::now()));
         if *now_ms > clock.0 {
             *clock = (*now_ms, Instant::now());
         }
+        false
     }
 
     /// Where the service clock stands at the latest that it can have been when the line was lost; 0 when nothing was heard
@@ -414,7 +452,7 @@ async fn look_at(desk: &Desk, notice: &Notice) {
     let helpline = &notice.helpline;
     for placed in notice.events.iter() {
         desk.tickets().hear(helpline, &placed.event);
-        desk.policies().saw_life(helpline, &placed.cursor.generation);
+        desk.policies().saw_life(helpline, &placed.cursor.generation, placed.event.term);
     }
     let replaced = |kind| matches!(kind, EventKind::PolicySet | EventKind::Revived);
     let changed = notice.events.iter().any(|placed| replaced(placed.event.kind));

@@ -15,6 +15,9 @@
 //! 4. An assignment counts if it is newer than what the ticket knows: of a chat that was ACTIVE the same one, of a chat
 //!    that waited only a later one. Whoever accepts the chat first after it came back ends all older claims.
 //! 5. Epochs go on rising: whatever comes back lifts the line's term above its own.
+//! 6. A copy that is older than the line was, a restored backup, is a heap of old tickets: nobody is on shift, nothing is
+//!    in anybody's hands, and every chat in it waits to be claimed. Its visitor may have left, or have been helped, since:
+//!    a chat is not offered before its visitor is heard.
 
 use super::{About, Line, RECOVERING, Timer};
 use crate::chat::{Chat, Owner};
@@ -25,7 +28,7 @@ use crate::lifecycle::{ChatState, Happening};
 use crate::limits::{RECOVER_BATCH, RESTORED_GAP};
 use crate::line::EPOCHS_PER_TERM;
 use crate::policy::Policy;
-use crate::responder::{Holding, HoldingKind};
+use crate::responder::{Holding, HoldingKind, Status};
 
 impl Line {
     pub(super) fn revive(&mut self, policy: &Policy, clock_ms: u64) -> Result<Reply, Refusal> {
@@ -41,6 +44,93 @@ impl Line {
         self.put_in_force(policy, policy.revision.max(1));
         self.tell(EventKind::Revived, About::default());
         Ok(Reply::Policy { revision: policy.revision.max(1) })
+    }
+
+    pub(super) fn renew(
+        &mut self,
+        life_was: &str,
+        life: &str,
+        clock_ms: u64,
+        term: u64,
+    ) -> Result<Reply, Refusal> {
+        let revision = self.state.policy.as_ref().ok_or(Refusal::NoPolicy)?.revision;
+        if self.state.generation != life_was {
+            return Err(Refusal::PolicyChanged { revision });
+        }
+        self.now = self.now.max(clock_ms);
+        self.state.clock.now_ms = self.now;
+        life.clone_into(&mut self.state.generation);
+        self.state.recovering_since_ms = self.now;
+        self.begin_term(term);
+        self.tell(EventKind::Revived, About::default());
+        self.lose_sight_of_everybody();
+        let in_line = |c: &&Chat| matches!(c.state, ChatState::Waiting | ChatState::Offered | ChatState::Active);
+        let mut found: Vec<(String, ChatId)> =
+            self.state.chats.values().filter(in_line).map(|c| (c.member(), c.id.clone())).collect();
+        found.sort();
+        found.iter().for_each(|(_, id)| self.come_back_from_copy(id));
+        if !found.is_empty() {
+            self.state.timers.set(&Timer::Recover, self.recovers_at());
+        }
+        self.finish();
+        Ok(Reply::Policy { revision })
+    }
+
+    /// The line knows nobody who was on shift, as after a loss: whoever is here signs in again, and what they held is in the
+    /// hands of nobody until they say so.
+    fn lose_sight_of_everybody(&mut self) {
+        let on_shift: Vec<ResponderId> =
+            self.state.responders.values().filter(|r| r.status != Status::Offline).map(|r| r.id.clone()).collect();
+        for id in on_shift {
+            self.unlist_responder(&id);
+            let Some(responder) = self.state.responders.remove(&id) else { continue };
+            for holding in responder.holdings.into_iter().filter(|h| h.kind == HoldingKind::WrapUp) {
+                self.state.timers.cancel(&Timer::WrapUp(id.clone(), holding.chat));
+            }
+            for timer in [Timer::Shift, Timer::Presence, Timer::CoolDown] {
+                self.state.timers.cancel(&timer(id.clone()));
+            }
+        }
+        self.state.on_shift = 0;
+    }
+
+    fn come_back_from_copy(&mut self, id: &ChatId) {
+        let until = self.recovers_at();
+        let (now, abandoned) = (self.now, self.now + self.numbers().abandon_after_ms);
+        let Some(chat) = self.chat(id) else { return };
+        let (state, urgency, attested) = (chat.state, chat.urgency, chat.attested);
+        for number in chat.offers.iter().map(|o| o.number).collect::<Vec<_>>() {
+            self.state.timers.cancel(&Timer::Offer(id.clone(), number));
+        }
+        match state {
+            ChatState::Offered => self.happen(id, Happening::LastOfferGone),
+            ChatState::Active => self.happen(id, Happening::Return),
+            ChatState::Held | ChatState::Waiting | ChatState::Ended => {}
+        }
+        self.state.timers.cancel(&Timer::Reply(id.clone()));
+        self.state.timers.cancel(&Timer::Away(id.clone()));
+        self.stop_overflow(id);
+        let (active, fan_out) = (state == ChatState::Active, self.fan_out_for(urgency));
+        self.with_chat(id, |c| {
+            c.offers.clear();
+            c.owner = None;
+            c.reply_handoff.clear();
+            c.returned |= active;
+            c.fan_out = fan_out;
+            c.away = !attested;
+            c.version += u64::from(RESTORED_GAP);
+            c.offers_made = c.offers_made.saturating_add(RESTORED_GAP);
+            if c.reclaim_from == 0 {
+                c.reclaim_from = c.assignments_made + u32::from(!active);
+            }
+            c.recovering = now < until;
+        });
+        if !attested {
+            self.state.timers.set(&Timer::Abandon(id.clone()), abandoned);
+        }
+        self.tell(EventKind::Restored, About { chat: Some(id), urgency: Some(urgency), ..About::default() });
+        self.take_place(id);
+        self.arm_overflow(id, false);
     }
 
     /// Until then nothing that comes back is offered.
@@ -85,11 +175,7 @@ impl Line {
     fn readmit(&mut self, restore: &Restore, least_term: u64) {
         let Restore { request, sealed } = restore;
         let id = &request.chat;
-        let first_of_this_life = self.state.term.node.is_none() && sealed.generation != self.state.generation;
-        if self.has_moved() && !first_of_this_life {
-            self.state.recovering_since_ms = self.now;
-        }
-        self.rise_above(least_term);
+        self.rise_above(sealed, least_term);
         let arrival_ms = sealed.arrival_ms.min(self.state.recovering_since_ms.saturating_sub(1));
         let (now, until) = (self.now, self.recovers_at());
         self.state.ledger.accepted += 1;
@@ -119,8 +205,13 @@ impl Line {
         self.arm_overflow(id, false);
     }
 
-    /// Epochs go on above those of this term.
-    fn rise_above(&mut self, term: u64) {
+    /// Epochs go on above those of this term. On another node the end of the line may be missing, so the hold begins;
+    /// in a new life it has begun already.
+    fn rise_above(&mut self, sealed: &Sealed, term: u64) {
+        let first_of_this_life = self.state.term.node.is_none() && sealed.generation != self.state.generation;
+        if self.has_moved() && !first_of_this_life {
+            self.state.recovering_since_ms = self.now;
+        }
         if self.has_moved() || self.state.term.number <= term {
             self.begin_term(term);
         }
@@ -143,7 +234,7 @@ impl Line {
             if !reclaims(chat, reassert) {
                 return Err(Refusal::StaleFence);
             }
-            self.rise_above(term);
+            self.rise_above(&restore.sealed, term);
         } else {
             if revision != restore.request.revision {
                 return Err(Refusal::PolicyChanged { revision });
@@ -288,8 +379,10 @@ fn assignment_of(reassert: &Reassert) -> u32 {
     u32::try_from(reassert.fence.epoch % EPOCHS_PER_TERM).unwrap_or(u32::MAX)
 }
 
-/// Whether an assignment is newer than what brought the chat back.
+/// Whether an assignment is newer than what brought the chat back; of a chat that never was away, whether it is newer than
+/// what the line knows: then the accept was lost with the end of the line.
 fn reclaims(chat: &Chat, reassert: &Reassert) -> bool {
     let in_line = matches!(chat.state, ChatState::Waiting | ChatState::Offered);
-    in_line && chat.reclaim_from > 0 && assignment_of(reassert) >= chat.reclaim_from
+    let first = if chat.reclaim_from > 0 { chat.reclaim_from } else { chat.assignments_made + 1 };
+    in_line && assignment_of(reassert) >= first
 }

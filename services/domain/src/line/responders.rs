@@ -108,7 +108,7 @@ impl Line {
     }
 
     /// Takes a responder out of the free ones before what they can do changes: the entry is found by the old values.
-    fn unlist_responder(&mut self, id: &ResponderId) {
+    pub(super) fn unlist_responder(&mut self, id: &ResponderId) {
         self.with_responder(id, |r| r.linked = false);
         self.settle_responder(id);
     }
@@ -479,7 +479,8 @@ impl Line {
     /// above every older one.
     fn begin_term_if_moved(&mut self) {
         if self.has_moved() {
-            if self.state.term.node.is_some() {
+            // The very first term may be what was lost; in a new life the hold has begun already.
+            if self.state.term.node.is_some() || self.now >= self.recovers_at() {
                 self.state.recovering_since_ms = self.now;
             }
             self.begin_term(0);

@@ -212,6 +212,9 @@ impl Line {
             self.settle_chat(id);
             if recovered {
                 self.arm_overflow(id, false);
+            } else if self.chat(id).is_some_and(|c| c.recovering) {
+                // The hold may have begun again, and its end have passed by, while they were away.
+                self.state.timers.set(&Timer::Recover, self.recovers_at());
             }
             self.tell(EventKind::Back, About { chat: Some(id), ..About::default() });
             self.hungry.push(id.clone());

@@ -355,6 +355,9 @@ impl RedisStore {
                 .text(&document(policy)?)
                 .text(&self.life())
                 .number(*clock_ms),
+            Command::Renew { life_was, life, clock_ms, term } => {
+                args.text(life_was).text(life).number(*clock_ms).number(*term)
+            }
         };
         Ok(args.0)
     }

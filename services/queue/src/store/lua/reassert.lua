@@ -18,9 +18,11 @@ local reply_handoff = ARGV[33] -- sealed bytes
 local assigned = epoch % H.EPOCHS_PER_TERM -- which assignment of the chat it is
 local term = math.max(sealed.term, math.floor(epoch / H.EPOCHS_PER_TERM))
 
--- Whether the assignment is newer than what brought the chat back.
+-- Whether the assignment is newer than what brought the chat back; of a chat that never was away, whether it is newer than
+-- what the line knows: then the accept was lost with the end of the line.
 local function reclaims(c)
-  return (c.state == 'waiting' or c.state == 'offered') and c.reclaim > 0 and assigned >= c.reclaim
+  local first = c.reclaim > 0 and c.reclaim or c.assigned + 1
+  return (c.state == 'waiting' or c.state == 'offered') and assigned >= first
 end
 
 -- What was offered while the line did not know of a chat in these hands goes on to others, the newest first.
@@ -91,7 +93,7 @@ if c then
     return H.assignment(c)
   end
   if not reclaims(c) then return H.refuse('stale_fence') end
-  H.rise_above(node, term)
+  H.rise_above(sealed, node, term)
 else
   if revision ~= L.revision then return H.refuse('policy_changed', str(L.revision)) end
   local known = redis.call('EXISTS', base .. 'request:' .. request_key) == 1

@@ -434,7 +434,7 @@ fn reply(command: &Command, words: &str, blob: Vec<u8>) -> Option<Reply> {
             next_due_ms: words.next()?.parse().ok(),
             now_ms: words.next()?.parse().ok()?,
         }),
-        Command::SetPolicy { .. } | Command::Revive { .. } => {
+        Command::SetPolicy { .. } | Command::Revive { .. } | Command::Renew { .. } => {
             Some(Reply::Policy { revision: words.next()?.parse().ok()? })
         }
         Command::SignIn { .. }

@@ -9,7 +9,7 @@
 //! | all acts of supervisors | yes | they are audited by what was answered |
 //! | hold, admit, release, settle | yes | a chat goes to a partner: forgetting a step might leave it in both lines |
 //! | set policy | yes | somebody is told that it is in force |
-//! | restore, reassert, revive | yes | whoever came back must not be lost a second time |
+//! | restore, reassert, revive, renew | yes | whoever came back must not be lost a second time |
 //! | beat, heartbeat | no | the next one comes in seconds and says the same; forgetting one loses nobody |
 //! | unlink | no | nobody waits for the answer; if it is forgotten, the presence lease does the same a little later |
 //! | tick | no | a promoted node that has forgotten a tick finds the same timers due |
@@ -44,7 +44,8 @@ pub(super) fn waits(command: &Command) -> bool {
         | Command::Release { .. }
         | Command::SettleProposal { .. }
         | Command::SetPolicy { .. }
-        | Command::Revive { .. } => true,
+        | Command::Revive { .. }
+        | Command::Renew { .. } => true,
         Command::Beat { .. }
         | Command::Heartbeat { .. }
         | Command::Unlink { .. }

@@ -109,4 +109,5 @@ scripts! {
     tick = "tick" takes "digest batch" for Command::Tick { .. },
     set_policy = "set_policy" takes "whole text text text nobody_or_person" for Command::SetPolicy { .. },
     revive = "revive" takes "whole text text text whole" for Command::Revive { .. },
+    renew = "renew" takes "life life whole whole" for Command::Renew { .. },
 }

@@ -365,6 +365,8 @@ function H.touch(c)
     c.version = c.version + 1
     H.settle_chat(c)
     if recovered and #P.partners > 0 then H.arm_overflow(c, false) end
+    -- The hold may have begun again, and its end have passed by, while they were away.
+    if c.recovering == 1 then H.set_timer('recover:line', H.recovers_at()) end
     H.tell('back', { chat = c.id })
     H.hunger(c.id)
   end
@@ -378,7 +380,8 @@ H.TICKER_LEASE_MS = 1000
 function H.begin_term_if_moved()
   local node = H.this_node()
   if not H.has_moved(node) then return end
-  if L.term ~= 0 then L.recovering = now end
+  -- The very first term may be what was lost; in a new life the hold has begun already.
+  if L.term ~= 0 or now >= H.recovers_at() then L.recovering = now end
   H.begin_term(node, 0)
 end
 

@@ -101,8 +101,9 @@ function H.flush_timers()
       cancelled[#cancelled + 1] = name
     end
   end
-  if #cancelled > 0 then redis.call('ZREM', timers_key, unpack(cancelled)) end
-  if #set > 0 then redis.call('ZADD', timers_key, unpack(set)) end
+  -- So many fit into one call.
+  for from = 1, #cancelled, 1000 do redis.call('ZREM', timers_key, unpack(cancelled, from, math.min(from + 999, #cancelled))) end
+  for from = 1, #set, 1000 do redis.call('ZADD', timers_key, unpack(set, from, math.min(from + 999, #set))) end
 end
 
 -- The moment is written also when it is the same: a command that writes nothing, such as a repeat within a millisecond,

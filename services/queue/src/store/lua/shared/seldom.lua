@@ -144,16 +144,17 @@ function H.may_have_lost(sealed, node)
   return now < sealed.expires and (other_life or H.has_moved(node) or sealed.term < L.term)
 end
 
--- Epochs go on above those of this term.
-function H.rise_above(node, term)
+-- Epochs go on above those of this term. On another node the end of the line may be missing, so the hold begins; in a new
+-- life it has begun already.
+function H.rise_above(sealed, node, term)
+  local first_of_this_life = L.term == 0 and sealed.generation ~= L.generation
+  if H.has_moved(node) and not first_of_this_life then L.recovering = now end
   if H.has_moved(node) or L.term <= term then H.begin_term(node, term) end
 end
 
 -- A chat comes back to its place.
 function H.readmit(sealed, node, least_term)
-  local first_of_this_life = L.term == 0 and sealed.generation ~= L.generation
-  if H.has_moved(node) and not first_of_this_life then L.recovering = now end
-  H.rise_above(node, least_term)
+  H.rise_above(sealed, node, least_term)
   L.accepted = L.accepted + 1
   L.waiting = L.waiting + 1
   local c = H.insert_chat('waiting', math.min(sealed.arrival, math.max(L.recovering - 1, 0)), sealed.seq)
