@@ -169,7 +169,11 @@ impl Bench {
 #[test]
 fn random_histories_play_the_same_on_both_stores() {
     let wanted = if histories() >= 2000 { 50 } else { 1 };
-    play_the_same(history(160), histories(), 60, |_| wanted);
+    let refused = play_the_same(history(160), histories(), 60, |_| wanted);
+    for why in ["line_full", "resources_first", "quota_exceeded", "capped"] {
+        let often = refused.get(why).copied().unwrap_or_default();
+        assert!(often >= wanted, "{why}: only {often} requests");
+    }
 }
 
 #[test]
@@ -180,19 +184,20 @@ fn histories_in_which_the_store_is_lost_play_the_same_on_both_stores() {
 }
 
 /// Plays so many histories on both, of whose commands so many percent must take effect, and each must be reached so
-/// often in every state that it meets.
+/// often in every state that it meets. Returns how often requests were refused, by why.
 fn play_the_same(
     history: impl Strategy<Value = Vec<TimedOp>>,
     cases: u32,
     effect: u64,
     wanted: impl Fn(&str) -> u64,
-) {
+) -> BTreeMap<&'static str, u64> {
     let config =
         Config { cases, rng_seed: seed(), failure_persistence: None, max_shrink_iters: 300, ..Config::default() };
     let mut runner = TestRunner::new(config);
     let bench = RefCell::new(Bench::new());
     let counts = RefCell::new((0u64, 0u64));
     let reached: RefCell<BTreeMap<_, u64>> = RefCell::default();
+    let refused: RefCell<BTreeMap<_, u64>> = RefCell::default();
     runner
         .run(&(any::<u8>(), history), |(which, ops)| {
             let player = bench.borrow_mut().play(which, &ops)?;
@@ -200,6 +205,9 @@ fn play_the_same(
             counts.borrow_mut().1 += player.counts.1;
             for (pair, n) in player.reached {
                 *reached.borrow_mut().entry(pair).or_default() += n;
+            }
+            for (why, n) in player.refused {
+                *refused.borrow_mut().entry(why).or_default() += n;
             }
             Ok(())
         })
@@ -211,4 +219,5 @@ fn play_the_same(
     let rare: Vec<_> =
         reached.borrow().iter().filter(|(pair, n)| **n < wanted(pair.1)).map(|(p, n)| (*p, *n)).collect();
     assert_eq!(rare, Vec::new(), "these (state, command) pairs were reached too seldom");
+    refused.into_inner()
 }

@@ -2,6 +2,7 @@
 //! in random histories; the suite also runs on a Cluster, which proves that every key a script touches is in its
 //! helpline's slot.
 
+mod admission;
 mod audit;
 mod care;
 mod differential;
@@ -17,6 +18,7 @@ mod supervision;
 
 /// All promises, by what they are about.
 mod promises {
+    pub use crate::admission::*;
     pub use crate::audit::*;
     pub use crate::care::*;
     pub use crate::recovery::*;
@@ -95,6 +97,10 @@ on_both_stores![
     a_surge_begins_at_once_and_ends_with_patience,
     a_surge_shortens_easy_wrap_ups_and_shows_low_requests_the_resources_first,
     volunteers_are_called_up_in_waves_until_enough_came,
+    so_many_new_chats_are_let_in_at_once_and_so_many_a_minute,
+    imminent_chats_have_room_of_their_own_and_past_it_are_let_in_as_high,
+    only_requests_that_make_a_chat_count_and_a_refused_one_may_come_again,
+    neither_a_clock_that_leaps_nor_a_new_policy_fills_or_empties_a_quota,
     shown_waits_are_compared_with_what_they_were,
     a_supervisor_offers_a_chat_to_whom_they_choose_within_the_rules_or_past_them,
     a_visitors_wish_is_past_every_supervisors_reach,

@@ -91,6 +91,15 @@ const MUTANTS: &[(&str, &str, &str, &str)] = &[
         "another request is a repeat",
     ),
     ("request.lua", "L.waiting >= P.max_waiting", "L.waiting > P.max_waiting", "one more than fits"),
+    ("request.lua", "math.max(L[bucket], now * 1000)", "L[bucket]", "what was saved up never ends"),
+    ("request.lua", "if bucket then L[bucket] = full_at end", "", "a quota is never used up"),
+    ("request.lua", "urgency = H.HIGH else", "bucket = 'imminent' else", "danger past its room is only refused"),
+    (
+        "set_policy.lua",
+        "math.min(L[bucket], now * 1000 + rate.holds)",
+        "L[bucket]",
+        "an old debt outlives its policy",
+    ),
     ("tick.lua", "H.rescind_all(c, 'visitor_away')", "", "nobody is there when the responder comes"),
     ("tick.lua", "num(till) > now", "num(till) >= now", "a reroute lasts too long"),
     (

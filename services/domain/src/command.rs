@@ -687,6 +687,11 @@ pub enum Refusal {
     RequestConflict,
     /// As many chats wait as the policy allows.
     LineFull,
+    /// As many new chats came of late as the policy lets in.
+    QuotaExceeded {
+        /// After so many milliseconds there is room for one.
+        wait_ms: u64,
+    },
     /// No such chat, or not this visitor's, which must look the same from outside.
     UnknownChat,
     /// The chat has ended.
@@ -729,6 +734,7 @@ impl Refusal {
             Self::PolicyChanged { .. } => "policy_changed",
             Self::RequestConflict => "request_conflict",
             Self::LineFull => "line_full",
+            Self::QuotaExceeded { .. } => "quota_exceeded",
             Self::UnknownChat => "unknown_chat",
             Self::ChatEnded { .. } => "chat_ended",
             Self::NotSignedIn => "not_signed_in",

@@ -8,7 +8,7 @@ use crate::event::{EventKind, Reason};
 use crate::ids::{ChatId, DigestHex, HelplineId, ResponderId};
 use crate::lifecycle::ChatState;
 use crate::line::{Line, Snapshot};
-use crate::policy::{Numbers, Partner, Policy, SurgeStage, Tag, TagLevel};
+use crate::policy::{Admission, Numbers, Partner, Policy, Rate, SurgeStage, Tag, TagLevel};
 use crate::priority::Urgency;
 use crate::requirement::{Mask, Requirement};
 use crate::responder::{HoldingKind, Responder, Status};
@@ -348,8 +348,21 @@ pub fn policy(which: u8) -> Policy {
         partners,
         takes_from: vec![partner("east"), partner("west")],
         takes_at_most: 5,
+        admission: admission(which),
         surge: if which % 4 < 2 { Vec::new() } else { vec![stage(150, 80, 0), stage(300, 200, 3)] },
         ..Policy::default()
+    }
+}
+
+/// In a third of the policies, of two kinds: a new one finds buckets that lack more than its own can hold.
+fn admission(which: u8) -> Option<Admission> {
+    let narrow =
+        Admission { quota: Rate { per_minute: 70, burst: 2 }, imminent: Rate { per_minute: 13, burst: 1 } };
+    let wide = Admission { quota: Rate { per_minute: 40, burst: 9 }, imminent: Rate { per_minute: 20, burst: 4 } };
+    match which % 6 {
+        1 => Some(narrow),
+        4 => Some(wide),
+        _ => None,
     }
 }
 
@@ -451,6 +464,8 @@ pub struct Player {
     pub counts: (u64, u64),
     /// What was told, and how often.
     pub told: BTreeMap<EventKind, u64>,
+    /// Why requests for a chat were refused, and how often; `capped` for those that were let in as less urgent.
+    pub refused: BTreeMap<&'static str, u64>,
     requests: Vec<Request>,
     node: u32,
     lives: u64,
@@ -472,6 +487,7 @@ impl Player {
             reached: BTreeMap::new(),
             counts: (0, 0),
             told: BTreeMap::new(),
+            refused: BTreeMap::new(),
             requests: Vec::new(),
             node,
             lives: 0,
@@ -594,6 +610,9 @@ impl Player {
         self.counts.0 += 1;
         for event in &applied.events {
             *self.told.entry(event.kind).or_default() += 1;
+        }
+        if let Some(why) = turned_away(command, &applied.reply) {
+            *self.refused.entry(why).or_default() += 1;
         }
         self.keep_papers(command, &applied);
         let effect = match (&applied.reply, command) {
@@ -1024,6 +1043,17 @@ impl Player {
             ready,
             revision,
         }
+    }
+}
+
+/// Why a request for a chat was not carried out as it came.
+fn turned_away(command: &Command, reply: &Result<Reply, crate::Refusal>) -> Option<&'static str> {
+    match (command, reply) {
+        (Command::Request(_), Err(refusal)) => Some(refusal.word()),
+        (Command::Request(asked), Ok(Reply::Chat { urgency, replay: false, .. })) if *urgency < asked.urgency => {
+            Some("capped")
+        }
+        _ => None,
     }
 }
 

@@ -10,6 +10,7 @@
 mod index;
 mod matching;
 mod partners;
+mod quotas;
 mod recovery;
 mod responders;
 mod supervision;
@@ -33,6 +34,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use index::Index;
 pub(crate) use matching::fits;
 pub use partners::{Proposal, proposal};
+pub use quotas::Buckets;
 pub use surge::Surge;
 pub use timers::{Timer, Timers};
 pub use waits::{SPREAD_UNIT, Spread, Waits};
@@ -173,6 +175,8 @@ pub struct Snapshot {
     pub on_shift: u64,
     /// The surge that is in force.
     pub surge: Surge,
+    /// How many new chats were let in of late.
+    pub buckets: Buckets,
     /// The reroutes in force.
     pub reroutes: Reroutes,
     /// Who ticks.
@@ -351,6 +355,7 @@ impl Line {
         }
         let revision = revision + 1;
         self.put_in_force(policy, revision);
+        self.settle_buckets();
         self.by = by.cloned();
         self.tell(EventKind::PolicySet, About::default());
         self.settle_everybody();

@@ -4,6 +4,7 @@
 //! A policy is a file, and `Policy` is that file, read: [`Policy::check`] refuses what cannot work, [`fn@lint`] also what
 //! would leave somebody waiting for nobody.
 
+mod admission;
 mod check;
 mod condition;
 mod diff;
@@ -15,6 +16,7 @@ mod survey;
 mod text;
 mod triage;
 
+pub use admission::{Admission, MAX_BURST, MAX_PER_MINUTE, Rate};
 pub use condition::Condition;
 pub use diff::Change;
 pub use hours::{Closed, Day, Exception, HORIZON_DAYS, Hours, Opening, Range, Zone};
@@ -98,6 +100,10 @@ pub struct Policy {
     /// What happens when more people wait than the line is made for: each stage on top of the one before.
     #[serde(default)]
     pub surge: Vec<SurgeStage>,
+    /// How many new chats are let in; as many as come, without it. Left out of the file then: the version before does not
+    /// know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admission: Option<Admission>,
     /// By when somebody is reached, whatever happens.
     #[serde(default)]
     pub promise: Promise,
@@ -139,6 +145,7 @@ impl Default for Policy {
             partners: Vec::new(),
             takes_from: Vec::new(),
             surge: Vec::new(),
+            admission: None,
             promise: Promise::default(),
             survey: Vec::new(),
             triage: Vec::new(),

@@ -228,7 +228,7 @@ impl Intake {
         let decision = decided.await?.unwrap_or_else(|| Decision::without_policy(wanted));
         let may_be_imminent = || *ready.may_be_imminent.get_or_init(|| self.floods.may_be_imminent(ready.source));
         Ok(if decision.verdict.urgency == Urgency::Imminent && !may_be_imminent() {
-            decision.capped()
+            decision.capped(triage::SOURCE_LIMIT)
         } else {
             decision
         })
@@ -342,12 +342,16 @@ fn left(until: Instant) -> Duration {
 }
 
 /// What was decided, as far as it holds for the chat as it stands. Of a repeated request it holds if the policy would
-/// decide the same today; otherwise only the urgency can be told, for why it was so is not kept.
+/// decide the same today; otherwise only the urgency can be told, for why it was so is not kept. A new chat has another
+/// urgency only where the line has no more room for IMMINENT ones.
 fn so_far(view: &ChatOutcomeView, decision: Decision) -> Decision {
     let urgency = view.chat.as_ref().and_then(|chat| convert::heard(chat.urgency()));
     match urgency {
         Some(urgency) if view.replayed && urgency != decision.verdict.urgency => {
             Decision { verdict: Verdict { urgency, reasons: Vec::new() }, route: String::new(), ..decision }
+        }
+        Some(Urgency::High) if decision.verdict.urgency == Urgency::Imminent => {
+            decision.capped(triage::HELPLINE_LIMIT)
         }
         _ => decision,
     }

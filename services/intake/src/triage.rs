@@ -28,6 +28,9 @@ pub const POLICY_UNAVAILABLE: &str = "policy_unavailable";
 /// It would be IMMINENT, but so many came from the same source.
 pub const SOURCE_LIMIT: &str = "source_limit";
 
+/// It would be IMMINENT, but so many came to the helpline of late.
+pub const HELPLINE_LIMIT: &str = "helpline_limit";
+
 /// The first look at a helpline's policy may take so long before a request goes on without one.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 
@@ -144,11 +147,11 @@ impl Decision {
         })
     }
 
-    /// Less urgent than it was, for where it comes from.
+    /// Less urgent than it was: so many came from there ([`SOURCE_LIMIT`]), or to this helpline ([`HELPLINE_LIMIT`]).
     #[must_use]
-    pub fn capped(mut self) -> Self {
+    pub fn capped(mut self, limit: &str) -> Self {
         self.verdict.urgency = Urgency::High;
-        self.verdict.reasons.push(SOURCE_LIMIT.to_owned());
+        self.verdict.reasons.push(limit.to_owned());
         self
     }
 

@@ -64,6 +64,8 @@ reasons! {
     RequestConflict = "REQUEST_CONFLICT",
     /// As many chats wait as the policy allows.
     LineFull = "LINE_FULL",
+    /// As many new chats came of late as the policy lets in.
+    QuotaExceeded = "QUOTA_EXCEEDED",
     /// The policy changed again and again while the command was made.
     PolicyChanged = "POLICY_CHANGED",
     /// No such responder is signed in.
@@ -399,6 +401,12 @@ fn refused(refusal: &Refusal) -> Said {
             Said::new(Code::ResourceExhausted, Reason::LineFull, "as many chats wait as this helpline allows")
                 .retry(LATER)
         }
+        Refusal::QuotaExceeded { wait_ms } => Said::new(
+            Code::ResourceExhausted,
+            Reason::QuotaExceeded,
+            "as many new chats came of late as this helpline lets in",
+        )
+        .retry(Duration::from_millis(*wait_ms)),
         Refusal::UnknownChat => Failure::UnknownChat.said(),
         Refusal::ChatEnded { outcome } => {
             precondition(Reason::ChatEnded, "the chat has ended").with("outcome", outcome.word().to_owned())

@@ -22,14 +22,16 @@ impl Line {
         if self.state.chats.contains_key(&request.chat) {
             return Err(Refusal::RequestConflict);
         }
-        if self.state.ledger.waiting >= policy.numbers.max_waiting && request.urgency != Urgency::Imminent {
+        let urgency = self.within_headroom(request.urgency);
+        if self.state.ledger.waiting >= policy.numbers.max_waiting && urgency != Urgency::Imminent {
             return Err(Refusal::LineFull);
         }
         let resources_first = self.surge_stage().is_some_and(|s| s.resources_first);
-        if resources_first && request.urgency == Urgency::Low && !request.resources_seen {
+        if resources_first && urgency == Urgency::Low && !request.resources_seen {
             return Err(Refusal::ResourcesFirst);
         }
-        self.admit(request);
+        self.state.buckets = self.within_quota(urgency)?;
+        self.admit(&Request { urgency, ..request.clone() });
         self.view(&request.chat, false)
     }
 

@@ -28,7 +28,7 @@ impl Mistakes {
     }
 
     /// A number within bounds.
-    fn within(&mut self, field: impl Into<String>, value: u64, least: u64, most: u64) {
+    pub(super) fn within(&mut self, field: impl Into<String>, value: u64, least: u64, most: u64) {
         self.must((least..=most).contains(&value), field, format!("must be {least} to {most}"));
     }
 
@@ -76,6 +76,9 @@ impl Policy {
         check_partners("partners", &self.partners, MAX_PARTNERS, &self.helpline, &mut mistakes);
         check_partners("takes_from", &self.takes_from, MAX_TAKES_FROM, &self.helpline, &mut mistakes);
         self.check_surge(&mut mistakes);
+        if let Some(admission) = &self.admission {
+            admission.check(&mut mistakes);
+        }
         self.promise.check(&mut mistakes);
         self.check_survey(&mut mistakes);
         self.check_triage(&mut mistakes);

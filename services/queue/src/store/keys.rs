@@ -1,7 +1,7 @@
 //! How keys and stored forms of the Redis store are written, in one place. Which there are, and what is in them, says
 //! [`schema`](super::schema).
 
-use holdfast_domain::policy::{Partner, SurgeStage};
+use holdfast_domain::policy::{Admission, Partner, Rate, SurgeStage};
 use holdfast_domain::{ChatId, HelplineId, Policy};
 
 /// The helplines that ever had a policy.
@@ -61,7 +61,7 @@ pub fn decisive(policy: &Policy) -> String {
     let [low, moderate, high] = n.head_start_ms;
     let names = |partners: &[Partner]| partners.iter().map(|p| p.helpline.clone()).collect::<Vec<_>>();
     let stages: Vec<_> = policy.surge.iter().map(stage).collect();
-    serde_json::json!({
+    let mut decisive = serde_json::json!({
         "head_start": [low, moderate, high, 0],
         "return_head_start": n.return_head_start_ms,
         "weight": n.weight,
@@ -97,8 +97,15 @@ pub fn decisive(policy: &Policy) -> String {
         "takes_at_most": policy.takes_at_most,
         "recovery_hold": n.recovery_hold_ms,
         "surge": stages,
-    })
-    .to_string()
+    });
+    if let Some(Admission { quota, imminent }) = policy.admission {
+        decisive["admission"] = serde_json::json!({ "quota": rate(quota), "imminent": rate(imminent) });
+    }
+    decisive.to_string()
+}
+
+fn rate(rate: Rate) -> serde_json::Value {
+    serde_json::json!({ "every": rate.every_us(), "holds": rate.holds_us() })
 }
 
 fn stage(s: &SurgeStage) -> serde_json::Value {

@@ -22,6 +22,7 @@ async fn every_refusal_has_its_code_and_its_reason() {
         (Refusal::PolicyChanged { revision: 9 }, Code::Aborted, "POLICY_CHANGED"),
         (Refusal::RequestConflict, Code::AlreadyExists, "REQUEST_CONFLICT"),
         (Refusal::LineFull, Code::ResourceExhausted, "LINE_FULL"),
+        (Refusal::QuotaExceeded { wait_ms: 1 }, Code::ResourceExhausted, "QUOTA_EXCEEDED"),
         (Refusal::UnknownChat, Code::NotFound, "UNKNOWN_CHAT"),
         (Refusal::ChatEnded { outcome }, Code::FailedPrecondition, "CHAT_ENDED"),
         (Refusal::NotSignedIn, Code::FailedPrecondition, "NOT_SIGNED_IN"),
@@ -62,6 +63,14 @@ async fn a_full_line_and_a_store_that_is_away_say_when_to_ask_again() {
         let status = refused(&bench, answer).await;
         assert!(status.get_details_retry_info().unwrap().retry_delay.is_some());
     }
+}
+
+#[tokio::test]
+async fn a_quota_says_to_the_millisecond_when_there_is_room_again() {
+    let bench = Bench::start().await;
+    let status = refused(&bench, Ok(Refusal::QuotaExceeded { wait_ms: 1_234 })).await;
+    let wait = status.get_details_retry_info().unwrap().retry_delay;
+    assert_eq!(wait, Some(std::time::Duration::from_millis(1_234)));
 }
 
 #[tokio::test]

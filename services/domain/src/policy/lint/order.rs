@@ -10,6 +10,7 @@ pub(super) fn look(policy: &Policy, found: &mut Found) {
     burdens(policy, found);
     limits(policy, found);
     surge(policy, found);
+    admission(policy, found);
 }
 
 fn promise(policy: &Policy, found: &mut Found) {
@@ -51,6 +52,21 @@ fn limits(policy: &Policy, found: &mut Found) {
     }
     if policy.classifier.enabled && policy.classifier.may_raise_to == Urgency::Low {
         found.warning("classifier.may_raise_to", "nothing can be raised to low: the classifier is asked in vain");
+    }
+}
+
+/// People come in clusters, and a quota is only felt where it is narrower than what else limits the line.
+fn admission(policy: &Policy, found: &mut Found) {
+    let Some(admission) = &policy.admission else { return };
+    for (name, rate) in [("quota", admission.quota), ("imminent", admission.imminent)] {
+        if rate.burst == 1 {
+            let problem = "of two who come at the same moment one is refused: let more in at once";
+            found.warning(format!("admission.{name}.burst"), problem);
+        }
+    }
+    if admission.quota.burst > policy.numbers.max_waiting {
+        let problem = "never counts: the line is full (numbers.max_waiting) before so many came at once";
+        found.warning("admission.quota.burst", problem);
     }
 }
 

@@ -301,7 +301,7 @@ impl<'a> Play<'a> {
 
     fn turned_away(&mut self, whose: usize, refusal: &Refusal) {
         self.end_wait(whose, Fate::TurnedAway);
-        if *refusal != Refusal::LineFull {
+        if !matches!(refusal, Refusal::LineFull | Refusal::QuotaExceeded { .. }) {
             self.broken.push(format!("a request was refused: {}", refusal.word()));
         }
     }

@@ -1,7 +1,7 @@
 #!lua
 -- Accepts a chat into the line, or answers the same request again with the chat that it made.
 -- Returns ok with the chat as its visitor may see it; no_policy, request_conflict, policy_changed, line_full,
--- resources_first.
+-- resources_first, quota_exceeded with the milliseconds until there is room.
 local chat_id = ARGV[2]
 local request_key = ARGV[3] -- digest of principal and request id
 local body = ARGV[4] -- digest of the request's body
@@ -28,13 +28,33 @@ if made then
 end
 if revision ~= L.revision then return H.refuse('policy_changed', str(L.revision)) end
 if H.chat(chat_id) then return H.refuse('request_conflict') end
+
+-- How many new chats are let in: the functions of domain/src/policy/admission.rs and domain/src/line/quotas.rs. When the
+-- bucket would be full again with one less in it (service clock, us), and for how long that is too much (us).
+local function take(bucket, rate)
+  local later = math.max(L[bucket], now * 1000) + rate.every
+  return later, later - (now * 1000 + rate.holds)
+end
+local bucket, full_at, too_much = nil, 0, 0
+if P.admission then
+  bucket = 'quota'
+  if urgency == H.IMMINENT then
+    full_at, too_much = take('imminent', P.admission.imminent)
+    if too_much > 0 then urgency = H.HIGH else bucket = 'imminent' end
+  end
+  if bucket == 'quota' then full_at, too_much = take('quota', P.admission.quota) end
+end
+
 if L.waiting >= P.max_waiting and urgency ~= H.IMMINENT then return H.refuse('line_full') end
 local stage = H.surge_stage()
 if stage and stage.resources_first and urgency == 0 and not resources_seen then return H.refuse('resources_first') end
+if too_much > 0 then return H.refuse('quota_exceeded', str(math.ceil(too_much / 1000))) end
 
+if bucket then L[bucket] = full_at end
 L.accepted = L.accepted + 1
 L.waiting = L.waiting + 1
 local c = H.insert_chat('waiting', now, L.arrivals + 1)
+c.urgency, c.fan_out = urgency, H.fan_out_for(urgency)
 H.tell('requested', { chat = chat_id, urgency = urgency })
 H.join_line(c)
 if #P.partners > 0 then H.arm_overflow(c, overflow_now) end

@@ -17,6 +17,8 @@ end
 
 local before = order(P)
 P = cjson.decode(decisive)
+-- A new policy's buckets lack no more than they hold (domain/src/line/quotas.rs).
+for bucket, rate in pairs(P.admission or {}) do L[bucket] = math.min(L[bucket], now * 1000 + rate.holds) end
 L.revision = expected + 1
 L.policy = cmsgpack.pack(P)
 if L.generation == '' then L.generation, L.recovering = generation, now end

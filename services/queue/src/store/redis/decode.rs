@@ -5,7 +5,7 @@ use crate::store::{Cursor, Placed, StoreError};
 use holdfast_domain::chat::Standing;
 use holdfast_domain::clock::ServiceClock;
 use holdfast_domain::ids::DigestHex;
-use holdfast_domain::line::{Pace, Reroute, Reroutes, Spread, Surge, Term, Ticker, Waits};
+use holdfast_domain::line::{Buckets, Pace, Reroute, Reroutes, Spread, Surge, Term, Ticker, Waits};
 use holdfast_domain::responder::Idle;
 use holdfast_domain::{
     Act, Applied, Asked, Chat, ChatId, ChatState, Command, EndedAs, Event, EventKind, Fence, HelplineId, Holding,
@@ -299,6 +299,7 @@ pub(super) fn line(f: &Fields) -> Result<Snapshot, StoreError> {
         pace: pace(f)?,
         waits: waits(f)?,
         surge: surge(f)?,
+        buckets: Buckets { quota_us: f.number("quota")?, imminent_us: f.number("imminent")? },
         reroutes: reroutes(f)?,
         ticker: if ticker.is_empty() {
             None
@@ -391,6 +392,7 @@ fn refusal(code: &str, fact: &str) -> Result<Refusal, StoreError> {
         "policy_changed" => Refusal::PolicyChanged { revision: fact.parse().map_err(garbled)? },
         "request_conflict" => Refusal::RequestConflict,
         "line_full" => Refusal::LineFull,
+        "quota_exceeded" => Refusal::QuotaExceeded { wait_ms: fact.parse().map_err(garbled)? },
         "unknown_chat" => Refusal::UnknownChat,
         "chat_ended" => Refusal::ChatEnded { outcome: need(EndedAs::from_word(fact), "outcome")? },
         "not_signed_in" => Refusal::NotSignedIn,

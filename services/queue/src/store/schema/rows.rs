@@ -261,6 +261,12 @@ const LINE: &[Part] = &[
         Until::Removed,
     ),
     part(
+        &["quota", "imminent"],
+        "when as many new chats may come at once again as the policy lets in",
+        Of::Helpline,
+        Until::Removed,
+    ),
+    part(
         &["stage", "calm", "waves", "reroutes"],
         "surge, volunteers called up, reroutes in force",
         Of::Helpline,

@@ -70,6 +70,7 @@ local now = L.now
 local P = was.policy ~= '' and cmsgpack.unpack(was.policy) or nil
 
 H.IMMINENT = 3
+H.HIGH = 2
 H.IMMINENT_OFFSET = 8796093022208 -- 2^43, domain/src/priority.rs
 H.SEARCH_DEPTH = 16
 H.SWEEP = 160
