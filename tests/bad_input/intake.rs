@@ -26,6 +26,7 @@ pub fn rows(facts: &Facts) -> Vec<Row> {
     rows.extend(ladders());
     rows.extend(answers(facts));
     rows.extend(wishes(facts));
+    rows.extend(work());
     rows.extend(keys(facts));
     rows.extend(tickets(facts));
     rows.extend(locales(facts));
@@ -105,6 +106,36 @@ fn requests(facts: &Facts) -> Vec<Row> {
     rows.extend(bad_names(40).into_iter().map(|(why, name)| {
         bad(format!("a helpline's name {why}"), request(|r| r.helpline = name)).field("helpline")
     }));
+    rows
+}
+
+/// Work that was not done, or not as it is asked for.
+fn work() -> Vec<Row> {
+    let solution =
+        |token: usize, nonce: usize| Some(v1::ChallengeSolution { token: vec![0; token], nonce: vec![0; nonce] });
+    let in_a_surge = |solution: Option<v1::ChallengeSolution>| {
+        request(|r| {
+            r.helpline = SURGING.to_owned();
+            r.presence = v1::VisitorPresence::Live.into();
+            r.challenge_solution = solution;
+        })
+    };
+    let mut rows: Vec<Row> = [
+        ("no work", None),
+        ("no token of a challenge", solution(0, 8)),
+        ("a forged challenge", solution(41, 8)),
+        ("a forged challenge of another length", solution(64, 8)),
+    ]
+    .map(|(what, solution)| {
+        bad(format!("{what} in a surge"), in_a_surge(solution)).refused(Code::FailedPrecondition, "CHALLENGE")
+    })
+    .into();
+    let long = request(|r| r.challenge_solution = solution(65, 8));
+    rows.push(bad("a challenge that is too long", long).field("challenge_solution.token"));
+    for length in [0, 7, 9, 5000] {
+        let nonce = request(|r| r.challenge_solution = solution(41, length));
+        rows.push(bad(format!("a nonce of {length} bytes"), nonce).field("challenge_solution.nonce"));
+    }
     rows
 }
 

@@ -144,7 +144,14 @@ fn requests(facts: &Facts) -> Vec<Row> {
             .refused(Code::FailedPrecondition, "CLOSED"),
         bad("a LOW request in a surge", request_at(SURGING, |r| r.urgency = v1::Urgency::Low.into()))
             .refused(Code::ResourceExhausted, "RESOURCES_FIRST"),
+        bad("no work in a surge", request_at(SURGING, |_| {})).refused(Code::FailedPrecondition, "CHALLENGE"),
+        bad("too little work in a surge", request_at(SURGING, |r| r.solved_bits = 23))
+            .refused(Code::FailedPrecondition, "CHALLENGE"),
     ];
+    for bits in [25, u32::MAX] {
+        let ways = request(|r| r.solved_bits = bits);
+        rows.push(bad(format!("work of {bits} bits"), ways).field("request.solved_bits"));
+    }
     for revision in [1 << 53, u64::MAX] {
         let ways = request(|r| r.policy_revision = revision);
         rows.push(bad(format!("a request under revision {revision}"), ways).field("request.policy_revision"));

@@ -93,6 +93,7 @@ enter_percent = 100
 leave_percent = 1
 hold_ms = 3600000
 resources_first = true
+challenge_bits = 24
 "#;
 
 /// Open for a minute, on the weekday three days from now.

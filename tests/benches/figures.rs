@@ -175,6 +175,7 @@ impl Played {
             revision: 1,
             attested: true,
             resources_seen: false,
+            solved_bits: 0,
             overflow_now: false,
             handoff: vec![7; 40],
             trace: String::new(),

@@ -170,7 +170,7 @@ impl Bench {
 fn random_histories_play_the_same_on_both_stores() {
     let wanted = if histories() >= 2000 { 50 } else { 1 };
     let refused = play_the_same(history(160), histories(), 60, |_| wanted);
-    for why in ["line_full", "resources_first", "quota_exceeded", "capped"] {
+    for why in ["line_full", "resources_first", "quota_exceeded", "challenge", "capped"] {
         let often = refused.get(why).copied().unwrap_or_default();
         assert!(often >= wanted, "{why}: only {often} requests");
     }

@@ -140,6 +140,7 @@ impl Fixture {
             revision: 1,
             attested: true,
             resources_seen: false,
+            solved_bits: 0,
             overflow_now: false,
             handoff: vec![n, 0, 255],
             trace: String::new(),

@@ -96,6 +96,7 @@ on_both_stores![
     strangers_and_too_many_are_not_taken_in,
     a_surge_begins_at_once_and_ends_with_patience,
     a_surge_shortens_easy_wrap_ups_and_shows_low_requests_the_resources_first,
+    in_a_surge_only_work_lets_new_chats_in_but_danger_and_repeats,
     volunteers_are_called_up_in_waves_until_enough_came,
     so_many_new_chats_are_let_in_at_once_and_so_many_a_minute,
     imminent_chats_have_room_of_their_own_and_past_it_are_let_in_as_high,

@@ -91,6 +91,7 @@ const MUTANTS: &[(&str, &str, &str, &str)] = &[
         "another request is a repeat",
     ),
     ("request.lua", "L.waiting >= P.max_waiting", "L.waiting > P.max_waiting", "one more than fits"),
+    ("request.lua", "if solved_bits < bits and", "if solved_bits <= bits and", "work is never enough"),
     ("request.lua", "math.max(L[bucket], now * 1000)", "L[bucket]", "what was saved up never ends"),
     ("request.lua", "if bucket then L[bucket] = full_at end", "", "a quota is never used up"),
     ("request.lua", "urgency = H.HIGH else", "bucket = 'imminent' else", "danger past its room is only refused"),

@@ -2,7 +2,7 @@
 
 use crate::fixture::{Fixture, chat, digest, responder, token};
 use holdfast_domain::line::{Proposal, proposal};
-use holdfast_domain::policy::{Partner, SurgeStage};
+use holdfast_domain::policy::{Admission, Partner, Rate, SurgeStage};
 use holdfast_domain::{
     Chat, ChatState, Command, EndedAs, EventKind, HelplineId, Hold, Refusal, Reply, Request, Step, Urgency,
     invariants,
@@ -231,6 +231,7 @@ fn surges(f: &mut Fixture) {
         fan_out: 3,
         wrap_up_percent: 40,
         resources_first: true,
+        challenge_bits: 0,
         page_until: 3,
         page_every_ms: 1_000,
         page_waves: 2,
@@ -298,6 +299,44 @@ pub async fn a_surge_shortens_easy_wrap_ups_and_shows_low_requests_the_resources
         .map(|h| format!("{}:{}", h.kind.word(), h.chat))
         .collect();
     assert_eq!(held, ["wrap:chat-1", "offer:chat-3"], "the hard one's wrap-up stays whole");
+}
+
+pub async fn in_a_surge_only_work_lets_new_chats_in_but_danger_and_repeats(mut f: Fixture) {
+    surges(&mut f);
+    f.policy.surge[0].challenge_bits = 9;
+    let rate = |burst| Rate { per_minute: 60, burst };
+    f.policy.admission = Some(Admission { quota: rate(6), imminent: rate(1) });
+    let f = f.ready().await;
+    let known = f.request(1, Urgency::Moderate, &[]);
+    for n in 1..=3 {
+        f.ask(n, Urgency::Moderate).await;
+    }
+    f.tick_for(100).await;
+    assert_eq!(stage(&f).await, 1);
+    let worked = |n, urgency, solved_bits| {
+        Command::Request(Box::new(Request { solved_bits, ..f.request(n, urgency, &[]) }))
+    };
+    for _ in 0..9 {
+        let asked = f.refused(&worked(4, Urgency::High, 8)).await;
+        assert_eq!(asked, Refusal::Challenge { bits: 9 }, "it takes nobody's room");
+    }
+    f.ok(&worked(4, Urgency::High, 9)).await;
+    assert!(matches!(f.ok(&Command::Request(Box::new(known))).await, Reply::Chat { replay: true, .. }));
+    f.ok(&worked(5, Urgency::Imminent, 0)).await;
+    let past = f.refused(&worked(6, Urgency::Imminent, 0)).await;
+    assert_eq!(past, Refusal::Challenge { bits: 9 }, "past its room it is one more HIGH one");
+    f.ok(&worked(6, Urgency::Imminent, 24)).await;
+    assert_eq!(f.refused(&worked(7, Urgency::Low, 24)).await, Refusal::ResourcesFirst);
+    f.ok(&worked(7, Urgency::High, 9)).await;
+    let full = f.refused(&worked(8, Urgency::High, 0)).await;
+    assert!(matches!(full, Refusal::QuotaExceeded { .. }), "nobody works for a place that there is not: {full:?}");
+
+    for n in 1..=7 {
+        f.ok(&Command::Leave { chat: chat(n), token: token(n), fallback: false }).await;
+    }
+    f.tick_for(1_000).await;
+    assert_eq!(stage(&f).await, 0);
+    f.ok(&worked(8, Urgency::High, 0)).await;
 }
 
 pub async fn volunteers_are_called_up_in_waves_until_enough_came(mut f: Fixture) {

@@ -58,6 +58,7 @@ fn assignment(policy: &Policy) -> Reassert {
                 revision: policy.revision,
                 attested: true,
                 resources_seen: true,
+                solved_bits: 0,
                 overflow_now: false,
                 handoff: vec![9; 40],
                 trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),

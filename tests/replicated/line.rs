@@ -116,6 +116,7 @@ pub fn request(n: u32) -> Command {
         revision: 1,
         attested: true,
         resources_seen: false,
+        solved_bits: 0,
         overflow_now: false,
         handoff: vec![1, 0, 255],
         trace: String::new(),

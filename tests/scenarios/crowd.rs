@@ -41,6 +41,7 @@ fn request(n: u64) -> Command {
         revision: 1,
         attested: true,
         resources_seen: true,
+        solved_bits: 0,
         overflow_now: false,
         handoff: vec![7; 500],
         trace: String::new(),

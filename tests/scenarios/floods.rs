@@ -1,9 +1,12 @@
 //! Somebody asks again and again, and whoever else needs help gets it all the same.
 
 use crate::failure::resources;
+use holdfast_domain::Policy;
+use holdfast_domain::policy::{Admission, Rate};
 use holdfast_proto::v1::{UpdateChatRequest, Urgency, intake_service_client::IntakeServiceClient};
 use holdfast_tests::people::Visitor;
-use holdfast_tests::processes::{Deployment, connect};
+use holdfast_tests::processes::{Deployment, Setup, connect, numbers, policy};
+use std::time::Duration;
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
 
@@ -79,4 +82,44 @@ async fn whoever_says_again_and_again_that_it_is_imminent_is_let_in_but_not_befo
     let mut another = from(&house, "203.0.113.8").await.urgent(Urgency::Imminent);
     let another = another.try_ask().await.expect("a chat");
     assert_eq!(another.triaged.expect("how urgent").urgency(), Urgency::Imminent);
+}
+
+fn few_at_once(policy: &mut Policy) {
+    let rate = |per_minute, burst| Rate { per_minute, burst };
+    policy.admission = Some(Admission { quota: rate(1, 2), imminent: rate(1, 1) });
+}
+
+#[tokio::test]
+async fn past_its_quota_a_helpline_says_when_to_ask_again_and_danger_has_room_of_its_own() {
+    let also = vec![Policy { helpline: "lake".to_owned(), ..policy(numbers()) }];
+    let house = Deployment::start(Setup { rules: few_at_once, also, ..Setup::default() }).await;
+    let mut first = house.visitor().await;
+    let chat = first.try_ask().await.expect("a chat").chat;
+    house.visitor().await.try_ask().await.expect("a chat");
+
+    let refused = house.visitor().await.try_ask().await.expect_err("a refusal");
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert_eq!(refused.get_details_error_info().expect("a reason").reason, "QUOTA_EXCEEDED");
+    let wait = refused.get_details_retry_info().expect("when").retry_delay.expect("when");
+    assert!(wait > Duration::ZERO && wait <= Duration::from_secs(60), "{wait:?}");
+    assert!(resources(&refused).contains(&"Anyone".to_owned()), "{refused:?}");
+    let again = first.try_ask().await.expect("a repeat");
+    assert_eq!((again.replayed, again.chat.map(|c| c.chat_id)), (true, chat.map(|c| c.chat_id)));
+
+    let mut in_danger = house.visitor().await.urgent(Urgency::Imminent);
+    let triaged = in_danger.try_ask().await.expect("a chat").triaged.expect("how urgent");
+    assert_eq!(triaged.urgency(), Urgency::Imminent);
+    let past_both = house.visitor().await.urgent(Urgency::Imminent).try_ask().await.expect_err("a refusal");
+    assert!(resources(&past_both).contains(&"Anyone".to_owned()), "{past_both:?}");
+    let mut at_the_lake = house.visitor().await;
+    at_the_lake.ask.helpline = "lake".to_owned();
+    at_the_lake.try_ask().await.expect("a chat at another helpline");
+
+    let is_counted = |m: &str| {
+        m.lines().any(|l| {
+            l.starts_with("holdfast_requests_total{") && l.contains("quota_exceeded") && l.ends_with(" 2")
+        })
+    };
+    house.intakes[0].measures("refusals by the quota", is_counted).await;
+    house.nobody_is_lost(3).await;
 }

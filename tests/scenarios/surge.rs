@@ -1,9 +1,11 @@
 //! More people come than the line is made for.
 
+use crate::failure::resources;
 use holdfast_domain::Policy;
 use holdfast_domain::policy::{Numbers, SurgeStage};
-use holdfast_proto::v1::Urgency;
+use holdfast_proto::v1::{Chat, Urgency};
 use holdfast_tests::events::Events;
+use holdfast_tests::people::Visitor;
 use holdfast_tests::processes::{Deployment, PATIENCE, Setup, numbers};
 use std::io::Write;
 use std::sync::OnceLock;
@@ -11,7 +13,8 @@ use tempfile::NamedTempFile;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
-use tonic::Code;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 fn stage() -> SurgeStage {
     SurgeStage {
@@ -22,6 +25,7 @@ fn stage() -> SurgeStage {
         fan_out: 0,
         wrap_up_percent: 50,
         resources_first: true,
+        challenge_bits: 0,
         page_until: 5,
         page_every_ms: 60_000,
         page_waves: 1,
@@ -85,4 +89,53 @@ async fn a_surge_calls_volunteers_up_shows_low_requests_the_resources_first_and_
     }
     assert_eq!(events.until("surge").await.number, 0);
     house.nobody_is_lost(4).await;
+}
+
+fn asks_for_work(policy: &mut Policy) {
+    policy.surge = vec![SurgeStage { resources_first: false, challenge_bits: 8, page_until: 0, ..stage() }];
+}
+
+fn reason(refused: &Status) -> String {
+    refused.get_details_error_info().map(|info| info.reason).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn in_a_surge_whoever_asks_solves_a_challenge_first_and_danger_never_does() {
+    let house = Deployment::start(Setup { intakes: 2, rules: asks_for_work, ..Setup::default() }).await;
+    let mut events = Events::after(&house.queues[0], "").await;
+    let mut visitors = Vec::new();
+    for _ in 0..3 {
+        let mut visitor = house.visitor().await;
+        visitor.asks().await;
+        visitors.push(visitor);
+    }
+    assert_eq!(events.until("surge").await.number, 1);
+
+    let mut unwilling = house.visitor().await;
+    let refused = unwilling.try_ask().await.expect_err("a challenge first");
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "CHALLENGE"));
+    assert!(resources(&refused).contains(&"Anyone".to_owned()), "{refused:?}");
+
+    // The other door knows the challenge of this one, and the work is for this request alone.
+    let mut willing = Visitor::at(&house.intakes[0].url()).await;
+    let refused = willing.try_ask().await.expect_err("a challenge first");
+    assert_eq!(willing.works(&refused).bits, 8);
+    let mut elsewhere = willing.elsewhere(&house.intakes[1].url()).await;
+    let asked = elsewhere.try_ask().await.expect("a chat for work");
+    let mut copied = elsewhere.beside("another request");
+    assert_eq!(reason(&copied.try_ask().await.expect_err("work of their own")), "CHALLENGE");
+    elsewhere.ask.challenge_solution = None;
+    let again = elsewhere.try_ask().await.expect("a repeat needs no work");
+    let id = |chat: Option<Chat>| chat.map(|chat| chat.chat_id);
+    assert_eq!((again.replayed, id(again.chat)), (true, id(asked.chat)));
+
+    let mut in_danger = house.visitor().await.urgent(Urgency::Imminent);
+    in_danger.asks().await;
+    visitors.extend([elsewhere, in_danger]);
+    for visitor in &mut visitors {
+        visitor.leaves().await;
+    }
+    assert_eq!(events.until("surge").await.number, 0);
+    unwilling.asks().await;
+    house.nobody_is_lost(6).await;
 }

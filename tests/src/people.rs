@@ -8,12 +8,14 @@ use holdfast_proto::v1::intake_service_client::IntakeServiceClient;
 use holdfast_proto::v1::session_response::Message;
 use holdfast_proto::v1::watch_chat_response::Message as Watched;
 use holdfast_proto::v1::{
-    Accept, Action, ActionResult, Assignment, AssignmentEnded, Chat, ChatKey, ChatState, ChatUpdate, Close,
-    Decline, DeclineReason, Drain, Engaged, EraseChatRequest, Fence, Heartbeat, LeaveChatRequest, Offer,
-    RequestChatRequest, RequestChatResponse, Rescinded, ResponderStatus, ResumeChatRequest, ResumeChatResponse,
-    SessionRequest, SessionResponse, SetStatus, SignIn, SignOut, SignedIn, Tag, Transfer, Urgency,
-    WatchChatRequest, WatchChatResponse, session_request,
+    Accept, Action, ActionResult, Assignment, AssignmentEnded, Challenge, ChallengeSolution, Chat, ChatKey,
+    ChatState, ChatUpdate, Close, Decline, DeclineReason, Drain, Engaged, EraseChatRequest, Fence, Heartbeat,
+    LeaveChatRequest, Offer, RequestChatRequest, RequestChatResponse, Rescinded, ResponderStatus,
+    ResumeChatRequest, ResumeChatResponse, SessionRequest, SessionResponse, SetStatus, SignIn, SignOut, SignedIn,
+    Tag, Transfer, Urgency, WatchChatRequest, WatchChatResponse, session_request,
 };
+use prost::Message as _;
+use sha2::{Digest, Sha256};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -22,6 +24,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{MetadataKey, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Request, Status};
+use tonic_types::pb;
 
 /// Results of heartbeats bear numbers from here on.
 const HEARTBEATS: u64 = 1 << 32;
@@ -89,6 +92,21 @@ impl Visitor {
         self.ticket.clone_from(&asked.ticket);
         self.key = ChatKey { helpline: HELPLINE.to_owned(), chat_id, visitor_token: asked.visitor_token.clone() };
         Ok(asked)
+    }
+
+    /// Does the work that a refusal asks for, as the contract says; the next request carries it.
+    pub fn works(&mut self, refused: &Status) -> Challenge {
+        let said = pb::Status::decode(refused.details()).expect("details");
+        let any = said.details.iter().find(|any| any.type_url.ends_with("/holdfast.v1.Challenge"));
+        let challenge = Challenge::decode(any.expect("a challenge").value.as_slice()).expect("a challenge");
+        let id = self.ask.request_id.as_bytes();
+        let is_solved = |nonce: &[u8; 8]| {
+            let hash = Sha256::digest([challenge.token.as_slice(), id, nonce].concat());
+            u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]).leading_zeros() >= challenge.bits
+        };
+        let nonce = (0..u64::MAX).map(u64::to_be_bytes).find(is_solved).expect("a nonce").to_vec();
+        self.ask.challenge_solution = Some(ChallengeSolution { token: challenge.token.clone(), nonce });
+        challenge
     }
 
     /// Asks for a chat, gets one, and watches it.

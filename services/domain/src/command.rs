@@ -38,6 +38,8 @@ pub struct Request {
     pub attested: bool,
     /// The visitor has seen the resources and would still like to talk.
     pub resources_seen: bool,
+    /// Zero bits of the challenge that was solved for it; [`crate::limits::MAX_CHALLENGE_BITS`] where none is asked for.
+    pub solved_bits: u32,
     /// The helpline is closed and its policy says overflow: partners are asked at once.
     pub overflow_now: bool,
     /// Sealed for the responder who accepts.
@@ -119,6 +121,7 @@ impl Restore {
                 revision: line.revision,
                 attested: chat.attested,
                 resources_seen: true,
+                solved_bits: 0,
                 overflow_now: false,
                 handoff: chat.handoff.clone(),
                 trace: chat.trace.clone(),
@@ -713,6 +716,11 @@ pub enum Refusal {
     StatusNotAllowed,
     /// While the line surges, LOW requests are shown the resources first.
     ResourcesFirst,
+    /// While the line surges, whoever asks proves some work first.
+    Challenge {
+        /// So many zero bits.
+        bits: u32,
+    },
     /// This helpline does not take the partner's chat now.
     NotTaken,
     /// The proposal is not open any more, or the chat is not kept here.
@@ -744,6 +752,7 @@ impl Refusal {
             Self::NotWrappingUp => "not_wrapping_up",
             Self::StatusNotAllowed => "status_not_allowed",
             Self::ResourcesFirst => "resources_first",
+            Self::Challenge { .. } => "challenge",
             Self::NotTaken => "not_taken",
             Self::ProposalGone => "proposal_gone",
             Self::WrongState => "wrong_state",

@@ -504,6 +504,7 @@ mod tests {
             revision: 1,
             attested: true,
             resources_seen: false,
+            solved_bits: 0,
             overflow_now: false,
             handoff: Vec::new(),
             trace: String::new(),

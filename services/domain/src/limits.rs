@@ -23,6 +23,8 @@ pub const MAX_HANDOFF_BYTES: usize = 8 * 1024;
 pub const MAX_RESERVE: u32 = 50;
 /// Free responders who are looked at again when the reserve is full once more: more than can have been held back.
 pub const SWEEP: usize = 160;
+/// Zero bits that a challenge may ask for: 16 million tries in the mean, which is minutes on a slow phone.
+pub const MAX_CHALLENGE_BITS: u32 = 24;
 /// Responders whom a visitor may ask not to meet.
 pub const MAX_EXCLUDED: usize = 4;
 /// Reroutes in force at once.

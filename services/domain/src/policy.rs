@@ -204,6 +204,10 @@ pub struct SurgeStage {
     /// LOW requests are shown the resources first, and are let in when they ask again.
     #[serde(default)]
     pub resources_first: bool,
+    /// Work that whoever asks for a chat proves, IMMINENT ones aside: zero bits of a hash; 0 for none. Each bit doubles it.
+    /// Left out of the file while it is 0: the version before does not know it.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub challenge_bits: u32,
     /// Off-shift volunteers are called up in waves until so many are on shift; 0 for none.
     #[serde(default)]
     pub page_until: u64,
@@ -351,6 +355,11 @@ fn is_two_days(ms: &u64) -> bool {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
 fn is_five(n: &u32) -> bool {
     *n == 5
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
+fn is_none(n: &u32) -> bool {
+    *n == 0
 }
 
 impl Default for Numbers {

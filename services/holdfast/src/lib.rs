@@ -12,6 +12,7 @@
 
 pub mod audit;
 pub mod board;
+mod challenge;
 mod credential;
 pub mod demo;
 pub mod doctor;

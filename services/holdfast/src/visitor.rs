@@ -18,12 +18,15 @@ use tonic::{Code, Status};
 use uuid::Uuid;
 
 use crate::{
-    Failure,
+    Failure, challenge,
     credential::Whom,
     remote::{self, Calling, Door, Remote},
     terminal::say,
     words::{self, UrgencyWord},
 };
+
+/// Challenges that are solved for one request: more come only where they are forgotten or the work takes too long.
+const MAX_CHALLENGES: u32 = 3;
 
 /// A chat that the line has forgotten is asked for anew so many times.
 const MAX_ASKED_ANEW: u32 = 3;
@@ -145,7 +148,7 @@ impl Visitor {
 
     /// The same request, until there is an answer.
     async fn ask(&mut self, stop: &Stop) -> Result<(), Failure> {
-        let (mut tries, mut told) = (remote::first_tries(), false);
+        let (mut tries, mut told, mut challenges) = (remote::first_tries(), false, 0);
         loop {
             let asked = tokio::select! {
                 asked = self.intake.request_chat(self.request.clone()) => asked,
@@ -157,6 +160,18 @@ impl Visitor {
             };
             if !told {
                 self.show_resources(&remote::resources(&refused))?;
+            }
+            if let Some(challenge) = challenge::of(&refused).filter(|_| challenges < MAX_CHALLENGES) {
+                (challenges, told) = (challenges + 1, true);
+                self.tell("challenge", &format!("many ask at once: working on {} bits", challenge.bits))?;
+                let solved = tokio::select! {
+                    solved = challenge::solve(challenge, &self.request.request_id) => solved,
+                    () = stop.draining() => return Err(Failure::Stopped("intake")),
+                };
+                if solved.is_some() {
+                    self.request.challenge_solution = solved;
+                    continue;
+                }
             }
             let Some(wait) = remote::wait_after(&refused, &mut tries) else {
                 return Err(self.remote.failure(&refused));

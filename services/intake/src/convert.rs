@@ -8,13 +8,14 @@ use holdfast_domain::{
     policy::{self, Asking, MAX_ANSWERS, MAX_WORD_BYTES},
 };
 use holdfast_proto::v1::{
-    self, Alternative, Answer, ChatKey, Command, GetFallbackResponse, GetLimitsResponse, HashedChatKey,
-    RequestChatRequest, Resource, RestoreCommand, RoutingStep, Tag, VisitorPresence,
+    self, Alternative, Answer, ChallengeSolution, ChatKey, Command, GetFallbackResponse, GetLimitsResponse,
+    HashedChatKey, RequestChatRequest, Resource, RestoreCommand, RoutingStep, Tag, VisitorPresence,
 };
 use prost::Message;
 use sha2::{Digest, Sha256};
 
 use crate::{
+    challenge,
     error::{Failure, Invalid},
     returning::MAX_NOT_AGAIN,
     token,
@@ -64,6 +65,10 @@ pub struct Wanted {
     pub not_again_tokens: Vec<Vec<u8>>,
     /// The visitor has seen the resources.
     pub resources_seen: bool,
+    /// What makes a repeat one; only a solution is checked against it.
+    pub request_id: String,
+    /// The work that is said to be done.
+    pub solution: Option<ChallengeSolution>,
 }
 
 /// Reads a request for a chat.
@@ -78,7 +83,7 @@ pub fn wanted(request: RequestChatRequest) -> Result<Wanted, Invalid> {
 ///
 /// # Errors
 /// The first field that is wrong.
-pub fn wanted_by(integrator: Option<&str>, request: RequestChatRequest) -> Result<Wanted, Invalid> {
+pub fn wanted_by(integrator: Option<&str>, mut request: RequestChatRequest) -> Result<Wanted, Invalid> {
     let principal = integrator.map_or_else(|| ANONYMOUS.to_owned(), |name| format!("{INTEGRATOR}{name}"));
     let helpline = helpline("helpline", &request.helpline)?;
     if request.request_id.is_empty() || request.request_id.len() > MAX_REQUEST_ID_BYTES {
@@ -92,6 +97,9 @@ pub fn wanted_by(integrator: Option<&str>, request: RequestChatRequest) -> Resul
     check_locale("language", &request.language)?;
     check_steps("routing_steps", &request.routing_steps)?;
     check_tags("preferences", &request.preferences)?;
+    // How it was let in is no part of what was asked: a repeat may bring other work, or none.
+    let solution = request.challenge_solution.take();
+    solution.as_ref().map_or(Ok(()), |solution| challenge::check("challenge_solution", solution))?;
     Ok(Wanted {
         request_key: digest(&[helpline.as_str(), &principal, &request.request_id]),
         body_digest: Sha256::digest(request.encode_to_vec()).into(),
@@ -109,6 +117,8 @@ pub fn wanted_by(integrator: Option<&str>, request: RequestChatRequest) -> Resul
         return_token: request.return_token,
         not_again_tokens: request.not_again_tokens,
         resources_seen: request.resources_seen,
+        request_id: request.request_id,
+        solution,
     })
 }
 
@@ -483,6 +493,19 @@ mod tests {
             assert_ne!(one.body_digest, other.body_digest);
             assert_eq!(one.request_key, other.request_key);
         }
+    }
+
+    #[test]
+    fn with_other_work_it_is_the_same_request() {
+        let solution = |byte| ChallengeSolution { token: vec![byte; 41], nonce: vec![byte; 8] };
+        let with = |solution| wanted(RequestChatRequest { challenge_solution: solution, ..request() }).unwrap();
+        let (none, one, other) = (with(None), with(Some(solution(1))), with(Some(solution(2))));
+        assert!(one.body_digest == none.body_digest && one.body_digest == other.body_digest);
+        assert_eq!((one.request_id.as_str(), one.solution), ("r-1", Some(solution(1))));
+        let long = Some(ChallengeSolution { token: vec![0; 65], ..solution(1) });
+        assert_eq!(refused(|r| r.challenge_solution = long), "challenge_solution.token");
+        let short = Some(ChallengeSolution { nonce: Vec::new(), ..solution(1) });
+        assert_eq!(refused(|r| r.challenge_solution = short), "challenge_solution.nonce");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use holdfast_access::Refused;
 use holdfast_link::LinkError;
-use holdfast_proto::v1::GetFallbackResponse;
+use holdfast_proto::v1::{Challenge, GetFallbackResponse};
 use prost::Message;
 use prost_types::Any;
 use tonic::{Code, Status};
@@ -44,6 +44,8 @@ pub enum Failure {
     TooManyWatches,
     /// One source asks too often; it may again after this.
     TooManyFromHere(Duration),
+    /// The helpline asks for work first.
+    Challenge(Challenge),
     /// Whoever watches does not read.
     SlowReader,
     /// This replica is going.
@@ -91,6 +93,7 @@ impl Failure {
             Self::UnknownChat => "UNKNOWN_CHAT",
             Self::TooManyWatches => "TOO_MANY_STREAMS",
             Self::TooManyFromHere(_) => "SOURCE_LIMIT",
+            Self::Challenge(_) => "CHALLENGE",
             Self::SlowReader => "SLOW_READER",
             Self::Draining => "DRAINING",
             Self::NoFallback => "FALLBACK_UNKNOWN",
@@ -117,6 +120,13 @@ impl Failure {
             }
             Self::TooManyFromHere(wait) => {
                 self.plain(Code::ResourceExhausted, "too many requests came from there", Some(*wait))
+            }
+            Self::Challenge(challenge) => {
+                let bits = HashMap::from([("bits".to_owned(), challenge.bits.to_string())]);
+                let message = "many are waiting: whoever asks solves the challenge first";
+                let status =
+                    Status::with_error_details(Code::FailedPrecondition, message, self.details(bits, None));
+                with_detail(&status, "Challenge", challenge)
             }
             Self::SlowReader => self.plain(Code::ResourceExhausted, "the stream was not read fast enough", None),
             Self::Draining => self.plain(Code::Unavailable, "this replica is going", soon),
@@ -158,14 +168,17 @@ impl Failure {
         if fallback.resources.is_empty() {
             return status;
         }
-        // What was just encoded can be decoded; if it could not, an empty status still carries the resources.
-        let mut said = pb::Status::decode(status.details()).unwrap_or_default();
-        said.details.push(Any {
-            type_url: "type.googleapis.com/holdfast.v1.GetFallbackResponse".to_owned(),
-            value: fallback.encode_to_vec(),
-        });
-        Status::with_details(status.code(), status.message().to_owned(), said.encode_to_vec().into())
+        with_detail(&status, "GetFallbackResponse", fallback)
     }
+}
+
+/// A status with one more detail, a message of the contract.
+fn with_detail(status: &Status, name: &str, detail: &impl Message) -> Status {
+    // What was just encoded can be decoded; if it could not, an empty status still carries the detail.
+    let mut said = pb::Status::decode(status.details()).unwrap_or_default();
+    let type_url = format!("type.googleapis.com/holdfast.v1.{name}");
+    said.details.push(Any { type_url, value: detail.encode_to_vec() });
+    Status::with_details(status.code(), status.message().to_owned(), said.encode_to_vec().into())
 }
 
 /// The queue names fields of a command; the caller sent them under the same names, one level higher, but for the

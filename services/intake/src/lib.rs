@@ -9,10 +9,12 @@
 //! - `classifier`: a second opinion on urgency, from outside
 //! - `fallback`: policies at hand: the rules, and where to turn when nobody can come
 //! - `floods`: how often one source may ask
+//! - `challenge`: work that a helpline asks for while it surges
 //! - `token`: a visitor's right to a chat
 //! - `returning`: a visitor's way back to the same responder, or never again to them
 //! - `convert`, `error`: what comes in, and what goes out when it cannot be done
 
+pub mod challenge;
 pub mod classifier;
 pub mod config;
 pub mod convert;
@@ -27,6 +29,7 @@ pub mod watch;
 
 use std::{future::pending, sync::Arc, time::Duration};
 
+use challenge::ChallengeKey;
 use classifier::{Classifier, ClassifierError};
 pub use config::Config;
 use fallback::{Policies, PolicyFilesError};
@@ -125,6 +128,7 @@ pub async fn run<L: Listen>(config: Config, bound: Bound<L>, context: &Context) 
     let open = meter.i64_up_down_counter("holdfast.watches").with_description("Open WatchChat streams").build();
     let watches = Arc::new(Watches::new(config.limits.max_watches, open));
     let returning = ReturnKey::new(&key, config.visitors.return_token_days);
+    let challenges = ChallengeKey::new(&key).ok_or(KeyError::Short)?;
     let classifier = Classifier::of(
         &config.classifier,
         &config.client,
@@ -142,6 +146,7 @@ pub async fn run<L: Listen>(config: Config, bound: Bound<L>, context: &Context) 
         key,
         returning: returning.clone(),
         policies: Arc::clone(&policies),
+        challenges,
         floods: Arc::new(Floods::of(&config.floods)?),
         classifier: classifier.clone(),
         watches: Arc::clone(&watches),

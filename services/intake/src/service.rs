@@ -8,14 +8,16 @@ use std::{
 
 use futures::Stream;
 use holdfast_access::Caller;
-use holdfast_domain::{ChatId, HelplineId, Policy, ResponderId, Urgency, policy::Asking};
+use holdfast_domain::{
+    ChatId, HelplineId, Policy, ResponderId, Urgency, limits::MAX_CHALLENGE_BITS, policy::Asking,
+};
 use holdfast_link::{Link, LinkError};
 use holdfast_proto::v1::{
     ChatOutcomeView, Command, Durability, EraseChatRequest, EraseChatResponse, EraseCommand, GetFallbackRequest,
     GetFallbackResponse, GetLimitsRequest, GetLimitsResponse, HashedChatKey, LeaveChatRequest, LeaveChatResponse,
     LeaveCommand, RequestChatRequest, RequestChatResponse, RequestCommand, Resource, ResumeChatRequest,
-    ResumeChatResponse, ResumeCommand, TriageCommand, UpdateChatRequest, UpdateChatResponse, WatchChatRequest,
-    WatchChatResponse, command, intake_service_server::IntakeService, outcome,
+    ResumeChatResponse, ResumeCommand, TriageCommand, UpdateChatRequest, UpdateChatResponse, VisitorPresence,
+    WatchChatRequest, WatchChatResponse, command, intake_service_server::IntakeService, outcome,
 };
 use holdfast_runtime::{clock::wall_ms, source::Source};
 use opentelemetry::{KeyValue, metrics::Counter};
@@ -25,6 +27,7 @@ use tonic::{Code, Request, Response, Status, metadata::MetadataMap};
 use uuid::Uuid;
 
 use crate::{
+    challenge::ChallengeKey,
     classifier::{Case, Classifier},
     convert::{self, Hold, Wanted},
     error::Failure,
@@ -48,6 +51,9 @@ const NO_REVISION: u64 = (1 << 53) - 1;
 /// The line's reason when a request names another revision than the one in force.
 const POLICY_CHANGED: &str = "POLICY_CHANGED";
 
+/// The line's reason when whoever asks has to prove work first.
+const CHALLENGE: &str = "CHALLENGE";
+
 /// What is kept of a caller's time for the way back.
 const WAY_BACK: Duration = Duration::from_millis(150);
 
@@ -62,6 +68,8 @@ pub struct Intake {
     pub returning: ReturnKey,
     /// The policies at hand.
     pub policies: Arc<Policies>,
+    /// Makes challenges and knows their solutions.
+    pub challenges: ChallengeKey,
     /// How often one source may ask.
     pub floods: Arc<Floods>,
     /// A second opinion, where there is one.
@@ -88,6 +96,8 @@ struct Ready {
     chat: ChatId,
     token_hash: Vec<u8>,
     source: Option<Source>,
+    /// How much work stands behind it.
+    solved_bits: u32,
     /// Whether it may be IMMINENT, once that was asked: however often it is decided, it is one request.
     may_be_imminent: OnceLock<bool>,
 }
@@ -112,6 +122,7 @@ impl Ready {
             excluded_responder_ids: wishes.excluded.iter().map(id).collect(),
             resources_seen: wanted.resources_seen,
             policy_revision: decision.revision,
+            solved_bits: self.solved_bits,
         })
     }
 
@@ -162,11 +173,11 @@ impl Intake {
         let (locale, region) = (request.locale.clone(), request.region.clone());
         let wanted = convert::wanted_by(caller.subject(), request)?;
         caller.at(wanted.helpline.as_str())?;
-        let ready = self.ready(wanted, source)?;
+        let ready = self.ready(wanted, caller, source)?;
         let helpline = &ready.wanted.helpline;
         let accepting = self.lined_up(&ready, until);
         let (accepted, resources) = tokio::join!(accepting, self.resources(helpline, &locale, &region));
-        let Accepted { view, durability, decision } = accepted?;
+        let Accepted { view, durability, decision } = accepted.map_err(|why| self.challenged(helpline, why))?;
         // A repeat is answered with the chat that was made first, and its token.
         let first = view.chat.as_ref().and_then(|c| ChatId::parse(&c.chat_id).ok());
         let visitor_token = self.key.token(helpline, first.as_ref().unwrap_or(&ready.chat));
@@ -184,13 +195,36 @@ impl Intake {
         })
     }
 
-    fn ready(&self, wanted: Wanted, source: Option<Source>) -> Result<Ready, Failure> {
+    fn ready(&self, wanted: Wanted, caller: &Caller, source: Option<Source>) -> Result<Ready, Failure> {
         let (again, never) = (&wanted.return_token, &wanted.not_again_tokens);
         let wishes = self.returning.wishes(&wanted.helpline, again, never, wall_ms())?;
         let chat = new_chat_id()?;
         let token = self.key.token(&wanted.helpline, &chat);
         let token_hash = token::hash_of(&token).unwrap_or_default().to_vec();
-        Ok(Ready { wanted, wishes, chat, token_hash, source, may_be_imminent: OnceLock::new() })
+        let solved_bits = self.solved_bits(&wanted, caller);
+        Ok(Ready { wanted, wishes, chat, token_hash, source, solved_bits, may_be_imminent: OnceLock::new() })
+    }
+
+    /// How much work stands behind a request. For whom an integrator vouches by its credential none is asked: somebody
+    /// whose device is a telephone can do none, and it is known who floods.
+    fn solved_bits(&self, wanted: &Wanted, caller: &Caller) -> u32 {
+        if wanted.presence == VisitorPresence::Attested && caller.subject().is_some() {
+            return MAX_CHALLENGE_BITS;
+        }
+        let Wanted { helpline, request_id, solution, .. } = wanted;
+        solution.as_ref().map_or(0, |work| self.challenges.solved(helpline, request_id, work, wall_ms()))
+    }
+
+    /// Where the line asks for work, the caller gets a challenge to do it on.
+    fn challenged(&self, helpline: &HelplineId, why: Failure) -> Failure {
+        let bits = match &why {
+            Failure::Link(error) if error.reason == CHALLENGE => error.metadata.get("bits"),
+            _ => None,
+        };
+        match bits.and_then(|bits| bits.parse().ok()) {
+            Some(bits) => Failure::Challenge(self.challenges.issue(helpline, bits, wall_ms())),
+            None => why,
+        }
     }
 
     /// Decides by the policy and asks the line; again while the policy changes under it.

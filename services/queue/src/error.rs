@@ -82,6 +82,8 @@ reasons! {
     StatusNotAllowed = "STATUS_NOT_ALLOWED",
     /// While the line surges, LOW requests are shown the resources first.
     ResourcesFirst = "RESOURCES_FIRST",
+    /// While the line surges, whoever asks proves some work first.
+    Challenge = "CHALLENGE",
     /// The helpline is closed, and lets nobody wait until it opens.
     Closed = "CLOSED",
     /// This helpline does not take the partner's chat now.
@@ -424,6 +426,10 @@ fn refused(refusal: &Refusal) -> Said {
             Reason::ResourcesFirst,
             "many are waiting: the resources come first, and whoever has seen them is let in",
         ),
+        Refusal::Challenge { bits } => {
+            precondition(Reason::Challenge, "many are waiting: whoever asks solves a challenge first")
+                .with("bits", bits.to_string())
+        }
         Refusal::NotTaken => precondition(Reason::NotTaken, "this helpline does not take the partner's chat now"),
         Refusal::ProposalGone => precondition(Reason::ProposalGone, "the proposal is not open any more"),
         Refusal::WrongState => precondition(

@@ -308,6 +308,7 @@ fn as_requested(chat: &Chat, ours: &Policy, theirs: &Policy) -> Request {
         revision: theirs.revision,
         attested: chat.attested,
         resources_seen: true,
+        solved_bits: 0,
         overflow_now: false,
         handoff: Vec::new(),
         trace: chat.trace.clone(),

@@ -327,6 +327,7 @@ mod tests {
                 revision: policy.revision,
                 attested: true,
                 resources_seen: true,
+                solved_bits: 0,
                 overflow_now: false,
                 handoff: vec![0, 255, 7],
                 trace: "00-ab".to_owned(),

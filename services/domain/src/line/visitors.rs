@@ -30,7 +30,13 @@ impl Line {
         if resources_first && urgency == Urgency::Low && !request.resources_seen {
             return Err(Refusal::ResourcesFirst);
         }
-        self.state.buckets = self.within_quota(urgency)?;
+        let buckets = self.within_quota(urgency)?;
+        // Last of all: nobody works for a place that there is not.
+        let bits = self.surge_stage().map_or(0, |s| s.challenge_bits);
+        if request.solved_bits < bits && urgency != Urgency::Imminent {
+            return Err(Refusal::Challenge { bits });
+        }
+        self.state.buckets = buckets;
         self.admit(&Request { urgency, ..request.clone() });
         self.view(&request.chat, false)
     }

@@ -6,7 +6,7 @@ use super::{
     MAX_TAKES_FROM, MAX_WORD_BYTES, Numbers, Partner, Policy, PolicyError, Promise, SurgeStage,
 };
 use crate::ids::HelplineId;
-use crate::limits::{MAX_CAPABILITY_BITS, MAX_DURATION_MS, MAX_FAN_OUT, MAX_RESERVE};
+use crate::limits::{MAX_CAPABILITY_BITS, MAX_CHALLENGE_BITS, MAX_DURATION_MS, MAX_FAN_OUT, MAX_RESERVE};
 
 /// Collects what is wrong.
 #[derive(Debug, Default)]
@@ -155,6 +155,8 @@ impl SurgeStage {
         let fan_out = usize::try_from(self.fan_out).is_ok_and(|n| n <= MAX_FAN_OUT);
         mistakes.must(fan_out, format!("{field}.fan_out"), format!("must be 0 to {MAX_FAN_OUT}"));
         mistakes.within(format!("{field}.wrap_up_percent"), self.wrap_up_percent, 0, 100);
+        let (bits, most) = (self.challenge_bits.into(), MAX_CHALLENGE_BITS.into());
+        mistakes.within(format!("{field}.challenge_bits"), bits, 0, most);
         mistakes.within(format!("{field}.page_until"), self.page_until, 0, 100_000);
         mistakes.duration(format!("{field}.page_every_ms"), self.page_every_ms, 1000, None);
         mistakes.within(format!("{field}.page_waves"), self.page_waves, 1, 100);

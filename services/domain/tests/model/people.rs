@@ -84,6 +84,7 @@ pub(crate) fn request(which: usize) -> Command {
         revision: 1,
         attested: true,
         resources_seen: false,
+        solved_bits: 0,
         overflow_now: false,
         handoff: Vec::new(),
         trace: String::new(),

@@ -30,6 +30,10 @@ enter_percent = 200
 leave_percent = 100
 hold_ms = 60_000
 
+[admission]
+quota = { per_minute = 60, burst = 60 }
+imminent = { per_minute = 60, burst = 60 }
+
 [[survey]]
 id = "topic"
 kind = "choice"
@@ -93,7 +97,7 @@ fn es(count: usize) -> Vec<Need> {
     vec![Need { tag: "lang:es".into(), level: 1 }; count]
 }
 
-const PAST: [(&str, Spoil); 45] = [
+const PAST: [(&str, Spoil); 50] = [
     ("takes_at_most", |p| p.takes_at_most = 1_000_001),
     ("tags[0]", |p| p.tags[0].name = String::new()),
     ("tags[0]", |p| p.tags[0].name = "t".repeat(41)),
@@ -109,6 +113,11 @@ const PAST: [(&str, Spoil); 45] = [
     ("surge[0].page_until", |p| stage(p).page_until = 100_001),
     ("surge[0].page_every_ms", |p| stage(p).page_every_ms = 999),
     ("surge[0].page_waves", |p| stage(p).page_waves = 0),
+    ("surge[0].challenge_bits", |p| stage(p).challenge_bits = 25),
+    ("admission.quota.per_minute", |p| p.admission.as_mut().unwrap().quota.per_minute = 60_001),
+    ("admission.quota.burst", |p| p.admission.as_mut().unwrap().quota.burst = 0),
+    ("admission.imminent.per_minute", |p| p.admission.as_mut().unwrap().imminent.per_minute = 0),
+    ("admission.imminent.burst", |p| p.admission.as_mut().unwrap().imminent.burst = 10_001),
     ("survey", |p| p.survey.extend((0..32).map(question))),
     ("survey[0].id", |p| p.survey[0].id = "a b".into()),
     ("survey[0].options", |p| p.survey[0].options = (0..33).map(|i| format!("o{i}")).collect()),

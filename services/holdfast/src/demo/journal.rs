@@ -36,6 +36,7 @@ behaviours! {
     ShownFirst = "LOW visitors who were shown the resources first",
     AskedAgain = "of them asked again and were let in",
     Content = "of them content with the resources",
+    Worked = "visitors whose device solved a challenge and were let in",
     WentOn = "visitors who went on at the partner, with the same key",
     CameAgain = "visitors who came a second time",
     MetAgain = "of them met the same responder as they had asked",

@@ -21,7 +21,10 @@ use super::{
     rules::{House, rank},
     until,
 };
-use crate::remote::{self, Door};
+use crate::{
+    challenge,
+    remote::{self, Door},
+};
 
 /// A call takes so long at most.
 const CALL: Duration = Duration::from_secs(5);
@@ -185,12 +188,29 @@ impl Person {
         }
     }
 
-    async fn ask_with(&self, request: RequestChatRequest) -> Result<RequestChatResponse, Status> {
-        persist(&self.world, "request", || {
-            let (mut client, request) = (self.client.clone(), request.clone());
-            async move { client.request_chat(with_deadline(request)).await }
-        })
-        .await
+    /// Asks, and does the work that is asked for in a flood.
+    async fn ask_with(&self, mut request: RequestChatRequest) -> Result<RequestChatResponse, Status> {
+        loop {
+            let answer = persist(&self.world, "request", || {
+                let (mut client, request) = (self.client.clone(), request.clone());
+                async move { client.request_chat(with_deadline(request)).await }
+            })
+            .await;
+            let worked = request.challenge_solution.is_some();
+            match answer.as_ref().err().and_then(challenge::of) {
+                Some(challenge) if !worked => match challenge::solve(challenge, &request.request_id).await {
+                    None => return answer,
+                    solved => request.challenge_solution = solved,
+                },
+                Some(_) => return answer,
+                None => {
+                    if worked && answer.is_ok() {
+                        self.world.journal.count(Behaviour::Worked);
+                    }
+                    return answer;
+                }
+            }
+        }
     }
 
     /// The resources come first: some are content with them, the others ask again and must be let in.

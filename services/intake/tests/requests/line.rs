@@ -50,6 +50,8 @@ pub(crate) struct Kept {
     pub(crate) refusals: VecDeque<CommandError>,
     /// Every request that names a revision is told that there is another.
     pub(crate) policy_always_changed: bool,
+    /// IMMINENT chats are let in as HIGH ones.
+    pub(crate) imminent_as_high: bool,
     /// How often a policy was asked for.
     pub(crate) policies_read: usize,
     /// By request key: helpline, chat id, digest of the body.
@@ -75,6 +77,7 @@ impl Line {
             asked: Vec::new(),
             refusals: VecDeque::new(),
             policy_always_changed: false,
+            imminent_as_high: false,
             policies_read: 0,
             requests: HashMap::new(),
             streams: Vec::new(),
@@ -203,6 +206,8 @@ impl Kept {
             return Err(refusal);
         }
         let RequestCommand { chat_id, request_key, body_digest, token_hash, urgency, .. } = request;
+        let is_capped = self.imminent_as_high && urgency == i32::from(Urgency::Imminent);
+        let urgency = if is_capped { Urgency::High.into() } else { urgency };
         let state = ChatState::Waiting.into();
         let chat = Chat { chat_id: chat_id.clone(), state, urgency, place: 1, version: 1, ..Chat::default() };
         self.requests.insert(request_key, (helpline.to_owned(), chat_id.clone(), body_digest));

@@ -13,6 +13,7 @@
 #[path = "../../../link/tests/shared/world.rs"]
 mod world;
 
+mod admission;
 mod bench;
 mod classifier;
 mod line;

@@ -131,6 +131,7 @@ fn asked(chat: &str) -> Request {
         revision: 1,
         attested: true,
         resources_seen: false,
+        solved_bits: 0,
         overflow_now: false,
         handoff: Vec::new(),
         trace: String::new(),

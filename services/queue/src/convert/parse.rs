@@ -8,8 +8,8 @@ use holdfast_domain::{
     ids::DigestHex,
     kpis::MAX_WINDOW_MS,
     limits::{
-        MAX_ALTERNATIVES, MAX_CAPACITY, MAX_DURATION_MS, MAX_EXCLUDED, MAX_HANDOFF_BYTES, MAX_STEPS, MAX_TAGS,
-        MAX_TICKET_BYTES, MAX_TRACE_BYTES,
+        MAX_ALTERNATIVES, MAX_CAPACITY, MAX_CHALLENGE_BITS, MAX_DURATION_MS, MAX_EXCLUDED, MAX_HANDOFF_BYTES,
+        MAX_STEPS, MAX_TAGS, MAX_TICKET_BYTES, MAX_TRACE_BYTES,
     },
     policy::{Closed, Finding, PolicyError, Severity, lint},
 };
@@ -499,6 +499,7 @@ fn request(c: v1::RequestCommand, trace: &str) -> Result<RequestDraft, Invalid> 
         revision: 0,
         attested: attested("request.presence", c.presence)?,
         resources_seen: c.resources_seen,
+        solved_bits: solved_bits("request.solved_bits", c.solved_bits)?,
         overflow_now: false,
         handoff: handoff("request.handoff", c.handoff)?,
         trace: trace.to_owned(),
@@ -516,6 +517,13 @@ fn request(c: v1::RequestCommand, trace: &str) -> Result<RequestDraft, Invalid> 
         preferences: tags("request.preferences", c.preferences)?,
         revision: c.policy_revision,
     })
+}
+
+fn solved_bits(field: &str, bits: u32) -> Result<u32, Invalid> {
+    if bits > MAX_CHALLENGE_BITS {
+        return Err(Invalid::new(field, format!("must be at most {MAX_CHALLENGE_BITS}")));
+    }
+    Ok(bits)
 }
 
 fn preferred(field: &str, text: &str) -> Result<Option<ResponderId>, Invalid> {

@@ -116,6 +116,7 @@ fn stage(s: &SurgeStage) -> serde_json::Value {
         "fan_out": s.fan_out,
         "wrap_up": s.wrap_up_percent,
         "resources_first": s.resources_first,
+        "challenge": s.challenge_bits,
         "page_until": s.page_until,
         "page_every": s.page_every_ms,
         "page_waves": s.page_waves,

@@ -275,7 +275,9 @@ impl RedisStore {
     fn arguments(&self, command: &Command) -> Result<Vec<Vec<u8>>, StoreError> {
         let mut args = Arguments::default();
         match command {
-            Command::Request(r) => args.request(r).flag(r.resources_seen).flag(r.overflow_now),
+            Command::Request(r) => {
+                args.request(r).flag(r.resources_seen).flag(r.overflow_now).number(u64::from(r.solved_bits))
+            }
             Command::Triage { chat, token, urgency, reason } => {
                 args.text(chat.as_str()).text(&token.to_hex()).number(urgency.rank() as u64).text(reason.word())
             }

@@ -317,6 +317,7 @@ fn held(said: Said) -> Option<Held> {
                 topics: Mask::default(),
                 revision: 0,
                 resources_seen: true,
+                solved_bits: 0,
                 overflow_now: false,
             },
             sealed: Sealed {

@@ -288,6 +288,7 @@ pub(crate) fn request(id: &str) -> Request {
         revision: 1,
         attested: true,
         resources_seen: false,
+        solved_bits: 0,
         overflow_now: false,
         handoff: b"sealed".to_vec(),
         trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),

@@ -501,6 +501,7 @@ pub(crate) fn asked(chat: &str) -> holdfast_domain::Request {
         revision: 1,
         attested: true,
         resources_seen: false,
+        solved_bits: 0,
         overflow_now: false,
         handoff: Vec::new(),
         trace: String::new(),

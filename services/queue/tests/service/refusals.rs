@@ -32,6 +32,7 @@ async fn every_refusal_has_its_code_and_its_reason() {
         (Refusal::NotWrappingUp, Code::FailedPrecondition, "NOT_WRAPPING_UP"),
         (Refusal::StatusNotAllowed, Code::InvalidArgument, "STATUS_NOT_ALLOWED"),
         (Refusal::ResourcesFirst, Code::ResourceExhausted, "RESOURCES_FIRST"),
+        (Refusal::Challenge { bits: 9 }, Code::FailedPrecondition, "CHALLENGE"),
         (Refusal::NotTaken, Code::FailedPrecondition, "NOT_TAKEN"),
         (Refusal::ProposalGone, Code::FailedPrecondition, "PROPOSAL_GONE"),
         (Refusal::WrongState, Code::FailedPrecondition, "WRONG_STATE"),

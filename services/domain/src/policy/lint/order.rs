@@ -2,7 +2,13 @@
 
 use super::Found;
 use crate::Urgency;
+use crate::limits::MAX_CHALLENGE_BITS;
 use crate::policy::{Policy, SurgeStage};
+
+/// A challenge of more bits takes a slow phone longer than somebody in distress waits for it.
+const PATIENT_BITS: u32 = 20;
+/// Hashes that a slow phone makes in a second.
+const SLOW_PHONE_HASHES: u64 = 100_000;
 
 pub(super) fn look(policy: &Policy, found: &mut Found) {
     promise(policy, found);
@@ -82,6 +88,15 @@ fn surge(policy: &Policy, found: &mut Found) {
                 format!("surge[{i}].fan_out"),
                 "is lower than usual: fewer are asked when more are needed",
             );
+        }
+        if before.is_some_and(|before| stage.challenge_bits < before.challenge_bits) {
+            let problem = "is less than in the stage that it stands on: more come, and each pays less";
+            found.warning(format!("surge[{i}].challenge_bits"), problem);
+        }
+        if stage.challenge_bits > PATIENT_BITS && stage.challenge_bits <= MAX_CHALLENGE_BITS {
+            let seconds = (1_u64 << stage.challenge_bits) / SLOW_PHONE_HASHES;
+            let problem = format!("is about {seconds} s of work on a slow phone: people in distress give up");
+            found.warning(format!("surge[{i}].challenge_bits"), problem);
         }
         before = Some(stage);
     }

@@ -15,7 +15,7 @@ use holdfast_domain::{
     clock::MAX_STEP_MS,
     ids::DigestHex,
     invariants,
-    limits::MAX_TICK,
+    limits::{MAX_CHALLENGE_BITS, MAX_TICK},
     policy::{Asking, PolicyError, TagLevel},
 };
 
@@ -485,6 +485,7 @@ impl Visitor<'_> {
             revision: 0,
             attested: !self.arrival.silent,
             resources_seen: false,
+            solved_bits: MAX_CHALLENGE_BITS,
             overflow_now: false,
             handoff: Vec::new(),
             trace: String::new(),

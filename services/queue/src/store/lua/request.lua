@@ -1,7 +1,7 @@
 #!lua
 -- Accepts a chat into the line, or answers the same request again with the chat that it made.
 -- Returns ok with the chat as its visitor may see it; no_policy, request_conflict, policy_changed, line_full,
--- resources_first, quota_exceeded with the milliseconds until there is room.
+-- resources_first, quota_exceeded with the milliseconds until there is room, challenge with the bits that are asked for.
 local chat_id = ARGV[2]
 local request_key = ARGV[3] -- digest of principal and request id
 local body = ARGV[4] -- digest of the request's body
@@ -16,6 +16,7 @@ local revision = num(ARGV[10])
 -- ARGV[13] trace
 local resources_seen = ARGV[14] == '1'
 local overflow_now = ARGV[15] == '1' -- the helpline is closed: partners are asked at once
+local solved_bits = num(ARGV[16]) -- of the challenge that was solved for it
 
 if not P then return H.refuse('no_policy') end
 local made = redis.call('GET', base .. 'request:' .. request_key)
@@ -49,6 +50,9 @@ if L.waiting >= P.max_waiting and urgency ~= H.IMMINENT then return H.refuse('li
 local stage = H.surge_stage()
 if stage and stage.resources_first and urgency == 0 and not resources_seen then return H.refuse('resources_first') end
 if too_much > 0 then return H.refuse('quota_exceeded', str(math.ceil(too_much / 1000))) end
+-- Last of all: nobody works for a place that there is not. A policy that an older version packed asks for none.
+local bits = stage and stage.challenge or 0
+if solved_bits < bits and urgency ~= H.IMMINENT then return H.refuse('challenge', str(bits)) end
 
 if bucket then L[bucket] = full_at end
 L.accepted = L.accepted + 1

@@ -402,6 +402,7 @@ fn refusal(code: &str, fact: &str) -> Result<Refusal, StoreError> {
         "not_wrapping_up" => Refusal::NotWrappingUp,
         "status_not_allowed" => Refusal::StatusNotAllowed,
         "resources_first" => Refusal::ResourcesFirst,
+        "challenge" => Refusal::Challenge { bits: fact.parse().map_err(garbled)? },
         "not_taken" => Refusal::NotTaken,
         "proposal_gone" => Refusal::ProposalGone,
         "wrong_state" => Refusal::WrongState,

@@ -71,7 +71,7 @@ macro_rules! scripts {
 }
 
 scripts! {
-    request = "request" takes "chat digest digest hash urgency steps mask_or_none people whole flag sealed trace flag flag" for Command::Request(_),
+    request = "request" takes "chat digest digest hash urgency steps mask_or_none people whole flag sealed trace flag flag few" for Command::Request(_),
     triage = "triage" takes "chat hash urgency word" for Command::Triage { .. },
     beat = "beat" takes "chat hash" for Command::Beat { .. },
     leave = "leave" takes "chat hash flag" for Command::Leave { .. },
