@@ -1,5 +1,7 @@
 //! Visitors, responders and a board, each a process of its own, at a running `holdfast up`.
 
+use tempfile::TempDir;
+
 use crate::{
     process::{Process, Services},
     redis::Redis,
@@ -60,6 +62,36 @@ async fn a_visitor_who_comes_once_goes_when_somebody_is_there() {
     let _bo = Process::start(&args);
     visitor.says("active").await;
     assert_eq!(visitor.ends().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn in_a_surge_a_visitors_device_works_first_and_in_danger_it_does_not() {
+    let services = Services::start().await;
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("demo.toml");
+    let surge = "\n[[surge]]\nname = \"busy\"\nenter_percent = 100\nleave_percent = 1\nhold_ms = 60000\nchallenge_bits = 12\n";
+    std::fs::write(&file, [include_str!("../../demo.toml"), surge].concat()).unwrap();
+    let file = file.display().to_string();
+    let applied =
+        Process::start(&["policy", "apply", &file, "--by", "sue", "--queue", &services.queue]).ends().await;
+    assert_eq!(applied.code, Some(0), "{}", applied.errors);
+    let mut first = Process::start(&["visitor", "--intake", &services.intake]);
+    first.says("waiting").await;
+    loop {
+        let board = Process::start(&["board", "--once", "--queue", &services.queue]).ends().await;
+        if board.output.iter().any(|line| line.contains("SURGE: busy")) {
+            break;
+        }
+    }
+
+    let mut second = Process::start(&["visitor", "--intake", &services.intake]);
+    second.says("working on 12 bits").await;
+    second.says("waiting").await;
+    let mut in_danger = Process::start(&["visitor", "--urgency", "imminent", "--intake", &services.intake]);
+    in_danger.says("waiting").await;
+    in_danger.signal("-INT").await;
+    let ended = in_danger.ends().await;
+    assert!(ended.output.iter().all(|line| !line.contains("challenge")), "{:?}", ended.output);
 }
 
 #[tokio::test]
