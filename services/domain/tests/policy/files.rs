@@ -135,3 +135,16 @@ fn a_number_that_the_version_before_does_not_know_is_written_only_where_it_is_an
     policy.numbers.failing_after = 3;
     assert_eq!(Policy::from_toml(&policy.to_toml().unwrap()).unwrap().numbers.failing_after, 3);
 }
+
+#[test]
+fn a_quota_and_a_challenge_are_written_only_where_there_is_one() {
+    let (_, text) =
+        folder("deploy/policies").into_iter().find(|(path, _)| path.ends_with("nightline.toml")).unwrap();
+    let mut policy = Policy::from_toml(&text).unwrap();
+    assert!(policy.admission.is_some() && policy.surge.iter().any(|stage| stage.challenge_bits > 0));
+    assert_eq!(Policy::from_toml(&policy.to_toml().unwrap()).unwrap(), policy);
+    policy.admission = None;
+    policy.surge.iter_mut().for_each(|stage| stage.challenge_bits = 0);
+    let written = policy.to_toml().unwrap();
+    assert!(!written.contains("admission") && !written.contains("challenge_bits"), "{written}");
+}
