@@ -357,8 +357,8 @@ pub fn policy(which: u8) -> Policy {
 /// In a third of the policies, of two kinds: a new one finds buckets that lack more than its own can hold.
 fn admission(which: u8) -> Option<Admission> {
     let narrow =
-        Admission { quota: Rate { per_minute: 70, burst: 2 }, imminent: Rate { per_minute: 13, burst: 1 } };
-    let wide = Admission { quota: Rate { per_minute: 40, burst: 9 }, imminent: Rate { per_minute: 20, burst: 4 } };
+        Admission { quota: Rate { per_minute: 15, burst: 2 }, imminent: Rate { per_minute: 8, burst: 1 } };
+    let wide = Admission { quota: Rate { per_minute: 20, burst: 4 }, imminent: Rate { per_minute: 12, burst: 2 } };
     match which % 6 {
         1 => Some(narrow),
         4 => Some(wide),
