@@ -82,6 +82,21 @@ pub async fn hard_chats_in_a_row_end_with_an_easier_one_or_a_rest(mut f: Fixture
     assert_eq!(f.offered_to(6).await, ["ann"]);
 }
 
+pub async fn an_easier_chat_ends_a_row_at_once_for_whoever_has_room_beside_the_notes(mut f: Fixture) {
+    f.policy.numbers.max_hard_in_row = 1;
+    f.policy.numbers.wrap_up_ms = [5_000, 5_000, 0, 0];
+    f.policy.numbers.cool_down_ms = [0; 4];
+    let f = f.ready().await;
+    let ann = f.sign_in("ann", &[], 2).await;
+    f.ask(1, Urgency::High).await;
+    through(&f, "ann", ann, 1).await;
+    f.ask(2, Urgency::High).await;
+    assert!(f.offered_to(2).await.is_empty(), "one in a row is enough");
+    f.ask(3, Urgency::Moderate).await;
+    through(&f, "ann", ann, 3).await;
+    assert_eq!(f.offered_to(2).await, ["ann"], "not only when the notes are written");
+}
+
 pub async fn hard_chats_of_a_shift_are_counted_until_the_next_shift(mut f: Fixture) {
     f.policy.numbers.max_hard_per_shift = 1;
     f.policy.numbers.shift_gap_ms = 2_000;

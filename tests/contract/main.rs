@@ -79,6 +79,7 @@ on_both_stores![
     a_silent_accept_goes_back_to_the_line_and_a_sign_of_life_stays,
     a_cool_down_can_be_made_longer_and_never_shorter,
     hard_chats_in_a_row_end_with_an_easier_one_or_a_rest,
+    an_easier_chat_ends_a_row_at_once_for_whoever_has_room_beside_the_notes,
     hard_chats_of_a_shift_are_counted_until_the_next_shift,
     no_hard_chat_comes_shortly_before_the_end_of_a_shift,
     a_topic_that_somebody_opted_out_of_goes_to_others,

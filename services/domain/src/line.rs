@@ -632,6 +632,9 @@ impl Line {
         self.settle_responder(responder);
         if wrap_up_ms == 0 {
             self.drop_holding(responder, chat);
+        } else {
+            // An easier chat ends a row of hard ones, and whoever has room beside the notes may be asked for one again.
+            self.freed.push(responder.clone());
         }
     }
 

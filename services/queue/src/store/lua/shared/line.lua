@@ -90,7 +90,8 @@ function H.wind_down(r, chat_id, urgency, lasted)
     H.tell('cooling_down', { responder = r.id, till = till })
   end
   H.settle_responder(r)
-  if wrap_up == 0 then H.drop_holding(r, chat_id) end
+  -- An easier chat ends a row of hard ones, and whoever has room beside the notes may be asked for one again.
+  if wrap_up == 0 then H.drop_holding(r, chat_id) else H.free(r.id) end
 end
 
 function H.end_chat(c, outcome, reason)
