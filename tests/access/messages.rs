@@ -92,6 +92,19 @@ pub fn of(rpc: &str, helpline: &str, person: &str) -> Option<Vec<u8>> {
             let from_any_of = vec![Alternative { all_of: vec![tag] }];
             RerouteRequest { supervisor: by, from_any_of, ..Default::default() }.encode_to_vec()
         }
+        "holdfast.v1.SupervisionService/ProposeBlock" => {
+            let r#for = Some(prost_types::Duration { seconds: 60, nanos: 0 });
+            ProposeBlockRequest { supervisor: by, chat_id, r#for }.encode_to_vec()
+        }
+        "holdfast.v1.SupervisionService/ConfirmBlock" => {
+            ConfirmBlockRequest { supervisor: by, block_id: "b-1".to_owned() }.encode_to_vec()
+        }
+        "holdfast.v1.SupervisionService/LiftBlock" => {
+            LiftBlockRequest { supervisor: by, block_id: "b-1".to_owned() }.encode_to_vec()
+        }
+        "holdfast.v1.SupervisionService/ListBlocks" => {
+            SupervisionServiceListBlocksRequest { helpline: line, ..Default::default() }.encode_to_vec()
+        }
         "holdfast.v1.SupervisionService/ExplainRouting" => {
             SupervisionServiceExplainRoutingRequest { helpline: line, chat_id }.encode_to_vec()
         }
@@ -118,6 +131,9 @@ pub fn of(rpc: &str, helpline: &str, person: &str) -> Option<Vec<u8>> {
         }
         "holdfast.v1.QueueService/ExplainRouting" => {
             ExplainRoutingRequest { helpline: line, chat_id }.encode_to_vec()
+        }
+        "holdfast.v1.QueueService/ListBlocks" => {
+            ListBlocksRequest { helpline: line, ..Default::default() }.encode_to_vec()
         }
         "holdfast.v1.QueueService/GetKpis" => GetKpisRequest { helpline: line, window: None }.encode_to_vec(),
         "holdfast.v1.QueueService/ReadAudit" => {

@@ -77,6 +77,8 @@ fn requests(facts: &Facts) -> Vec<Row> {
         bad("the largest urgency", request(|r| r.urgency = i32::MAX)).field("urgency"),
         bad("an unknown presence", request(|r| r.presence = 3)).field("presence"),
         bad("a negative presence", request(|r| r.presence = i32::MIN)).field("presence"),
+        bad("a subject of nobody who is known", request(|r| r.subject = "v-1".to_owned())).field("subject"),
+        bad("a long subject", request(|r| r.subject = "v".repeat(100_000))).field("subject"),
         bad("a handoff of one byte too many", request(|r| r.handoff = vec![0; MAX_HANDOFF_BYTES + 1]))
             .field("handoff"),
         bad("the same request id with another handoff", conflict(&|r| r.handoff.push(0)))

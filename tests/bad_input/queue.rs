@@ -1,7 +1,7 @@
 //! What a replica, or whoever reached the internal port, sends wrongly: each command over Execute and over Attach.
 
 use crate::row::{Row, Sent, Way, bad, bad_durations, bad_names, bent_papers, bytes_to, duration, tag, to};
-use crate::world::{CLOSED, FULL, Facts, HELPLINE, Hands, SURGING};
+use crate::world::{BLOCKED, CLOSED, FULL, Facts, HELPLINE, Hands, SURGING};
 use holdfast_domain::limits::{
     MAX_ALTERNATIVES, MAX_EXCLUDED, MAX_HANDOFF_BYTES, MAX_STEPS, MAX_TAGS, MAX_TICKET_BYTES,
 };
@@ -22,6 +22,7 @@ const GET_POLICY: &str = "QueueService/GetPolicy";
 const PUT_POLICY: &str = "QueueService/PutPolicy";
 const EXPLAIN: &str = "QueueService/ExplainRouting";
 const GET_KPIS: &str = "QueueService/GetKpis";
+const LIST_BLOCKS: &str = "QueueService/ListBlocks";
 const READ_AUDIT: &str = "QueueService/ReadAudit";
 
 /// A policy with nothing wrong in it, for another helpline.
@@ -46,6 +47,7 @@ pub fn rows(facts: &Facts) -> Vec<Row> {
     rows.extend(cool_downs(facts));
     rows.extend(supervisors(facts));
     rows.extend(acts(facts));
+    rows.extend(blocks(facts));
     rows.extend(reroutes());
     rows.extend(policies());
     rows.extend(reads(facts));
@@ -140,6 +142,20 @@ fn requests(facts: &Facts) -> Vec<Row> {
             .refused(Code::Aborted, "POLICY_CHANGED"),
         bad("a request by the rules of no policy", request(|r| r.policy_revision = (1 << 53) - 1))
             .refused(Code::Aborted, "POLICY_CHANGED"),
+        bad("a subject that is no digest", request(|r| r.subject_digest = vec![1; 15]))
+            .field("request.subject_digest"),
+        bad("a token that is no digest", request(|r| r.came_by_token_hash = vec![1; 16]))
+            .field("request.came_by_token_hash"),
+        bad("a subject of a byte too many", request(|r| r.subject_digest = vec![1; 17]))
+            .field("request.subject_digest"),
+        bad(
+            "an IMMINENT request of somebody who is blocked",
+            request_at(FULL, |r| {
+                r.subject_digest = BLOCKED.to_vec();
+                r.urgency = v1::Urgency::Imminent.into();
+            }),
+        )
+        .refused(Code::FailedPrecondition, "BLOCKED"),
         bad("a request at a closed helpline", request_at(CLOSED, |_| {}))
             .refused(Code::FailedPrecondition, "CLOSED"),
         bad("a LOW request in a surge", request_at(SURGING, |r| r.urgency = v1::Urgency::Low.into()))
@@ -774,6 +790,60 @@ fn acts(facts: &Facts) -> Vec<Row> {
     rows
 }
 
+fn blocks(facts: &Facts) -> Vec<Row> {
+    let proposes = |block: &str, chat: &str, r#for| {
+        let (block_id, chat_id) = (block.to_owned(), chat.to_owned());
+        act(Act::ProposeBlock(v1::ProposeBlockAct { block_id, chat_id, r#for }))
+    };
+    let of = |chat: &str| proposes("new", chat, duration(3600, 0));
+    let lasting = |r#for| proposes("new", &facts.ana.active, r#for);
+    let confirms = |by: &str, block: &str| {
+        let act = Act::ConfirmBlock(v1::ConfirmBlockAct { block_id: block.to_owned() });
+        supervise(by, v1::SupervisionReason::Misuse.into(), Some(act))
+    };
+    let lifts = |block: &str| act(Act::LiftBlock(v1::LiftBlockAct { block_id: block.to_owned() }));
+    let listed = |after: &str, limit| {
+        let (helpline, after_block_id) = (HELPLINE.to_owned(), after.to_owned());
+        to(LIST_BLOCKS, v1::ListBlocksRequest { helpline, after_block_id, limit })
+    };
+    let field = |act: &str, rest: &str| format!("supervise.{act}.{rest}");
+    let mut rows = vec![
+        bad("propose_block: an unknown chat", of("unknown")).refused(Code::NotFound, "UNKNOWN_CHAT"),
+        bad("propose_block: a chat that was erased", of(&facts.erased.chat_id))
+            .refused(Code::FailedPrecondition, "WRONG_STATE"),
+        bad("propose_block: the same visitor", of(&facts.waiting.chat_id))
+            .refused(Code::AlreadyExists, "ALREADY_BLOCKED"),
+        bad("propose_block: a name that there is", proposes(&facts.proposed, &facts.ana.active, duration(1, 0)))
+            .refused(Code::AlreadyExists, "ALREADY_BLOCKED"),
+        bad("confirm_block: the same person", confirms("sue", &facts.proposed))
+            .refused(Code::FailedPrecondition, "SAME_PERSON"),
+        bad("confirm_block: unknown", confirms("lea", "unknown")).refused(Code::NotFound, "UNKNOWN_BLOCK"),
+        bad("lift_block: unknown", lifts("unknown")).refused(Code::NotFound, "UNKNOWN_BLOCK"),
+        bad("a page of too many blocks", listed("", 501)).field("limit"),
+    ];
+    let too_long = ("longer than 30 days by a second", duration(30 * 24 * 3600 + 1, 0));
+    let times = [("without an end", None), ("of no time", duration(0, 0)), too_long];
+    for (why, r#for) in times.into_iter().chain(bad_durations()) {
+        let row = bad(format!("propose_block: one {why}"), lasting(r#for));
+        rows.push(row.field(field("propose_block", "for")));
+    }
+    for (why, name) in bad_names(40) {
+        let an_hour = duration(3600, 0);
+        rows.extend([
+            bad(format!("propose_block: a chat's name {why}"), of(&name)).field(field("propose_block", "chat_id")),
+            bad(format!("propose_block: a name {why}"), proposes(&name, &facts.ana.active, an_hour))
+                .field(field("propose_block", "block_id")),
+            bad(format!("confirm_block: a name {why}"), confirms("lea", &name))
+                .field(field("confirm_block", "block_id")),
+            bad(format!("lift_block: a name {why}"), lifts(&name)).field(field("lift_block", "block_id")),
+        ]);
+        if !name.is_empty() {
+            rows.push(bad(format!("blocks after a name {why}"), listed(&name, 0)).field("after_block_id"));
+        }
+    }
+    rows
+}
+
 fn reroutes() -> Vec<Row> {
     let any_of = |tags: Vec<v1::Tag>| vec![v1::Alternative { all_of: tags }];
     let es = || any_of(vec![tag("lang:es", 1)]);
@@ -1005,6 +1075,7 @@ fn helplines(facts: &Facts) -> Vec<Row> {
             ),
             to(GET_KPIS, v1::GetKpisRequest { helpline: helpline(), window: None }),
             to(READ_AUDIT, v1::ReadAuditRequest { helpline: helpline(), after: 0, limit: 0 }),
+            to(LIST_BLOCKS, v1::ListBlocksRequest { helpline: helpline(), ..Default::default() }),
         ];
         command.into_iter().chain(reads.into_iter().flatten()).collect::<Vec<Way>>()
     };

@@ -16,6 +16,10 @@ const END_BREAK: &str = "SupervisionService/EndBreak";
 const REST: &str = "SupervisionService/ExtendRest";
 const FORCE_OFFLINE: &str = "SupervisionService/ForceOffline";
 const REROUTE: &str = "SupervisionService/Reroute";
+const PROPOSE_BLOCK: &str = "SupervisionService/ProposeBlock";
+const CONFIRM_BLOCK: &str = "SupervisionService/ConfirmBlock";
+const LIFT_BLOCK: &str = "SupervisionService/LiftBlock";
+const LIST_BLOCKS: &str = "SupervisionService/ListBlocks";
 const EXPLAIN: &str = "SupervisionService/ExplainRouting";
 const KPIS: &str = "SupervisionService/GetKpis";
 
@@ -31,6 +35,7 @@ pub fn rows(facts: &Facts) -> Vec<Row> {
     rows.extend(values(facts));
     rows.extend(rests(facts));
     rows.extend(reroutes());
+    rows.extend(blocks(facts));
     rows.extend(reads(facts));
     rows
 }
@@ -89,11 +94,27 @@ fn reroute(change: impl FnOnce(&mut v1::RerouteRequest)) -> Vec<Way> {
     to(REROUTE, reroute).into()
 }
 
+fn propose(by: Option<v1::Supervisor>, chat: &str, r#for: Option<prost_types::Duration>) -> [Way; 1] {
+    to(PROPOSE_BLOCK, v1::ProposeBlockRequest { supervisor: by, chat_id: chat.to_owned(), r#for })
+}
+
+/// Acts about a block, each of which would take effect in some state of it.
+fn about_block(by: Option<v1::Supervisor>, block: &str) -> Vec<Way> {
+    let block_id = || block.to_owned();
+    let ways = [
+        to(CONFIRM_BLOCK, v1::ConfirmBlockRequest { supervisor: by.clone(), block_id: block_id() }),
+        to(LIFT_BLOCK, v1::LiftBlockRequest { supervisor: by, block_id: block_id() }),
+    ];
+    ways.into_iter().flatten().collect()
+}
+
 /// All acts.
 fn acts(by: Option<v1::Supervisor>, facts: &Facts) -> Vec<Way> {
     let mut ways = about_chat(by.clone(), &facts.waiting.chat_id, &facts.ana);
     ways.extend(take_over(by.clone(), &facts.waiting.chat_id, facts.ana.session));
     ways.extend(about_responder(by.clone(), facts.ana.responder));
+    ways.extend(propose(by.clone(), &facts.ana.active, duration(3600, 0)));
+    ways.extend(about_block(by.clone(), &facts.proposed));
     ways.extend(reroute(|r| r.supervisor = by));
     ways
 }
@@ -105,8 +126,9 @@ fn supervisors(facts: &Facts) -> Vec<Row> {
         change(&mut by);
         acts(Some(by), facts)
     };
-    let all = [ASSIGN, PULL, TAKE_OVER, SET_URGENCY, END, END_BREAK, REST, FORCE_OFFLINE, REROUTE];
-    let empty: Vec<Way> = all.iter().flat_map(|rpc| bytes_to(rpc, Vec::new())).collect();
+    let of_chats = [ASSIGN, PULL, TAKE_OVER, SET_URGENCY, END, PROPOSE_BLOCK, CONFIRM_BLOCK, LIFT_BLOCK];
+    let all = of_chats.iter().chain(&[END_BREAK, REST, FORCE_OFFLINE, REROUTE]);
+    let empty: Vec<Way> = all.flat_map(|rpc| bytes_to(rpc, Vec::new())).collect();
     let mut rows = vec![
         bad("an act of nobody", acts(None, facts)).field("supervisor"),
         bad("an empty act", empty).field("supervisor"),
@@ -320,6 +342,48 @@ fn reroutes() -> Vec<Row> {
     rows
 }
 
+fn blocks(facts: &Facts) -> Vec<Row> {
+    let sue = || Some(supervisor());
+    let an_hour = || duration(3600, 0);
+    let of = |chat: &str| propose(sue(), chat, an_hour());
+    let lasting = |r#for| propose(sue(), &facts.ana.active, r#for);
+    let listed = |after: &str, limit| {
+        let (helpline, after_block_id) = (HELPLINE.to_owned(), after.to_owned());
+        to(LIST_BLOCKS, v1::SupervisionServiceListBlocksRequest { helpline, after_block_id, limit })
+    };
+    let by_sue =
+        to(CONFIRM_BLOCK, v1::ConfirmBlockRequest { supervisor: sue(), block_id: facts.proposed.clone() });
+    let elsewhere = v1::Supervisor { helpline: FULL.to_owned(), ..supervisor() };
+    let mut rows = vec![
+        bad("a block over an unknown chat", of("unknown")).refused(Code::NotFound, "UNKNOWN_CHAT"),
+        bad("a block over a chat that was erased", of(&facts.erased.chat_id))
+            .refused(Code::FailedPrecondition, "WRONG_STATE"),
+        bad("another block of the same visitor", of(&facts.waiting.chat_id))
+            .refused(Code::AlreadyExists, "ALREADY_BLOCKED"),
+        bad("a block that one person confirms", by_sue).refused(Code::FailedPrecondition, "SAME_PERSON"),
+        bad("an unknown block", about_block(sue(), "unknown")).refused(Code::NotFound, "UNKNOWN_BLOCK"),
+        bad("a block of another helpline", about_block(Some(elsewhere), &facts.proposed))
+            .refused(Code::NotFound, "UNKNOWN_BLOCK"),
+        bad("a block without an end", lasting(None)).field("for"),
+        bad("a block of no time", lasting(duration(0, 0))).field("for"),
+        bad("a block of less than a millisecond", lasting(duration(0, 999_999))).field("for"),
+        bad("a block a little longer than 30 days", lasting(duration(30 * 24 * 3600, 1_000_000))).field("for"),
+        bad("a page of too many blocks", listed("", 501)).field("limit"),
+        bad("a page of the largest number", listed("", u32::MAX)).field("limit"),
+    ];
+    for (why, r#for) in bad_durations() {
+        rows.push(bad(format!("a block of a time {why}"), lasting(r#for)).field("for"));
+    }
+    for (why, name) in bad_names(40) {
+        rows.push(bad(format!("a block over a chat's name {why}"), of(&name)).field("chat_id"));
+        rows.push(bad(format!("a block's name {why}"), about_block(sue(), &name)).field("block_id"));
+        if !name.is_empty() {
+            rows.push(bad(format!("blocks after a name {why}"), listed(&name, 0)).field("after_block_id"));
+        }
+    }
+    rows
+}
+
 fn reads(facts: &Facts) -> Vec<Row> {
     let board =
         |helpline: &str, limit| to(WATCH_FLOOR, v1::WatchFloorRequest { helpline: helpline.to_owned(), limit });
@@ -331,7 +395,10 @@ fn reads(facts: &Facts) -> Vec<Row> {
         to(KPIS, v1::SupervisionServiceGetKpisRequest { helpline: helpline.to_owned(), window })
     };
     let at = |helpline: &str| -> Vec<Way> {
-        let ways = [board(helpline, 0), explain(helpline, &facts.waiting.chat_id), kpis(helpline, None)];
+        let blocks =
+            v1::SupervisionServiceListBlocksRequest { helpline: helpline.to_owned(), ..Default::default() };
+        let blocks = to(LIST_BLOCKS, blocks);
+        let ways = [board(helpline, 0), explain(helpline, &facts.waiting.chat_id), kpis(helpline, None), blocks];
         ways.into_iter().flatten().collect()
     };
     let mut rows = vec![

@@ -160,6 +160,9 @@ pub struct Hands {
     pub token: Vec<u8>,
 }
 
+/// Whoever is called so is blocked at the full helpline.
+pub const BLOCKED: [u8; 16] = [9; 16];
+
 /// What the rows are about.
 #[derive(Clone, Default)]
 pub struct Facts {
@@ -171,6 +174,8 @@ pub struct Facts {
     pub erased: Held,
     pub ana: Hands,
     pub ben: Hands,
+    /// Sue's proposal to block whoever waits.
+    pub proposed: String,
     /// The cursor of some event, of a store that has never been.
     pub foreign_cursor: String,
 }
@@ -350,6 +355,8 @@ impl World {
             };
             self.ask(only_one).await;
         }
+        self.facts.proposed = self.propose(HELPLINE, &self.facts.waiting.chat_id.clone()).await;
+        self.block().await;
         for number in 0..MAX_REROUTES {
             self.reroute(&format!("t{number}")).await;
         }
@@ -400,6 +407,38 @@ impl World {
             Some(watch_chat_response::Message::Update(update)) => update.return_token,
             other => panic!("the first message is how it stands: {other:?}"),
         }
+    }
+
+    /// Proposes to block whoever a chat is of.
+    async fn propose(&mut self, helpline: &str, chat: &str) -> String {
+        let propose = v1::ProposeBlockRequest {
+            supervisor: Some(v1::Supervisor { helpline: helpline.to_owned(), ..supervisor() }),
+            chat_id: chat.to_owned(),
+            r#for: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
+        };
+        self.supervision.propose_block(propose).await.expect("proposed").into_inner().block_id
+    }
+
+    /// Blocks somebody at the full helpline, which lets IMMINENT ones in.
+    async fn block(&mut self) {
+        let request = v1::RequestCommand {
+            chat_id: "blocked".to_owned(),
+            request_key: vec![4; 32],
+            body_digest: vec![4; 32],
+            token_hash: vec![4; 32],
+            urgency: v1::Urgency::Imminent.into(),
+            presence: v1::VisitorPresence::Attested.into(),
+            subject_digest: BLOCKED.to_vec(),
+            ..Default::default()
+        };
+        let command = Some(command::Command::Request(request));
+        let command = Some(v1::Command { helpline: FULL.to_owned(), command });
+        self.queue.execute(v1::ExecuteRequest { command }).await.expect("a chat");
+        let block_id = self.propose(FULL, "blocked").await;
+        let another =
+            v1::Supervisor { helpline: FULL.to_owned(), supervisor_id: "lea".to_owned(), ..supervisor() };
+        let confirm = v1::ConfirmBlockRequest { supervisor: Some(another), block_id };
+        self.supervision.confirm_block(confirm).await.expect("blocked");
     }
 
     /// Sends chats that ask for a tag to anyone, for a day.

@@ -179,6 +179,8 @@ impl Played {
             overflow_now: false,
             handoff: vec![7; 40],
             trace: String::new(),
+            subject: None,
+            came_by: None,
         };
         let chat = request.chat.clone();
         let helpline = &self.helpline;

@@ -144,6 +144,8 @@ impl Fixture {
             overflow_now: false,
             handoff: vec![n, 0, 255],
             trace: String::new(),
+            subject: None,
+            came_by: None,
         }
     }
 

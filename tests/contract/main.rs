@@ -4,6 +4,7 @@
 
 mod admission;
 mod audit;
+mod blocks;
 mod care;
 mod differential;
 mod fixture;
@@ -20,6 +21,7 @@ mod supervision;
 mod promises {
     pub use crate::admission::*;
     pub use crate::audit::*;
+    pub use crate::blocks::*;
     pub use crate::care::*;
     pub use crate::recovery::*;
     pub use crate::routing::*;
@@ -132,6 +134,18 @@ on_both_stores![
     an_audit_is_appended_to_only_where_it_stands,
     an_audit_is_read_page_by_page_and_loses_what_is_too_old,
     a_chats_name_goes_in_the_step_that_says_so,
+    a_block_takes_two_people_and_keeps_one_subject_out_and_nobody_else,
+    whoever_is_in_the_line_when_a_block_is_confirmed_stays_and_a_repeat_finds_them,
+    a_block_counts_from_its_confirmation_and_ends_by_itself,
+    a_proposal_that_nobody_confirms_lapses,
+    one_person_lifts_a_block_and_whoever_it_was_of_may_come_again,
+    a_block_of_a_token_keeps_its_chat_out_of_the_line_and_nobody_else,
+    a_block_of_a_subject_keeps_its_abandoned_chats_out_too,
+    of_one_visitor_there_is_one_block_and_asking_again_is_answered_the_same,
+    blocks_are_listed_page_by_page_and_say_who_and_why,
+    a_block_stays_and_leads_no_more_to_a_chat_that_was_erased_or_forgotten,
+    so_many_blocks_wait_to_be_confirmed_and_no_more,
+    a_subject_comes_back_with_a_chat_that_the_store_had_lost,
 ];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use holdfast_domain::{
 
 impl Fixture {
     /// A ticket of a chat, as it would be sealed now.
-    async fn ticket(&self, n: u8) -> Restore {
+    pub async fn ticket(&self, n: u8) -> Restore {
         let floor = self.store.floor(&self.helpline, 0).await.expect("a store");
         let now_ms = floor.clock.now_ms;
         let moment =
@@ -30,7 +30,7 @@ impl Fixture {
     }
 
     /// The store loses everything, and a replica brings the policy back.
-    async fn lose_everything(&self) {
+    pub async fn lose_everything(&self) {
         let clock_ms = self.store.floor(&self.helpline, 0).await.expect("a store").clock.now_ms;
         self.wipe().await;
         let policy = Box::new(holdfast_domain::Policy { revision: 1, ..self.policy.clone() });

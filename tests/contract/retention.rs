@@ -36,6 +36,7 @@ fn what_nothing_would_remove_is_found() {
         ("H.set_timer('forget:' .. c.id, now + P.retention)", "has ended, and nothing will forget it"),
         ("if outcome ~= 'abandoned' then c.blobs.handoff = '' end", "has ended, and has content"),
         ("redis.call('DEL', base .. 'request:' .. c.key)\n      H.tell", "the chat that it made is gone"),
+        ("H.set_timer('block:' .. b.id, till)", "nothing will end it"),
         ("H.set_timer('gone:' .. r.id, now + P.retention)", "left, and nothing will forget them"),
     ];
     for (from, why) in planted {

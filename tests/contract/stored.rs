@@ -91,6 +91,7 @@ fn names(kind: &Key, fields: Vec<String>) -> Vec<String> {
     match kind.of_type {
         // An entry is a text of its own, and a seal.
         "stream" if kind.pattern.ends_with(":audit:entries") => vec!["e".to_owned(), "s".to_owned()],
+        "hash" if kind.pattern.ends_with(":blocked") => vec!["WHOM".to_owned()],
         "hash" => fields.into_iter().map(|f| if is_number(&f) { "REVISION".to_owned() } else { f }).collect(),
         "stream" => fields.iter().flat_map(|event| words(event)).collect(),
         "string" => vec!["value".to_owned()],

@@ -161,7 +161,10 @@ fn a_supervisors_wish_is_understood_or_refused() {
         let assigned = v1::AssignChatRequest::decode(bytes).is_ok_and(|r| acts::assign(r).is_ok());
         let rested = v1::ExtendRestRequest::decode(bytes).is_ok_and(|r| acts::rest(r).is_ok());
         let rerouted = v1::RerouteRequest::decode(bytes).is_ok_and(|r| acts::reroute(r).is_ok());
+        let proposed = v1::ProposeBlockRequest::decode(bytes).is_ok_and(|r| acts::propose_block(r).is_ok());
+        let listed =
+            v1::SupervisionServiceListBlocksRequest::decode(bytes).is_ok_and(|r| acts::list_blocks(r).is_ok());
         let figures = v1::SupervisionServiceGetKpisRequest::decode(bytes).is_ok_and(|r| acts::kpis(r).is_ok());
-        set || assigned || rested || rerouted || figures
+        set || assigned || rested || rerouted || proposed || listed || figures
     });
 }

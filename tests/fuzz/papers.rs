@@ -62,6 +62,8 @@ fn assignment(policy: &Policy) -> Reassert {
                 overflow_now: false,
                 handoff: vec![9; 40],
                 trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
+                subject: Some(holdfast_domain::SubjectDigest([5; 16])),
+                came_by: None,
             },
             sealed: Sealed {
                 generation: "a1-b2".to_owned(),

@@ -97,7 +97,7 @@ fn a_return_token_says_what_was_sealed_or_nothing() {
     let helpline = HelplineId::parse("nightline").expect("a name");
     let responder = ResponderId::parse("ana").expect("a name");
     let now_ms = 1_800_000_000_000;
-    let sealed = key.seal(&helpline, &responder, now_ms).expect("a token");
+    let sealed = key.seal(&helpline, &responder, &[5; 32], now_ms).expect("a token");
     let corpus = vec![sealed.clone(), Vec::new(), vec![1; TOKEN_BYTES]];
     fuzz("return tokens", &corpus, &[], 20_000, |bytes| {
         let preferred = key.wishes(&helpline, bytes, &[], now_ms).map(|wishes| wishes.preferred);

@@ -120,6 +120,8 @@ pub fn request(n: u32) -> Command {
         overflow_now: false,
         handoff: vec![1, 0, 255],
         trace: String::new(),
+        subject: None,
+        came_by: None,
     }))
 }
 

@@ -45,6 +45,8 @@ fn request(n: u64) -> Command {
         overflow_now: false,
         handoff: vec![7; 500],
         trace: String::new(),
+        subject: None,
+        came_by: None,
     }))
 }
 

@@ -4,10 +4,12 @@
 
 use crate::chance::Dice;
 use futures::future::BoxFuture;
-use holdfast_domain::{Applied, Chat, ChatId, Command, HelplineId, Policy, ResponderId, Snapshot};
+use holdfast_domain::{Applied, BlockId, Chat, ChatId, Command, HelplineId, Policy, ResponderId, Snapshot};
 use holdfast_queue::store::audit::Audits;
 use holdfast_queue::store::memory::MemoryStore;
-use holdfast_queue::store::{Cursor, Durability, Floor, Notice, Placed, ResponderView, Store, StoreError};
+use holdfast_queue::store::{
+    BlocksPage, Cursor, Durability, Floor, Notice, Placed, ResponderView, Store, StoreError,
+};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
@@ -151,6 +153,15 @@ impl Store for Shaky {
 
     fn floor<'a>(&'a self, helpline: &'a HelplineId, limit: usize) -> BoxFuture<'a, Result<Floor, StoreError>> {
         Box::pin(self.read(self.line.floor(helpline, limit)))
+    }
+
+    fn blocks<'a>(
+        &'a self,
+        helpline: &'a HelplineId,
+        after: Option<&'a BlockId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<BlocksPage, StoreError>> {
+        Box::pin(self.read(self.line.blocks(helpline, after, limit)))
     }
 
     fn policy<'a>(&'a self, helpline: &'a HelplineId) -> BoxFuture<'a, Result<Option<Policy>, StoreError>> {

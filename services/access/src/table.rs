@@ -140,6 +140,10 @@ pub const TABLE: &[Row] = &[
     row("holdfast.v1.SupervisionService/ExtendRest", SHIFT),
     row("holdfast.v1.SupervisionService/ForceOffline", SUPERVISOR),
     row("holdfast.v1.SupervisionService/Reroute", SHIFT),
+    row("holdfast.v1.SupervisionService/ProposeBlock", SUPERVISOR),
+    row("holdfast.v1.SupervisionService/ConfirmBlock", SUPERVISOR),
+    row("holdfast.v1.SupervisionService/LiftBlock", SUPERVISOR),
+    row("holdfast.v1.SupervisionService/ListBlocks", SUPERVISOR),
     row("holdfast.v1.SupervisionService/ExplainRouting", OVERSIGHT),
     row("holdfast.v1.SupervisionService/GetKpis", OVERSIGHT),
     // The line, for the doors and for operators' tools.
@@ -152,6 +156,7 @@ pub const TABLE: &[Row] = &[
     row("holdfast.v1.QueueService/GetFloor", READERS),
     row("holdfast.v1.QueueService/GetPolicy", READERS),
     row("holdfast.v1.QueueService/PutPolicy", Who::Granted(&[Grant::Operator])),
+    row("holdfast.v1.QueueService/ListBlocks", Who::Granted(&[Grant::Dispatch])),
     row("holdfast.v1.QueueService/ExplainRouting", READERS),
     row("holdfast.v1.QueueService/GetKpis", READERS),
     row("holdfast.v1.QueueService/ReadAudit", Who::Granted(&[Grant::Auditor])),

@@ -5,14 +5,16 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use holdfast_access::{Caller, Grant, Refused};
 use holdfast_link::LinkError;
 use holdfast_proto::v1::{
-    AcceptedView, AssignChatRequest, AssignChatResponse, Assignment, Drain, Durability, EndBreakRequest,
-    EndBreakResponse, EndChatRequest, EndChatResponse, ExtendRestRequest, ExtendRestResponse, ForceOfflineRequest,
-    ForceOfflineResponse, GetFloorResponse, GetResponderRequest, Outcome, PullChatRequest, PullChatResponse,
-    RerouteRequest, RerouteResponse, SetUrgencyRequest, SetUrgencyResponse,
+    AcceptedView, AssignChatRequest, AssignChatResponse, Assignment, ConfirmBlockRequest, ConfirmBlockResponse,
+    Drain, Durability, EndBreakRequest, EndBreakResponse, EndChatRequest, EndChatResponse, ExtendRestRequest,
+    ExtendRestResponse, ForceOfflineRequest, ForceOfflineResponse, GetFloorResponse, GetResponderRequest,
+    LiftBlockRequest, LiftBlockResponse, ListBlocksResponse, Outcome, ProposeBlockRequest, ProposeBlockResponse,
+    PullChatRequest, PullChatResponse, RerouteRequest, RerouteResponse, SetUrgencyRequest, SetUrgencyResponse,
     SupervisionServiceExplainRoutingRequest, SupervisionServiceExplainRoutingResponse,
-    SupervisionServiceGetKpisRequest, SupervisionServiceGetKpisResponse, TakeOverRequest, TakeOverResponse,
-    WatchFloorRequest, WatchFloorResponse, command, outcome, supervise_command::Act,
-    supervision_service_server::SupervisionService, watch_floor_response::Message,
+    SupervisionServiceGetKpisRequest, SupervisionServiceGetKpisResponse, SupervisionServiceListBlocksRequest,
+    SupervisionServiceListBlocksResponse, TakeOverRequest, TakeOverResponse, WatchFloorRequest,
+    WatchFloorResponse, command, outcome, supervise_command::Act, supervision_service_server::SupervisionService,
+    watch_floor_response::Message,
 };
 use opentelemetry::{
     KeyValue,
@@ -139,6 +141,28 @@ impl Supervision {
         caller.at(&request.helpline)?;
         let answer = self.means.link.kpis(request, self.means.patience).await.map_err(asked)?;
         Ok(SupervisionServiceGetKpisResponse { kpis: answer.kpis })
+    }
+
+    async fn propose(
+        &self,
+        caller: &Caller,
+        request: ProposeBlockRequest,
+    ) -> Result<ProposeBlockResponse, Failure> {
+        let (block_id, asked) = acts::propose_block(request)?;
+        let durability = self.done(caller, Ok(asked)).await?;
+        Ok(ProposeBlockResponse { block_id, durability })
+    }
+
+    async fn blocks(
+        &self,
+        caller: &Caller,
+        request: SupervisionServiceListBlocksRequest,
+    ) -> Result<SupervisionServiceListBlocksResponse, Failure> {
+        let request = acts::list_blocks(request)?;
+        caller.at(&request.helpline)?;
+        let answer = self.means.link.blocks(request, self.means.patience).await.map_err(asked)?;
+        let ListBlocksResponse { blocks, in_force, proposed } = answer;
+        Ok(SupervisionServiceListBlocksResponse { blocks, in_force, proposed })
     }
 
     /// A board, and a place for it.
@@ -329,6 +353,37 @@ impl SupervisionService for Supervision {
         let (caller, request) = parts(request)?;
         let done = self.done(&caller, acts::reroute(request)).await;
         answer(done.map(|durability| RerouteResponse { durability }))
+    }
+
+    async fn propose_block(
+        &self,
+        request: Request<ProposeBlockRequest>,
+    ) -> Result<Response<ProposeBlockResponse>, Status> {
+        let (caller, request) = parts(request)?;
+        answer(self.propose(&caller, request).await)
+    }
+
+    async fn confirm_block(
+        &self,
+        request: Request<ConfirmBlockRequest>,
+    ) -> Result<Response<ConfirmBlockResponse>, Status> {
+        let (caller, request) = parts(request)?;
+        let done = self.done(&caller, acts::confirm_block(request)).await;
+        answer(done.map(|durability| ConfirmBlockResponse { durability }))
+    }
+
+    async fn lift_block(&self, request: Request<LiftBlockRequest>) -> Result<Response<LiftBlockResponse>, Status> {
+        let (caller, request) = parts(request)?;
+        let done = self.done(&caller, acts::lift_block(request)).await;
+        answer(done.map(|durability| LiftBlockResponse { durability }))
+    }
+
+    async fn list_blocks(
+        &self,
+        request: Request<SupervisionServiceListBlocksRequest>,
+    ) -> Result<Response<SupervisionServiceListBlocksResponse>, Status> {
+        let (caller, request) = parts(request)?;
+        answer(self.blocks(&caller, request).await)
     }
 
     async fn explain_routing(

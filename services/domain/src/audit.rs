@@ -25,6 +25,7 @@ pub enum Actor {
 #[must_use]
 pub fn decided_by(event: &Event) -> Option<Actor> {
     match event.kind {
+        EventKind::BlockProposed | EventKind::BlockConfirmed | EventKind::BlockLifted => supervisor(event),
         EventKind::Accepted | EventKind::Declined | EventKind::SupervisorCalled | EventKind::SignedIn => {
             supervisor(event).or_else(|| responder(event))
         }
@@ -63,6 +64,8 @@ pub fn decided_by(event: &Event) -> Option<Actor> {
         | EventKind::PageFailed
         | EventKind::GateClosed
         | EventKind::GateOpened
+        | EventKind::BlockLapsed
+        | EventKind::BlockExpired
         | EventKind::Revived => None,
     }
 }

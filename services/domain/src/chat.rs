@@ -1,5 +1,6 @@
 //! A chat: one visitor's request and what becomes of it.
 
+use crate::block::{SubjectDigest, Whom};
 use crate::ids::{ChatId, DigestHex, HelplineId, ResponderId};
 use crate::lifecycle::ChatState;
 use crate::priority::Urgency;
@@ -268,6 +269,8 @@ pub struct Chat {
     pub failed: u32,
     /// Since when that is so often that supervisors see it, on the service clock; 0 while it is not.
     pub failing_since_ms: u64,
+    /// What the integrator calls the visitor, as a digest; nothing for most.
+    pub subject: Option<SubjectDigest>,
     /// Its entry in the order of the line, if it stands there now.
     pub standing: Option<Standing>,
 }
@@ -292,6 +295,12 @@ impl Chat {
     #[must_use]
     pub fn requirement(&self) -> Option<&Requirement> {
         self.steps.get(self.step).map(|s| &s.requirement)
+    }
+
+    /// Of whom a block over this chat is.
+    #[must_use]
+    pub fn whom(&self) -> Whom {
+        self.subject.map_or(Whom::Token(self.token), Whom::Subject)
     }
 
     /// Its member in the sorted sets of the line: the sequence, zero-padded so that bytes sort like numbers.

@@ -3,9 +3,10 @@
 //! A command is whole and checked when it gets here: names are well formed, tags are bits of the policy revision
 //! that the command names. What is left to refuse depends on the state of the line.
 
+use crate::block::SubjectDigest;
 use crate::chat::{Chat, EndedAs, Fence, OfferId, Step, TokenHash};
 use crate::event::{Event, Reason};
-use crate::ids::{ChatId, DigestHex, HelplineId, ResponderId};
+use crate::ids::{BlockId, ChatId, DigestHex, HelplineId, ResponderId};
 use crate::lifecycle::ChatState;
 use crate::line::Spread;
 use crate::policy::Policy;
@@ -46,6 +47,11 @@ pub struct Request {
     pub handoff: Vec<u8>,
     /// The trace that the request came with (W3C traceparent), or empty.
     pub trace: String,
+    /// What the integrator calls the visitor, as a digest; whoever is blocked under it is refused.
+    pub subject: Option<SubjectDigest>,
+    /// SHA-256 of the token of an earlier chat, when the visitor comes back by a return token of it; whoever is blocked by that
+    /// token is refused.
+    pub came_by: Option<TokenHash>,
 }
 
 /// A partner's chat, to be kept until the partner has let go of it.
@@ -125,6 +131,8 @@ impl Restore {
                 overflow_now: false,
                 handoff: chat.handoff.clone(),
                 trace: chat.trace.clone(),
+                subject: chat.subject,
+                came_by: None,
             },
             sealed: Sealed {
                 generation: line.generation.clone(),
@@ -244,6 +252,28 @@ pub enum Act {
         /// The policy revision whose tags these are made of.
         revision: u64,
     },
+    /// Proposes to block whoever a chat is of: the integrator's word for them where there is one, else the chat's token.
+    /// It changes nothing for them until somebody else confirms it. Proposing again is answered the same.
+    ProposeBlock {
+        /// What it is called.
+        block: BlockId,
+        /// Over which chat.
+        chat: ChatId,
+        /// How long it is in force once it is confirmed, in milliseconds; at most [`crate::limits::MAX_BLOCK_MS`].
+        for_ms: u64,
+        /// How long it may be confirmed, in milliseconds.
+        open_ms: u64,
+    },
+    /// Puts a block in force that somebody else proposed. Confirming again is answered the same.
+    ConfirmBlock {
+        /// Which.
+        block: BlockId,
+    },
+    /// Ends a block, or the proposal of one.
+    LiftBlock {
+        /// Which.
+        block: BlockId,
+    },
 }
 
 impl Act {
@@ -260,6 +290,9 @@ impl Act {
             Self::Rest { .. } => "rest",
             Self::ForceOffline { .. } => "force_offline",
             Self::Reroute { .. } => "reroute",
+            Self::ProposeBlock { .. } => "propose_block",
+            Self::ConfirmBlock { .. } => "confirm_block",
+            Self::LiftBlock { .. } => "lift_block",
         }
     }
 }
@@ -731,6 +764,19 @@ pub enum Refusal {
     NotAvailable,
     /// As many reroutes are in force as there may be.
     TooManyReroutes,
+    /// Two supervisors keep this visitor from the line for a time.
+    Blocked,
+    /// No such block, or not any more.
+    UnknownBlock,
+    /// Somebody else than who proposed a block must confirm it.
+    SamePerson,
+    /// There is a block of this visitor already, or the proposal of one.
+    AlreadyBlocked {
+        /// What it is called.
+        block: BlockId,
+    },
+    /// As many blocks are in force, or wait to be confirmed, as there may be.
+    TooManyBlocks,
 }
 
 impl Refusal {
@@ -758,6 +804,11 @@ impl Refusal {
             Self::WrongState => "wrong_state",
             Self::NotAvailable => "not_available",
             Self::TooManyReroutes => "too_many_reroutes",
+            Self::Blocked => "blocked",
+            Self::UnknownBlock => "unknown_block",
+            Self::SamePerson => "same_person",
+            Self::AlreadyBlocked { .. } => "already_blocked",
+            Self::TooManyBlocks => "too_many_blocks",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What the line tells: each change as an event with ids, numbers and fixed words, never content.
 
 use crate::chat::{EndedAs, Fence};
-use crate::ids::{ChatId, HelplineId, ResponderId};
+use crate::ids::{BlockId, ChatId, HelplineId, ResponderId};
 use crate::priority::Urgency;
 
 macro_rules! words {
@@ -117,6 +117,16 @@ words! {
         Rerouted = "rerouted",
         /// A reroute is over.
         RerouteEnded = "reroute_ended",
+        /// A supervisor proposes to block whoever a chat is of.
+        BlockProposed = "block_proposed",
+        /// A second supervisor agreed: the block is in force until the stated moment.
+        BlockConfirmed = "block_confirmed",
+        /// A supervisor ended a block, or the proposal of one.
+        BlockLifted = "block_lifted",
+        /// Nobody confirmed a proposal in time.
+        BlockLapsed = "block_lapsed",
+        /// The time of a block is over.
+        BlockExpired = "block_expired",
         /// The helpline's policy was replaced.
         PolicySet = "policy_set",
         /// The store had lost the line, and its policy is in force again: whoever was in it comes back.
@@ -195,7 +205,7 @@ pub struct Event {
     pub offer: Option<u32>,
     /// The fence of the assignment that began, or ended.
     pub fence: Option<Fence>,
-    /// The offer's deadline, or the end of a wrap-up or cool-down, on the service clock.
+    /// The offer's deadline, or the end of a wrap-up, a cool-down or a block, on the service clock.
     pub until_ms: Option<u64>,
     /// The outcome of a chat that ended.
     pub outcome: Option<EndedAs>,
@@ -209,6 +219,8 @@ pub struct Event {
     pub by: Option<ResponderId>,
     /// The partner helpline.
     pub partner: Option<HelplineId>,
+    /// Which block. Never of whom.
+    pub block: Option<BlockId>,
     /// Which routing step, proposal, stage or wave; how often a delivery failed; 1 for an offer that a supervisor made past
     /// what keeps the responder from being asked.
     pub number: Option<u64>,

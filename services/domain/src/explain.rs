@@ -508,6 +508,8 @@ mod tests {
             overflow_now: false,
             handoff: Vec::new(),
             trace: String::new(),
+            subject: None,
+            came_by: None,
         }
     }
 

@@ -2,6 +2,7 @@
 //! which shrink well; [`Player`] turns each into a command against what the line knows at that moment, so that most
 //! of them take effect and some are deliberately stale, wrong or repeated.
 
+use crate::block::{Block, SubjectDigest};
 use crate::chat::{EndedAs, Fence, OfferId, Step, TokenHash};
 use crate::command::{Act, Applied, Command, Hold, Moment, Reassert, Reply, Request, Restore};
 use crate::event::{EventKind, Reason};
@@ -89,6 +90,12 @@ pub enum SupervisorDoes {
     ForceOffline,
     /// Reroutes one ladder's first step for so many hundred milliseconds.
     Reroute(u8, u8),
+    /// Proposes a block of so many hundred milliseconds.
+    ProposeBlock(u8),
+    /// Confirms a block.
+    ConfirmBlock,
+    /// Ends a block.
+    LiftBlock,
 }
 
 /// What goes on between partners.
@@ -220,6 +227,9 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (0..12u8).prop_map(SupervisorDoes::Rest),
         4 => Just(SupervisorDoes::ForceOffline),
         2 => (0..6u8, 0..12u8).prop_map(|(need, lasts)| SupervisorDoes::Reroute(need, lasts)),
+        5 => (0..40u8).prop_map(SupervisorDoes::ProposeBlock),
+        5 => Just(SupervisorDoes::ConfirmBlock),
+        1 => Just(SupervisorDoes::LiftBlock),
     ];
     let partner = prop_oneof![
         4 => prop::bool::weighted(0.4).prop_map(PartnerDoes::Hold),
@@ -229,7 +239,7 @@ fn op() -> impl Strategy<Value = Op> {
     ];
     let again = prop_oneof![6 => Just(None), 1 => (any::<u16>(), prop::bool::weighted(0.3)).prop_map(Some)];
     prop_oneof![
-        5 => (0..4u8, 0..5u8, prop::bool::weighted(0.2), again, prop_oneof![1 => Just(0u8), 1 => 0..32u8])
+        5 => (0..4u8, 0..5u8, prop::bool::weighted(0.2), again, prop_oneof![1 => Just(0u8), 1 => 0..64u8])
             .prop_map(|(urgency, need, attested, again, wish)| Op::Request { urgency, need, attested, again, wish }),
         5 => (visitor, any::<u16>(), aim()).prop_map(|(v, pick, aim)| Op::Visitor(v, pick, aim)),
         11 => (hand, any::<u16>(), aim()).prop_map(|(h, pick, aim)| Op::Hand(h, pick, aim)),
@@ -665,7 +675,8 @@ impl Player {
                     | Act::Assign { chat, .. }
                     | Act::Pull { chat }
                     | Act::TakeOver { chat, .. }
-                    | Act::End { chat, .. },
+                    | Act::End { chat, .. }
+                    | Act::ProposeBlock { chat, .. },
                 ..
             } => of_chat(chat),
             Command::Hold(hold) => of_chat(&hold.request.chat),
@@ -682,7 +693,10 @@ impl Player {
             | Command::Unlink { responder, .. }
             | Command::SignOut { responder, .. } => of_responder(responder),
             Command::Request(_)
-            | Command::Supervise { act: Act::Reroute { .. }, .. }
+            | Command::Supervise {
+                act: Act::Reroute { .. } | Act::ConfirmBlock { .. } | Act::LiftBlock { .. },
+                ..
+            }
             | Command::ReportPage { .. }
             | Command::Tick { .. }
             | Command::SetPolicy { .. }
@@ -808,6 +822,9 @@ impl Player {
             revision: if need == 4 && urgency == 0 && attested { 99 } else { policy.revision },
             attested,
             handoff: if need.is_multiple_of(2) { vec![0, 10, 13, 255, urgency] } else { Vec::new() },
+            // A few come again and again.
+            came_by: (wish & 32 > 0 && n.is_multiple_of(3)).then(|| token(n / 2)),
+            subject: (wish & 32 > 0).then(|| SubjectDigest([urgency * 4 + need % 2; 16])),
             trace: if need == 1 {
                 "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()
             } else {
@@ -827,7 +844,10 @@ impl Player {
             | SupervisorDoes::EndBreak
             | SupervisorDoes::Rest(_)
             | SupervisorDoes::ForceOffline
-            | SupervisorDoes::Reroute(..) => c.ended.is_none(),
+            | SupervisorDoes::Reroute(..)
+            | SupervisorDoes::ConfirmBlock
+            | SupervisorDoes::LiftBlock => c.ended.is_none(),
+            SupervisorDoes::ProposeBlock(_) => !c.erased,
         };
         let fitting: Vec<&ChatId> =
             state.chats.values().filter(|c| pick.is_multiple_of(3) || wanted(c)).map(|c| &c.id).collect();
@@ -843,7 +863,10 @@ impl Player {
             | SupervisorDoes::Pull
             | SupervisorDoes::TakeOver
             | SupervisorDoes::End(_)
-            | SupervisorDoes::Reroute(..) => named(&format!("vol-{who}")),
+            | SupervisorDoes::Reroute(..)
+            | SupervisorDoes::ProposeBlock(_)
+            | SupervisorDoes::ConfirmBlock
+            | SupervisorDoes::LiftBlock => named(&format!("vol-{who}")),
         };
         let session = state.responders.get(&by).map_or(1, |r| r.session) - u64::from(aim == Aim::Stale);
         let revision = state.policy.as_ref().map_or(0, |p| p.revision) + u64::from(aim == Aim::Stale);
@@ -851,6 +874,11 @@ impl Player {
             let policy = state.policy.clone().unwrap_or_else(|| policy(0));
             ladder(&policy, need).first().map_or_else(Requirement::anyone, |s| s.requirement.clone())
         };
+        let blocks: Vec<&Block> = state.blocks.iter().collect();
+        let proposed: Vec<&Block> = blocks.iter().filter(|b| b.confirmed.is_none()).copied().collect();
+        let from = if proposed.is_empty() || pick.is_multiple_of(4) { &blocks } else { &proposed };
+        let known = pick_from(from, pick).filter(|_| aim != Aim::Wild);
+        let known = known.map_or_else(|| named("no-block"), |b| b.id.clone());
         let act = match does {
             SupervisorDoes::SetUrgency(rank) => {
                 Act::SetUrgency { chat, urgency: Urgency::from_rank(usize::from(rank)).unwrap_or_default() }
@@ -868,6 +896,13 @@ impl Player {
                 let to = if n.is_multiple_of(2) { Requirement::anyone() } else { first_step(1) };
                 Act::Reroute { from: first_step(need), to, for_ms: u64::from(n) * 100, revision }
             }
+            SupervisorDoes::ProposeBlock(n) => {
+                // Under a new name most of the time.
+                let block = if aim == Aim::Stale { known } else { named(&format!("block-{}", state.events)) };
+                Act::ProposeBlock { block, chat, for_ms: u64::from(n) * 200, open_ms: 2_500 }
+            }
+            SupervisorDoes::ConfirmBlock => Act::ConfirmBlock { block: known },
+            SupervisorDoes::LiftBlock => Act::LiftBlock { block: known },
         };
         Command::Supervise { by, reason: Reason::Staffing, act }
     }

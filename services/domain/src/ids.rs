@@ -88,6 +88,11 @@ id!(
     |b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'
 );
 id!(
+    /// A block, or the proposal of one. It says nothing of whom it is of.
+    BlockId, 40, "letters, digits, '-' and '_'",
+    |b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'
+);
+id!(
     /// A volunteer or counsellor who takes chats.
     ResponderId, 64, "letters, digits, '-', '_' and '.'",
     |b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || b == b'.'

@@ -311,6 +311,20 @@ fn away_is_not_offered(line: &Snapshot) -> Result<(), String> {
     Ok(())
 }
 
+/// A block ends by itself, two people stand behind it, and it names a chat only while that can be found by it.
+fn blocks_end(line: &Snapshot) -> Result<(), String> {
+    for block in line.blocks.iter() {
+        let due = line.timers.at(&Timer::Block(block.id.clone()));
+        ensure(due == Some(block.ends_ms()), || format!("the block {} does not end in time", block.id))?;
+        let alone = block.confirmed.as_ref().is_some_and(|confirmed| confirmed.by == block.by);
+        ensure(!alone, || format!("the block {} is one person's", block.id))?;
+        let chat = block.chat.as_ref().map(|id| line.chats.get(id));
+        let known = chat.is_none_or(|chat| chat.is_some_and(|c| !c.erased && c.whom() == block.whom));
+        ensure(known, || format!("the block {} leads to a chat that is gone", block.id))?;
+    }
+    Ok(())
+}
+
 /// Supervisors see the chats whose delivery fails, and no others.
 fn failing_is_seen(line: &Snapshot) -> Result<(), String> {
     let marked = line.chats.values().filter(|c| c.failing_since_ms > 0);
@@ -340,6 +354,7 @@ fn nothing_is_orphaned(line: &Snapshot) -> Result<(), String> {
         ensure(leaves, || format!("{} has ended and is never forgotten", chat.id))?;
     }
     failing_is_seen(line)?;
+    blocks_end(line)?;
     let here = line.responders.values().filter(|r| r.status != Status::Offline).count() as u64;
     ensure(line.on_shift == here, || format!("{} are said to be on shift, {here} are", line.on_shift))?;
     for responder in line.responders.values().filter(|r| r.status == Status::Offline) {
@@ -375,5 +390,6 @@ fn names_the_living(line: &Snapshot, timer: &Timer) -> bool {
         Timer::Page => line.surge.stage > 0,
         Timer::Reroutes => !line.reroutes.is_empty(),
         Timer::Recover => line.policy.is_some(),
+        Timer::Block(block) => line.blocks.get(block).is_some(),
     }
 }

@@ -300,6 +300,11 @@ impl Fold {
             | EventKind::GateOpened
             | EventKind::Rerouted
             | EventKind::RerouteEnded
+            | EventKind::BlockProposed
+            | EventKind::BlockConfirmed
+            | EventKind::BlockLifted
+            | EventKind::BlockLapsed
+            | EventKind::BlockExpired
             | EventKind::PolicySet
             | EventKind::Revived => {}
         }

@@ -4,6 +4,7 @@
 //!
 //! Reading order:
 //! - [`chat`], [`responder`]: the nouns of both sides
+//! - [`block`]: who gets no place in the line for a time
 //! - [`lifecycle`]: the states of a chat and what moves it between them
 //! - [`clock`]: the service clock that every deadline is measured on
 //! - [`requirement`]: who may serve whom
@@ -17,6 +18,7 @@
 //! - [`audit`]: which of them are somebody's decision, and whose
 
 pub mod audit;
+pub mod block;
 pub mod chat;
 pub mod clock;
 pub mod command;
@@ -36,10 +38,11 @@ pub mod priority;
 pub mod requirement;
 pub mod responder;
 
+pub use block::{Block, Blocks, SubjectDigest, Whom};
 pub use chat::{Asked, Chat, EndedAs, Fence, Offer, OfferId, Owner, Step, TokenHash};
 pub use command::{Act, Applied, Command, Hold, Moment, Reassert, Refusal, Reply, Request, Restore, Sealed};
 pub use event::{Event, EventKind, Reason};
-pub use ids::{ChatId, HelplineId, IdError, ResponderId};
+pub use ids::{BlockId, ChatId, HelplineId, IdError, ResponderId};
 pub use lifecycle::ChatState;
 pub use line::{Ledger, Line, Snapshot};
 pub use policy::{Numbers, Policy};

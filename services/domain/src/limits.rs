@@ -29,6 +29,16 @@ pub const MAX_CHALLENGE_BITS: u32 = 24;
 pub const MAX_EXCLUDED: usize = 4;
 /// Reroutes in force at once.
 pub const MAX_REROUTES: usize = 8;
+/// The longest time for which anybody is blocked at once: 30 days, in milliseconds.
+pub const MAX_BLOCK_MS: u64 = 30 * 24 * 3600 * 1000;
+/// A block that nobody confirms for so long is not one any more: a day, in milliseconds.
+pub const BLOCK_OPEN_MS: u64 = 24 * 3600 * 1000;
+/// Blocks of a helpline in force at once.
+pub const MAX_BLOCKS: usize = 10_000;
+/// Blocks of a helpline that wait to be confirmed.
+pub const MAX_BLOCK_PROPOSALS: usize = 100;
+/// Bytes of what an integrator calls a visitor.
+pub const MAX_SUBJECT_BYTES: usize = 128;
 /// Who holds a chat for a partner asks again this often what became of it, in milliseconds.
 pub const ASK_AGAIN_MS: u64 = 2_000;
 /// Bytes of a sealed ticket or assignment: what the longest ladder, both handoffs and every tag of a policy need.

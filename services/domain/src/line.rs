@@ -7,6 +7,7 @@
 //! together who became free and who became matchable. The order of the line and the free responders are kept in
 //! indexes that `settle_chat` and `settle_responder` bring up to date, the only two places that do.
 
+mod blocks;
 mod index;
 mod matching;
 mod partners;
@@ -19,11 +20,12 @@ mod timers;
 mod visitors;
 mod waits;
 
+use crate::block::Blocks;
 use crate::chat::{Chat, EndedAs, Fence, Standing};
 use crate::clock::ServiceClock;
 use crate::command::{Applied, Command, Refusal, Reply};
 use crate::event::{Event, EventKind, Reason};
-use crate::ids::{ChatId, DigestHex, HelplineId, ResponderId};
+use crate::ids::{BlockId, ChatId, DigestHex, HelplineId, ResponderId};
 use crate::lifecycle::{ChatState, Happening, next};
 use crate::policy::{Numbers, Policy};
 use crate::priority::{Urgency, score};
@@ -191,6 +193,8 @@ pub struct Snapshot {
     pub timers: Timers,
     /// The chats whose delivery fails again and again, by since when.
     pub failing: BTreeSet<(u64, ChatId)>,
+    /// Who gets no place for a time.
+    pub blocks: Blocks,
     /// The waiting chats, by lane.
     pub lanes: Index,
     /// The free responders, by class.
@@ -241,6 +245,7 @@ struct About<'a> {
     reason: Option<Reason>,
     status: Option<Status>,
     partner: Option<&'a HelplineId>,
+    block: Option<&'a BlockId>,
     number: Option<u64>,
 }
 
@@ -412,6 +417,7 @@ impl Line {
             revision: self.state.policy.as_ref().map_or(0, |p| p.revision),
             by: self.by.clone(),
             partner: about.partner.cloned(),
+            block: about.block.cloned(),
             number: about.number,
         });
     }

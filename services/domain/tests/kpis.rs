@@ -35,6 +35,7 @@ impl Story {
             revision: 1,
             by: None,
             partner: None,
+            block: None,
             number: None,
         });
         self.0.last_mut().unwrap()

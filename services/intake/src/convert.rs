@@ -1,9 +1,12 @@
 //! From what was sent to what exists: every field is checked, and a refusal names the field, never its content.
 
+use std::time::Duration;
+
 use holdfast_domain::{
     ChatId, HelplineId, Mask, Policy, Step, Urgency,
     limits::{
-        MAX_ALTERNATIVES, MAX_CAPACITY, MAX_DURATION_MS, MAX_HANDOFF_BYTES, MAX_STEPS, MAX_TAGS, MAX_TICKET_BYTES,
+        BLOCK_OPEN_MS, MAX_ALTERNATIVES, MAX_BLOCK_MS, MAX_BLOCK_PROPOSALS, MAX_BLOCKS, MAX_CAPACITY,
+        MAX_DURATION_MS, MAX_HANDOFF_BYTES, MAX_STEPS, MAX_SUBJECT_BYTES, MAX_TAGS, MAX_TICKET_BYTES,
     },
     policy::{self, Asking, MAX_ANSWERS, MAX_WORD_BYTES},
 };
@@ -18,7 +21,7 @@ use crate::{
     challenge,
     error::{Failure, Invalid},
     returning::MAX_NOT_AGAIN,
-    token,
+    token::{self, TokenKey},
     triage::Verdict,
 };
 
@@ -44,8 +47,9 @@ pub struct Wanted {
     pub helpline: HelplineId,
     /// SHA-256 over helpline, principal and request id.
     pub request_key: [u8; 32],
-    /// SHA-256 over the whole request. The request id is in it because nobody can guess that: what stands in the store
-    /// must not tell, by trying them out, what somebody answered.
+    /// SHA-256 over the whole request, with the digest in the place of what the integrator calls the visitor. The request id
+    /// is in it because nobody can guess that: what stands in the store must not tell, by trying them out, what somebody
+    /// answered.
     pub body_digest: [u8; 32],
     /// How urgent, where that was said.
     pub stated: Option<Urgency>,
@@ -69,6 +73,8 @@ pub struct Wanted {
     pub request_id: String,
     /// The work that is said to be done.
     pub solution: Option<ChallengeSolution>,
+    /// What the integrator calls the visitor, as a digest; nothing for most.
+    pub subject: Vec<u8>,
 }
 
 /// Reads a request for a chat.
@@ -79,12 +85,16 @@ pub fn wanted(request: RequestChatRequest) -> Result<Wanted, Invalid> {
     wanted_by(None, request)
 }
 
-/// The same, of an integrator who is known: a request id is their own, and tells others nothing.
+/// The same, of an integrator who is known: a request id is their own, and tells others nothing; so is what they call the
+/// visitor, which is a digest under the key from here on.
 ///
 /// # Errors
 /// The first field that is wrong.
-pub fn wanted_by(integrator: Option<&str>, mut request: RequestChatRequest) -> Result<Wanted, Invalid> {
-    let principal = integrator.map_or_else(|| ANONYMOUS.to_owned(), |name| format!("{INTEGRATOR}{name}"));
+pub fn wanted_by(
+    integrator: Option<(&str, &TokenKey)>,
+    mut request: RequestChatRequest,
+) -> Result<Wanted, Invalid> {
+    let principal = integrator.map_or_else(|| ANONYMOUS.to_owned(), |(name, _)| format!("{INTEGRATOR}{name}"));
     let helpline = helpline("helpline", &request.helpline)?;
     if request.request_id.is_empty() || request.request_id.len() > MAX_REQUEST_ID_BYTES {
         return Err(Invalid::new("request_id", format!("must be 1 to {MAX_REQUEST_ID_BYTES} bytes long")));
@@ -97,6 +107,8 @@ pub fn wanted_by(integrator: Option<&str>, mut request: RequestChatRequest) -> R
     check_locale("language", &request.language)?;
     check_steps("routing_steps", &request.routing_steps)?;
     check_tags("preferences", &request.preferences)?;
+    let subject = subject(integrator, &helpline, &request.subject)?;
+    request.subject = subject.iter().map(|byte| format!("{byte:02x}")).collect();
     // How it was let in is no part of what was asked: a repeat may bring other work, or none.
     let solution = request.challenge_solution.take();
     solution.as_ref().map_or(Ok(()), |solution| challenge::check("challenge_solution", solution))?;
@@ -119,7 +131,26 @@ pub fn wanted_by(integrator: Option<&str>, mut request: RequestChatRequest) -> R
         resources_seen: request.resources_seen,
         request_id: request.request_id,
         solution,
+        subject,
     })
+}
+
+/// What the integrator calls the visitor, as a digest; nothing where there is nothing.
+fn subject(
+    integrator: Option<(&str, &TokenKey)>,
+    helpline: &HelplineId,
+    subject: &str,
+) -> Result<Vec<u8>, Invalid> {
+    if subject.is_empty() {
+        return Ok(Vec::new());
+    }
+    let Some((name, key)) = integrator else {
+        return Err(Invalid::new("subject", "is for integrators who are known"));
+    };
+    if subject.len() > MAX_SUBJECT_BYTES {
+        return Err(Invalid::new("subject", format!("must be at most {MAX_SUBJECT_BYTES} bytes long")));
+    }
+    Ok(key.subject(helpline, name, subject).to_vec())
 }
 
 /// Reads answers as far as that can be done without the survey that they belong to.
@@ -387,6 +418,7 @@ pub fn resources(policy: &Policy, locale: &str, region: &str) -> GetFallbackResp
 #[must_use]
 pub fn limits(max_message_bytes: usize) -> GetLimitsResponse {
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let span = |ms| Duration::from_millis(ms).try_into().ok();
     GetLimitsResponse {
         max_handoff_bytes: number(MAX_HANDOFF_BYTES),
         max_routing_steps: number(MAX_STEPS),
@@ -398,6 +430,11 @@ pub fn limits(max_message_bytes: usize) -> GetLimitsResponse {
         max_answers: number(MAX_ANSWERS),
         max_not_again: number(MAX_NOT_AGAIN),
         max_ticket_bytes: number(MAX_TICKET_BYTES),
+        max_subject_bytes: number(MAX_SUBJECT_BYTES),
+        max_block: span(MAX_BLOCK_MS),
+        block_proposal_lapses_after: span(BLOCK_OPEN_MS),
+        max_blocks: number(MAX_BLOCKS),
+        max_block_proposals: number(MAX_BLOCK_PROPOSALS),
     }
 }
 
@@ -510,7 +547,10 @@ mod tests {
 
     #[test]
     fn a_request_id_is_its_integrators_own() {
-        let key = |integrator| wanted_by(integrator, request()).unwrap().request_key;
+        let token_key = TokenKey::new(&[7; 32]).unwrap();
+        let key = |integrator: Option<&str>| {
+            wanted_by(integrator.map(|name| (name, &token_key)), request()).unwrap().request_key
+        };
         assert_eq!(key(Some("website")), key(Some("website")));
         assert_ne!(key(Some("website")), key(Some("app")));
         assert_ne!(key(Some("anonymous")), key(None));
@@ -522,6 +562,30 @@ mod tests {
         let same_answers = wanted(RequestChatRequest { request_id: "r-2".to_owned(), ..request() }).unwrap();
         assert_ne!(one.body_digest, same_answers.body_digest);
         assert_ne!(one.request_key, same_answers.request_key);
+    }
+
+    #[test]
+    fn what_an_integrator_calls_a_visitor_goes_no_further_than_here() {
+        let key = TokenKey::new(&[7; 32]).unwrap();
+        let by = |subject: &str| {
+            wanted_by(Some(("web", &key)), RequestChatRequest { subject: subject.to_owned(), ..request() })
+        };
+        let (one, again, other, none) = (by("v-1"), by("v-1"), by("v-2"), by(""));
+        let (one, again, other, none) = (one.unwrap(), again.unwrap(), other.unwrap(), none.unwrap());
+        assert_eq!((one.subject.len(), &one.subject, one.body_digest), (16, &again.subject, again.body_digest));
+        assert!(one.subject != other.subject && one.body_digest != other.body_digest && none.subject.is_empty());
+        let plain = Sha256::digest(RequestChatRequest { subject: "v-1".to_owned(), ..request() }.encode_to_vec());
+        assert_ne!(one.body_digest.as_slice(), plain.as_slice(), "nobody finds a name by trying names out");
+    }
+
+    #[test]
+    fn a_subject_is_short_and_an_integrators() {
+        let key = TokenKey::new(&[7; 32]).unwrap();
+        let given = |subject: String| RequestChatRequest { subject, ..request() };
+        assert_eq!(wanted(given("v-1".to_owned())).err().unwrap().field, "subject");
+        let by =
+            |bytes| wanted_by(Some(("web", &key)), given("v".repeat(bytes))).err().map(|invalid| invalid.field);
+        assert_eq!((by(128), by(129)), (None, Some("subject".to_owned())));
     }
 
     #[test]

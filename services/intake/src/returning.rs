@@ -4,6 +4,9 @@
 //! where its token does not open, is of another helpline or has expired, the visitor gets help all the same. A wish
 //! never to meet somebody again is about safety, so it is kept or refused aloud, never dropped; and it does not
 //! expire: what expires is only the way back.
+//!
+//! It also says by which token its visitor came then, as a digest: whoever is blocked by that token does not come back by
+//! this one either.
 
 use std::fmt;
 
@@ -19,15 +22,23 @@ use crate::{error::Invalid, token::TokenKey};
 pub const MAX_NOT_AGAIN: usize = MAX_EXCLUDED;
 
 /// Bytes of every return token.
-pub const TOKEN_BYTES: usize = 1 + NONCE_BYTES + SEALED_BYTES + TAG_BYTES;
+pub const TOKEN_BYTES: usize = OLDER_TOKEN_BYTES + HASH_BYTES;
+
+/// Bytes of those that do not say by which token their visitor came.
+const OLDER_TOKEN_BYTES: usize = 1 + NONCE_BYTES + SEALED_BYTES + TAG_BYTES;
 
 /// The first byte of a token. It is authenticated too.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+const OLDER_VERSION: u8 = 1;
 
 const NONCE_BYTES: usize = 24;
 const TAG_BYTES: usize = 16;
 
-/// When it expires, then the helpline and the responder, each as one byte with its length and its room in full.
+/// A digest of the visitor's token.
+const HASH_BYTES: usize = 32;
+
+/// When it expires, then the helpline and the responder, each as one byte with its length and its room in full. The digest of
+/// the visitor's token follows.
 const SEALED_BYTES: usize = 8 + 1 + HelplineId::MAX + 1 + ResponderId::MAX;
 
 /// What the key is used for, so that no other use of the same secret can make a token.
@@ -42,6 +53,8 @@ pub struct Wishes {
     pub preferred: Option<ResponderId>,
     /// Never asked.
     pub excluded: Vec<ResponderId>,
+    /// SHA-256 of the token by which the visitor came when they met whom they ask for.
+    pub came_by: Option<[u8; HASH_BYTES]>,
 }
 
 /// What a token says.
@@ -50,6 +63,7 @@ struct Met {
     helpline: HelplineId,
     responder: ResponderId,
     expires_ms: u64,
+    came_by: Option<[u8; HASH_BYTES]>,
 }
 
 /// Seals and opens return tokens.
@@ -73,16 +87,22 @@ impl ReturnKey {
         Self { cipher, lasts_ms: days.saturating_mul(DAY_MS) }
     }
 
-    /// A token for the responder; none where none are given, or the system gives no random bytes: nobody's chat
+    /// A token for the responder and the visitor with that token, of which only the digest is told; none where none are given, or the system gives no random bytes: nobody's chat
     /// depends on it.
     #[must_use]
-    pub fn seal(&self, helpline: &HelplineId, responder: &ResponderId, now_ms: u64) -> Option<Vec<u8>> {
+    pub fn seal(
+        &self,
+        helpline: &HelplineId,
+        responder: &ResponderId,
+        came_by: &[u8; HASH_BYTES],
+        now_ms: u64,
+    ) -> Option<Vec<u8>> {
         if self.lasts_ms == 0 {
             return None;
         }
         let mut nonce = [0; NONCE_BYTES];
         getrandom::fill(&mut nonce).ok()?;
-        let said = written(helpline, responder, now_ms.saturating_add(self.lasts_ms));
+        let said = [written(helpline, responder, now_ms.saturating_add(self.lasts_ms)), came_by.to_vec()].concat();
         let payload = Payload { msg: &said, aad: &[VERSION] };
         let sealed = self.cipher.encrypt(&XNonce::from(nonce), payload).ok()?;
         Some([&[VERSION], nonce.as_slice(), &sealed].concat())
@@ -94,7 +114,7 @@ impl ReturnKey {
         let (nonce, sealed) = rest.split_first_chunk::<NONCE_BYTES>()?;
         let payload = Payload { msg: sealed, aad: &[*version] };
         let said = self.cipher.decrypt(&XNonce::from(*nonce), payload).ok()?;
-        if *version == VERSION { read(&said) } else { None }
+        if matches!(*version, VERSION | OLDER_VERSION) { read(&said) } else { None }
     }
 
     /// Whom a request wishes to meet and whom not. Whom they never want to meet again is not asked for either.
@@ -109,17 +129,18 @@ impl ReturnKey {
         now_ms: u64,
     ) -> Result<Wishes, Invalid> {
         let excluded = self.excluded(helpline, not_again_tokens)?;
-        let preferred = self.preferred(helpline, return_token, now_ms)?;
-        Ok(Wishes { preferred: preferred.filter(|id| !excluded.contains(id)), excluded })
+        let met = self.met(helpline, return_token, now_ms)?;
+        let came_by = met.as_ref().and_then(|met| met.came_by);
+        let preferred = met.map(|met| met.responder).filter(|id| !excluded.contains(id));
+        Ok(Wishes { preferred, excluded, came_by })
     }
 
-    fn preferred(&self, helpline: &HelplineId, token: &[u8], now_ms: u64) -> Result<Option<ResponderId>, Invalid> {
+    fn met(&self, helpline: &HelplineId, token: &[u8], now_ms: u64) -> Result<Option<Met>, Invalid> {
         if token.is_empty() {
             return Ok(None);
         }
         check_length("return_token", token)?;
-        let met = self.open(token).filter(|met| met.helpline == *helpline && now_ms < met.expires_ms);
-        Ok(met.map(|met| met.responder))
+        Ok(self.open(token).filter(|met| met.helpline == *helpline && now_ms < met.expires_ms))
     }
 
     fn excluded(&self, helpline: &HelplineId, tokens: &[Vec<u8>]) -> Result<Vec<ResponderId>, Invalid> {
@@ -145,7 +166,7 @@ impl ReturnKey {
 }
 
 fn check_length(field: &str, token: &[u8]) -> Result<(), Invalid> {
-    if token.len() == TOKEN_BYTES {
+    if matches!(token.len(), TOKEN_BYTES | OLDER_TOKEN_BYTES) {
         return Ok(());
     }
     Err(Invalid::new(field, format!("is no return token: those are {TOKEN_BYTES} bytes long")))
@@ -165,11 +186,12 @@ fn written(helpline: &HelplineId, responder: &ResponderId, expires_ms: u64) -> V
 fn read(said: &[u8]) -> Option<Met> {
     let (expires, rest) = said.split_first_chunk::<8>()?;
     let (helpline, rest) = name(rest, HelplineId::MAX)?;
-    let (responder, _) = name(rest, ResponderId::MAX)?;
+    let (responder, rest) = name(rest, ResponderId::MAX)?;
     Some(Met {
         helpline: HelplineId::parse(helpline).ok()?,
         responder: ResponderId::parse(responder).ok()?,
         expires_ms: u64::from_be_bytes(*expires),
+        came_by: rest.try_into().ok(),
     })
 }
 
@@ -186,6 +208,7 @@ mod tests {
     use super::*;
 
     const NOW: u64 = 1_800_000_000_000;
+    const CAME_BY: [u8; HASH_BYTES] = [5; HASH_BYTES];
 
     fn key(days: u64) -> ReturnKey {
         ReturnKey::new(&TokenKey::new(&[7; 32]).unwrap(), days)
@@ -200,7 +223,7 @@ mod tests {
     }
 
     fn of_ana(days: u64) -> Vec<u8> {
-        key(days).seal(&helpline("demo"), &ana(), NOW).unwrap()
+        key(days).seal(&helpline("demo"), &ana(), &CAME_BY, NOW).unwrap()
     }
 
     /// What these tokens wish for at helpline "demo".
@@ -221,15 +244,15 @@ mod tests {
     fn whoever_is_never_to_be_met_again_is_excluded_even_by_an_expired_token_and_never_preferred() {
         let token = of_ana(1);
         let met = wishes(&token, &[token.clone(), of_ana(30)], NOW + 400 * DAY_MS).unwrap();
-        assert_eq!(met, Wishes { preferred: None, excluded: vec![ana()] });
+        assert_eq!(met, Wishes { preferred: None, excluded: vec![ana()], came_by: None });
         assert_eq!(wishes(&token, std::slice::from_ref(&token), NOW).unwrap().preferred, None);
     }
 
     #[test]
     fn a_token_that_does_not_open_costs_a_preference_but_never_a_wish_for_safety() {
         let other_key = ReturnKey::new(&TokenKey::new(&[8; 32]).unwrap(), 30);
-        let foreign = other_key.seal(&helpline("demo"), &ana(), NOW).unwrap();
-        let elsewhere = key(30).seal(&helpline("other"), &ana(), NOW).unwrap();
+        let foreign = other_key.seal(&helpline("demo"), &ana(), &CAME_BY, NOW).unwrap();
+        let elsewhere = key(30).seal(&helpline("other"), &ana(), &CAME_BY, NOW).unwrap();
         let mut tampered = of_ana(30);
         *tampered.last_mut().unwrap() ^= 1;
         let mut newer = of_ana(30);
@@ -254,7 +277,7 @@ mod tests {
     #[test]
     fn a_token_tells_its_visitor_nothing() {
         let longest = ResponderId::parse(&"x".repeat(ResponderId::MAX)).unwrap();
-        let of_longest = key(30).seal(&helpline(&"h".repeat(HelplineId::MAX)), &longest, NOW).unwrap();
+        let of_longest = key(30).seal(&helpline(&"h".repeat(HelplineId::MAX)), &longest, &CAME_BY, NOW).unwrap();
         assert_eq!((of_ana(30).len(), of_longest.len()), (TOKEN_BYTES, TOKEN_BYTES));
         // Two for the same responder have only the version in common.
         assert_ne!(of_ana(30)[1..], of_ana(30)[1..]);
@@ -264,8 +287,22 @@ mod tests {
     }
 
     #[test]
+    fn a_token_says_by_which_one_its_visitor_came_and_an_older_one_is_good_without() {
+        let now = wishes(&of_ana(30), &[], NOW).unwrap();
+        assert_eq!((now.preferred, now.came_by), (Some(ana()), Some(CAME_BY)));
+        let said = written(&helpline("demo"), &ana(), NOW + 1);
+        let payload = Payload { msg: &said, aad: &[OLDER_VERSION] };
+        let sealed = key(30).cipher.encrypt(&XNonce::from([3; NONCE_BYTES]), payload).unwrap();
+        let older = [&[OLDER_VERSION], [3; NONCE_BYTES].as_slice(), &sealed].concat();
+        assert_eq!(older.len(), OLDER_TOKEN_BYTES);
+        let met = wishes(&older, &[], NOW).unwrap();
+        assert_eq!((met.preferred, met.came_by), (Some(ana()), None));
+        assert_eq!(wishes(&[], &[older], NOW).unwrap().excluded, [ana()]);
+    }
+
+    #[test]
     fn where_none_are_given_there_are_none() {
-        assert_eq!(key(0).seal(&helpline("demo"), &ana(), NOW), None);
+        assert_eq!(key(0).seal(&helpline("demo"), &ana(), &CAME_BY, NOW), None);
         assert!(!format!("{:?}", key(30)).contains('7'));
     }
 }

@@ -53,6 +53,8 @@ const POLICY_CHANGED: &str = "POLICY_CHANGED";
 
 /// The line's reason when whoever asks has to prove work first.
 const CHALLENGE: &str = "CHALLENGE";
+/// The line's reason when a visitor gets no place for a time.
+const BLOCKED: &str = "BLOCKED";
 
 /// What is kept of a caller's time for the way back.
 const WAY_BACK: Duration = Duration::from_millis(150);
@@ -123,6 +125,8 @@ impl Ready {
             resources_seen: wanted.resources_seen,
             policy_revision: decision.revision,
             solved_bits: self.solved_bits,
+            subject_digest: wanted.subject.clone(),
+            came_by_token_hash: wishes.came_by.map(|hash| hash.to_vec()).unwrap_or_default(),
         })
     }
 
@@ -171,7 +175,7 @@ impl Intake {
     ) -> Result<RequestChatResponse, Failure> {
         self.floods.request(source)?;
         let (locale, region) = (request.locale.clone(), request.region.clone());
-        let wanted = convert::wanted_by(caller.subject(), request)?;
+        let wanted = convert::wanted_by(caller.subject().map(|name| (name, &self.key)), request)?;
         caller.at(wanted.helpline.as_str())?;
         let ready = self.ready(wanted, caller, source)?;
         let helpline = &ready.wanted.helpline;
@@ -558,7 +562,16 @@ impl IntakeService for Intake {
         request: Request<ResumeChatRequest>,
     ) -> Result<Response<ResumeChatResponse>, Status> {
         let patience = self.patience(request.metadata());
-        answered(self.resume(request.into_inner(), patience).await)
+        let request = request.into_inner();
+        let helpline = request.key.as_ref().and_then(|key| HelplineId::parse(&key.helpline).ok());
+        let locale = request.locale.clone();
+        match (self.resume(request, patience).await, helpline) {
+            (Err(failure), Some(helpline)) if failure.reason() == BLOCKED => {
+                let resources = self.resources(&helpline, &locale, "").await;
+                Err(failure.status_with(&GetFallbackResponse { resources }))
+            }
+            (answer, _) => answered(answer),
+        }
     }
 
     async fn erase_chat(&self, request: Request<EraseChatRequest>) -> Result<Response<EraseChatResponse>, Status> {

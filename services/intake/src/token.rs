@@ -18,6 +18,12 @@ use crate::config::SecurityConfig;
 /// What the key is used for here, so that no other use of it can make a token.
 const PURPOSE: &str = "visitor-token";
 
+/// The same, for what integrators call their visitors.
+const SUBJECT: &str = "visitor-subject";
+
+/// Bytes of a subject's digest.
+pub const SUBJECT_BYTES: usize = 16;
+
 /// Least length of a key, in bytes of the file.
 const MIN_KEY_BYTES: usize = 32;
 
@@ -92,6 +98,20 @@ impl TokenKey {
         URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
     }
 
+    /// What an integrator calls a visitor, as a digest: the first 128 bits of an HMAC over helpline, integrator and subject.
+    /// Nobody without the key can tell from it who that is, nor try names out; and the same name of another integrator, or at
+    /// another helpline, is somebody else. What is made here begins with a zero byte and nothing else that is made with this
+    /// key does; neither name holds one.
+    #[must_use]
+    pub fn subject(&self, helpline: &HelplineId, integrator: &str, subject: &str) -> [u8; SUBJECT_BYTES] {
+        let mut mac = self.0.clone();
+        mac.update(["", SUBJECT, helpline.as_str(), integrator, subject].join("\0").as_bytes());
+        let whole: [u8; TOKEN_BYTES] = mac.finalize().into_bytes().into();
+        let mut first = [0; SUBJECT_BYTES];
+        first.iter_mut().zip(whole).for_each(|(to, from)| *to = from);
+        first
+    }
+
     /// A key for another use, which says nothing about this one. What makes a token holds zero bytes and the name of a
     /// use holds none, so the two are never made alike.
     #[must_use]
@@ -123,6 +143,25 @@ mod tests {
         assert_ne!(key.token(&demo, &a), key.token(&other, &a));
         assert_ne!(key.token(&demo, &a), TokenKey::new(&[8; 32]).unwrap().token(&demo, &a));
         assert!(hash_of(&key.token(&demo, &a)).is_some());
+    }
+
+    #[test]
+    fn a_subject_is_one_person_only_under_one_key_helpline_and_integrator() {
+        let key = TokenKey::new(&[7; 32]).unwrap();
+        let (demo, other) = (HelplineId::parse("demo").unwrap(), HelplineId::parse("other").unwrap());
+        let digest = key.subject(&demo, "web", "v1");
+        assert_eq!(digest, key.subject(&demo, "web", "v1"));
+        for different in [
+            key.subject(&demo, "web", "v2"),
+            key.subject(&demo, "app", "v1"),
+            key.subject(&other, "web", "v1"),
+            TokenKey::new(&[8; 32]).unwrap().subject(&demo, "web", "v1"),
+        ] {
+            assert_ne!(digest, different);
+        }
+        let made_alike = key.token(&demo, &ChatId::parse("web").unwrap());
+        let made_alike = URL_SAFE_NO_PAD.decode(made_alike).unwrap();
+        assert_ne!(key.subject(&demo, "web", PURPOSE), made_alike[..SUBJECT_BYTES]);
     }
 
     #[test]

@@ -471,7 +471,10 @@ impl Watcher {
             ChatState::Unspecified | ChatState::Waiting | ChatState::Offered => false,
         };
         let responder = ResponderId::parse(responder).ok().filter(|_| has_met);
-        let token = responder.and_then(|r| self.means.returning.seal(&self.hold.helpline, &r, wall_ms()));
+        let came_by = self.hold.key.token_hash.as_slice().try_into().ok();
+        let token = responder.zip(came_by).and_then(|(responder, came_by)| {
+            self.means.returning.seal(&self.hold.helpline, &responder, came_by, wall_ms())
+        });
         token.unwrap_or_default()
     }
 

@@ -25,8 +25,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 use holdfast_proto::v1::{
     Command, ExplainRoutingRequest, ExplainRoutingResponse, GetChatRequest, GetChatResponse, GetFloorRequest,
     GetFloorResponse, GetKpisRequest, GetKpisResponse, GetPolicyRequest, GetPolicyResponse, GetResponderRequest,
-    GetResponderResponse, Outcome, SuperviseCommand, command, hello, queue_service_client::QueueServiceClient,
-    supervise_command,
+    GetResponderResponse, ListBlocksRequest, ListBlocksResponse, Outcome, SuperviseCommand, command, hello,
+    queue_service_client::QueueServiceClient, supervise_command,
 };
 use holdfast_runtime::{
     Stop, TaskSet,
@@ -310,6 +310,22 @@ impl Link {
         .await
     }
 
+    /// A page of blocks.
+    ///
+    /// # Errors
+    /// See [`read`](Self::read).
+    pub async fn blocks(
+        &self,
+        request: ListBlocksRequest,
+        patience: Duration,
+    ) -> Result<ListBlocksResponse, LinkError> {
+        self.read(patience, |mut queue| {
+            let request = request.clone();
+            async move { queue.list_blocks(request).await }
+        })
+        .await
+    }
+
     /// How the line has served.
     ///
     /// # Errors
@@ -369,7 +385,12 @@ fn may_repeat(command: &Command) -> bool {
 /// What others may do between two attempts must not be undone by the second one.
 fn may_repeat_act(supervise: &SuperviseCommand) -> bool {
     match &supervise.act {
-        Some(supervise_command::Act::Rest(_)) => true,
+        // Both are answered the same when they are asked for again.
+        Some(
+            supervise_command::Act::Rest(_)
+            | supervise_command::Act::ProposeBlock(_)
+            | supervise_command::Act::ConfirmBlock(_),
+        ) => true,
         Some(
             supervise_command::Act::SetUrgency(_)
             | supervise_command::Act::Assign(_)
@@ -378,7 +399,8 @@ fn may_repeat_act(supervise: &SuperviseCommand) -> bool {
             | supervise_command::Act::End(_)
             | supervise_command::Act::EndBreak(_)
             | supervise_command::Act::ForceOffline(_)
-            | supervise_command::Act::Reroute(_),
+            | supervise_command::Act::Reroute(_)
+            | supervise_command::Act::LiftBlock(_),
         )
         | None => false,
     }

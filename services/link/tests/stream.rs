@@ -166,6 +166,13 @@ impl QueueService for Script {
         Err(Status::unimplemented("not here"))
     }
 
+    async fn list_blocks(
+        &self,
+        _: Request<v1::ListBlocksRequest>,
+    ) -> Result<Response<v1::ListBlocksResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
     async fn read_audit(
         &self,
         _: Request<v1::ReadAuditRequest>,

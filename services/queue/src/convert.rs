@@ -5,11 +5,11 @@ mod parse;
 mod show;
 
 pub(crate) use parse::{
-    Asked, Door, Hello, asked, chat_id, chat_key, hello, helpline, put_policy, responder_id, timeout, traceparent,
-    window_ms,
+    Asked, Door, Hello, asked, block_id, chat_id, chat_key, hello, helpline, put_policy, responder_id, timeout,
+    traceparent, window_ms,
 };
 pub(crate) use show::{
-    MAX_CANDIDATES, add_paper, chat_view, coverage, event, explanation, floor, kpis, outcome, place_view,
+    MAX_CANDIDATES, add_paper, blocks, chat_view, coverage, event, explanation, floor, kpis, outcome, place_view,
     responder_view, store_standing,
 };
 

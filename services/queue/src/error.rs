@@ -96,6 +96,16 @@ reasons! {
     NotAvailable = "NOT_AVAILABLE",
     /// As many reroutes are in force as there may be.
     TooManyReroutes = "TOO_MANY_REROUTES",
+    /// The visitor gets no place in this line for a time.
+    Blocked = "BLOCKED",
+    /// No such block, or not any more.
+    UnknownBlock = "UNKNOWN_BLOCK",
+    /// Somebody else than who proposed a block must confirm it.
+    SamePerson = "SAME_PERSON",
+    /// There is a block of this visitor already, or the proposal of one.
+    AlreadyBlocked = "ALREADY_BLOCKED",
+    /// As many blocks are in force, or wait to be confirmed, as there may be.
+    TooManyBlocks = "TOO_MANY_BLOCKS",
     /// That revision of the policy is not kept.
     UnknownRevision = "UNKNOWN_REVISION",
     /// The lint found errors in the policy.
@@ -443,6 +453,25 @@ fn refused(refusal: &Refusal) -> Said {
             Code::ResourceExhausted,
             Reason::TooManyReroutes,
             "as many reroutes are in force as there may be: end one first",
+        ),
+        // Not a word of why or by whom.
+        Refusal::Blocked => {
+            precondition(Reason::Blocked, "there is no place in this line now; there is help elsewhere")
+        }
+        Refusal::UnknownBlock => Said::new(Code::NotFound, Reason::UnknownBlock, "no such block, or not any more"),
+        Refusal::SamePerson => {
+            precondition(Reason::SamePerson, "somebody else than who proposed the block must confirm it")
+        }
+        Refusal::AlreadyBlocked { block } => Said::new(
+            Code::AlreadyExists,
+            Reason::AlreadyBlocked,
+            "there is a block of this visitor already, or the proposal of one",
+        )
+        .with("block_id", block.to_string()),
+        Refusal::TooManyBlocks => Said::new(
+            Code::ResourceExhausted,
+            Reason::TooManyBlocks,
+            "as many blocks are in force, or wait to be confirmed, as there may be: lift one first",
         ),
     }
 }

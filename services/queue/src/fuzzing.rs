@@ -49,7 +49,7 @@ pub fn traceparent(text: &str) -> &str {
     convert::traceparent(text)
 }
 
-/// A stored record by its kind: `chat`, `responder` or `line`.
+/// A stored record by its kind: `chat`, `responder`, `block` or `line`.
 #[must_use]
 pub fn record(kind: &str, fields: BTreeMap<String, Vec<u8>>) -> bool {
     crate::store::redis::reads_record(kind, fields)

@@ -312,6 +312,9 @@ fn as_requested(chat: &Chat, ours: &Policy, theirs: &Policy) -> Request {
         overflow_now: false,
         handoff: Vec::new(),
         trace: chat.trace.clone(),
+        // What an integrator calls somebody here says nothing there, and is none of theirs.
+        subject: None,
+        came_by: None,
     }
 }
 

@@ -33,6 +33,8 @@ use crate::{
 
 /// Chats and responders of a floor when no limit is stated, and the highest limit.
 const FLOOR: (u32, u32) = (50, 1000);
+/// Blocks of a page when no limit is stated, and the highest limit.
+const BLOCKS: (u32, u32) = (50, 500);
 /// Entries of an audit when no limit is stated, and the highest limit.
 const AUDIT: (u32, u32) = (500, 1000);
 /// Events that wait for a reader before the store is asked for more.
@@ -224,6 +226,18 @@ impl Service {
         Ok(())
     }
 
+    async fn blocks(
+        &self,
+        caller: &Caller,
+        request: v1::ListBlocksRequest,
+    ) -> Result<v1::ListBlocksResponse, Failure> {
+        let limit = limit_of(request.limit, BLOCKS)?;
+        let after = Some(&request.after_block_id).filter(|id| !id.is_empty());
+        let after = after.map(|id| convert::block_id("after_block_id", id)).transpose()?;
+        let helpline = self.helpline(caller, &request.helpline).await?;
+        Ok(convert::blocks(&self.desk.store().blocks(&helpline, after.as_ref(), limit).await?))
+    }
+
     async fn kpis(&self, caller: &Caller, request: v1::GetKpisRequest) -> Result<v1::GetKpisResponse, Failure> {
         let window_ms = convert::window_ms(request.window)?;
         let helpline = self.helpline(caller, &request.helpline).await?;
@@ -390,6 +404,14 @@ impl QueueService for Service {
     ) -> Result<Response<v1::ExplainRoutingResponse>, Status> {
         let (caller, request) = parts(request)?;
         answer(self.explain(&caller, request).await)
+    }
+
+    async fn list_blocks(
+        &self,
+        request: Request<v1::ListBlocksRequest>,
+    ) -> Result<Response<v1::ListBlocksResponse>, Status> {
+        let (caller, request) = parts(request)?;
+        answer(self.blocks(&caller, request).await)
     }
 
     async fn get_kpis(

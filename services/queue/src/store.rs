@@ -11,7 +11,8 @@ pub mod schema;
 use futures::future::BoxFuture;
 use holdfast_domain::line::{Reroutes, Surge, Waits};
 use holdfast_domain::{
-    Applied, Chat, ChatId, Command, Event, HelplineId, Ledger, Policy, Responder, ResponderId, Snapshot,
+    Applied, Block, BlockId, Chat, ChatId, Command, Event, HelplineId, Ledger, Policy, Responder, ResponderId,
+    Snapshot,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -195,6 +196,19 @@ pub struct Floor {
     pub term: u64,
 }
 
+/// Some of a helpline's blocks, and how many there are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BlocksPage {
+    /// By name.
+    pub blocks: Vec<Block>,
+    /// How many wait to be confirmed, in all.
+    pub proposed: usize,
+    /// How many are in force, in all.
+    pub in_force: usize,
+    /// The service clock, as of the last command.
+    pub now_ms: u64,
+}
+
 /// A store of lines. Every method may be called at any time from anywhere; commands on one helpline are carried out
 /// one after another.
 pub trait Store: Send + Sync + 'static {
@@ -237,6 +251,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// The floor, at most `limit` chats and responders.
     fn floor<'a>(&'a self, helpline: &'a HelplineId, limit: usize) -> BoxFuture<'a, Result<Floor, StoreError>>;
+
+    /// Up to `limit` blocks after that name, by name; from the first on without one.
+    fn blocks<'a>(
+        &'a self,
+        helpline: &'a HelplineId,
+        after: Option<&'a BlockId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<BlocksPage, StoreError>>;
 
     /// The policy in force; `None` before the first.
     fn policy<'a>(&'a self, helpline: &'a HelplineId) -> BoxFuture<'a, Result<Option<Policy>, StoreError>>;

@@ -287,7 +287,7 @@ impl Heard {
 mod tests {
     use super::*;
     use holdfast_domain::{
-        Fence, Mask, Request, ResponderId, Sealed, Step, TokenHash, ids::DigestHex, policy::Tag,
+        Fence, Mask, Request, ResponderId, Sealed, Step, SubjectDigest, TokenHash, ids::DigestHex, policy::Tag,
     };
     use std::io::Write;
 
@@ -331,6 +331,8 @@ mod tests {
                 overflow_now: false,
                 handoff: vec![0, 255, 7],
                 trace: "00-ab".to_owned(),
+                subject: Some(SubjectDigest([5; 16])),
+                came_by: None,
             },
             sealed: Sealed {
                 generation: "g".to_owned(),
@@ -371,6 +373,7 @@ mod tests {
             revision: 1,
             by: None,
             partner: None,
+            block: None,
             number: None,
         };
         change(&mut event);

@@ -3,22 +3,29 @@
 use std::fmt::Display;
 
 use holdfast_domain::{
-    ChatId, HelplineId, ResponderId,
+    BlockId, ChatId, HelplineId, ResponderId,
     limits::{MAX_ALTERNATIVES, MAX_TAGS},
 };
 use holdfast_proto::v1::{
-    Alternative, AssignAct, AssignChatRequest, ChatOutcome, EndAct, EndBreakAct, EndBreakRequest, EndChatRequest,
-    ExplainRoutingRequest, ExtendRestRequest, ForceOfflineAct, ForceOfflineRequest, GetKpisRequest, PullAct,
-    PullChatRequest, RerouteAct, RerouteRequest, RestAct, SetUrgencyAct, SetUrgencyRequest, SuperviseCommand,
-    SupervisionReason, SupervisionServiceExplainRoutingRequest, SupervisionServiceGetKpisRequest, Supervisor,
-    TakeOverAct, TakeOverRequest, Urgency, WatchFloorRequest, command, supervise_command::Act,
+    Alternative, AssignAct, AssignChatRequest, ChatOutcome, ConfirmBlockAct, ConfirmBlockRequest, EndAct,
+    EndBreakAct, EndBreakRequest, EndChatRequest, ExplainRoutingRequest, ExtendRestRequest, ForceOfflineAct,
+    ForceOfflineRequest, GetKpisRequest, LiftBlockAct, LiftBlockRequest, ListBlocksRequest, ProposeBlockAct,
+    ProposeBlockRequest, PullAct, PullChatRequest, RerouteAct, RerouteRequest, RestAct, SetUrgencyAct,
+    SetUrgencyRequest, SuperviseCommand, SupervisionReason, SupervisionServiceExplainRoutingRequest,
+    SupervisionServiceGetKpisRequest, SupervisionServiceListBlocksRequest, Supervisor, TakeOverAct,
+    TakeOverRequest, Urgency, WatchFloorRequest, command, supervise_command::Act,
 };
+use uuid::Uuid;
 
 use super::{Asked, Who, check_duration, check_handoff, check_rest, check_tag};
 use crate::error::Invalid;
 
 /// The longest time for which chats are rerouted.
 const MAX_REROUTE_HOURS: u32 = 24;
+/// The longest time for which somebody is blocked: 30 days.
+const MAX_BLOCK_HOURS: u32 = 30 * 24;
+/// Blocks that are listed at once.
+const MAX_BLOCKS_LISTED: u32 = 500;
 /// The longest time of which figures are told.
 const MAX_WINDOW_HOURS: u32 = 48;
 /// Chats and responders of a board when no limit is stated, and the highest limit.
@@ -195,6 +202,62 @@ pub fn reroute(request: RerouteRequest) -> Result<Asked, Invalid> {
     check_duration("for", request.r#for.as_ref(), MAX_REROUTE_HOURS)?;
     let RerouteRequest { from_any_of, to_any_of, r#for, .. } = request;
     Ok(by.asks("reroute", Act::Reroute(RerouteAct { from_any_of, to_any_of, r#for })))
+}
+
+/// Proposes a block; with what it is called from then on.
+///
+/// # Errors
+/// See [`assign`].
+pub fn propose_block(request: ProposeBlockRequest) -> Result<(String, Asked), Invalid> {
+    let by = By::parse(request.supervisor)?;
+    chat(&request.chat_id)?;
+    if check_duration("for", request.r#for.as_ref(), MAX_BLOCK_HOURS)?.is_zero() {
+        return Err(wrong("for", "must be longer than nothing, at most 30 days"));
+    }
+    let block_id = Uuid::now_v7().to_string();
+    let ProposeBlockRequest { chat_id, r#for, .. } = request;
+    let act = ProposeBlockAct { block_id: block_id.clone(), chat_id, r#for };
+    Ok((block_id, by.asks("propose_block", Act::ProposeBlock(act))))
+}
+
+/// Confirms a block.
+///
+/// # Errors
+/// See [`assign`].
+pub fn confirm_block(request: ConfirmBlockRequest) -> Result<Asked, Invalid> {
+    let by = By::parse(request.supervisor)?;
+    block("block_id", &request.block_id)?;
+    Ok(by.asks("confirm_block", Act::ConfirmBlock(ConfirmBlockAct { block_id: request.block_id })))
+}
+
+/// Ends a block.
+///
+/// # Errors
+/// See [`assign`].
+pub fn lift_block(request: LiftBlockRequest) -> Result<Asked, Invalid> {
+    let by = By::parse(request.supervisor)?;
+    block("block_id", &request.block_id)?;
+    Ok(by.asks("lift_block", Act::LiftBlock(LiftBlockAct { block_id: request.block_id })))
+}
+
+/// A page of blocks.
+///
+/// # Errors
+/// See [`assign`].
+pub fn list_blocks(request: SupervisionServiceListBlocksRequest) -> Result<ListBlocksRequest, Invalid> {
+    let SupervisionServiceListBlocksRequest { helpline: of, after_block_id, limit } = request;
+    helpline(&of)?;
+    if !after_block_id.is_empty() {
+        block("after_block_id", &after_block_id)?;
+    }
+    if limit > MAX_BLOCKS_LISTED {
+        return Err(wrong("limit", format_args!("at most {MAX_BLOCKS_LISTED}")));
+    }
+    Ok(ListBlocksRequest { helpline: of, after_block_id, limit })
+}
+
+fn block(field: &str, block_id: &str) -> Result<(), Invalid> {
+    BlockId::parse(block_id).map(drop).map_err(|e| wrong(field, e))
 }
 
 fn alternatives(field: &str, any_of: &[Alternative]) -> Result<(), Invalid> {

@@ -1,6 +1,7 @@
 //! What supervisors do. Each act is checked like everybody else's, and every event that follows at once names who
 //! asked for it and why.
 
+use super::blocks::Proposed;
 use super::{About, Line, Reroute, Timer, fits};
 use crate::chat::{EndedAs, OfferId};
 use crate::command::{Act, Refusal, Reply};
@@ -40,6 +41,12 @@ impl Line {
             Act::Reroute { from, to, for_ms, revision } => {
                 self.reroute(from, to, *for_ms, *revision, reason)?;
             }
+            Act::ProposeBlock { block, chat, for_ms, open_ms } => {
+                let proposed = Proposed { id: block, chat, for_ms: *for_ms, open_ms: *open_ms };
+                self.propose_block(&proposed, by, reason)?;
+            }
+            Act::ConfirmBlock { block } => self.confirm_block(block, by, reason)?,
+            Act::LiftBlock { block } => self.lift_block(block, reason)?,
         }
         self.finish();
         Ok(Reply::Done { now_ms: self.now })

@@ -4,7 +4,7 @@ use super::{About, Line, Ticker};
 use crate::chat::EndedAs;
 use crate::command::{Refusal, Reply};
 use crate::event::{EventKind, Reason};
-use crate::ids::{ChatId, DigestHex, ResponderId};
+use crate::ids::{BlockId, ChatId, DigestHex, ResponderId};
 use crate::lifecycle::ChatState;
 use crate::limits::MAX_TICK;
 use crate::responder::{HoldingKind, Status};
@@ -50,6 +50,8 @@ pub enum Timer {
     Page,
     /// The first of the reroutes is over.
     Reroutes,
+    /// A block is over, or was not confirmed in time.
+    Block(BlockId),
     /// The recovery hold is over.
     Recover,
 }
@@ -76,6 +78,7 @@ impl Timer {
             Self::Shift(responder) => format!("shift:{responder}"),
             Self::Page => "page:line".to_owned(),
             Self::Reroutes => "reroutes:line".to_owned(),
+            Self::Block(block) => format!("block:{block}"),
             Self::Recover => "recover:line".to_owned(),
         }
     }
@@ -105,6 +108,7 @@ impl Timer {
             "shift" => Some(Self::Shift(responder()?)),
             "page" => Some(Self::Page),
             "reroutes" => Some(Self::Reroutes),
+            "block" => Some(Self::Block(BlockId::parse(id).ok()?)),
             "recover" => Some(Self::Recover),
             _ => None,
         }
@@ -218,6 +222,7 @@ impl Line {
             Timer::Shift(responder) => self.shift_ends_soon(responder),
             Timer::Page => self.page(),
             Timer::Reroutes => self.end_reroutes(),
+            Timer::Block(block) => self.end_block(block),
             Timer::Recover => self.end_recovery(),
         }
     }
@@ -332,6 +337,7 @@ impl Line {
         }
         if let Some(chat) = self.state.chats.remove(id) {
             self.state.requests.remove(&chat.request_key);
+            self.unlink_block(&chat);
             self.tell(EventKind::Forgotten, About { chat: Some(id), ..About::default() });
         }
     }

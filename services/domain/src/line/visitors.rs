@@ -1,6 +1,7 @@
 //! What visitors ask: to be let in, to be seen as there, to leave, to come back, to be forgotten.
 
 use super::{About, Line, Timer};
+use crate::block::Whom;
 use crate::chat::{Chat, EndedAs, TokenHash};
 use crate::command::{Refusal, Reply, Request};
 use crate::event::{EventKind, Reason};
@@ -21,6 +22,11 @@ impl Line {
         }
         if self.state.chats.contains_key(&request.chat) {
             return Err(Refusal::RequestConflict);
+        }
+        let subject = request.subject.map(Whom::Subject);
+        let came_by = request.came_by.map(Whom::Token);
+        if subject.into_iter().chain(came_by).any(|whom| self.is_blocked(&whom)) {
+            return Err(Refusal::Blocked);
         }
         let urgency = self.within_headroom(request.urgency);
         if self.state.ledger.waiting >= policy.numbers.max_waiting && urgency != Urgency::Imminent {
@@ -136,6 +142,7 @@ impl Line {
                 reclaim_from: 0,
                 failed: 0,
                 failing_since_ms: 0,
+                subject: request.subject,
                 standing: None,
             },
         );
@@ -245,6 +252,9 @@ impl Line {
     pub(super) fn resume(&mut self, id: &ChatId, token: TokenHash) -> Result<Reply, Refusal> {
         let chat = self.own(id, token)?;
         let abandoned = chat.ended.is_some_and(|(outcome, _)| outcome == EndedAs::Abandoned) && !chat.erased;
+        if abandoned && self.is_blocked(&chat.whom()) {
+            return Err(Refusal::Blocked);
+        }
         if abandoned {
             self.happen(id, Happening::Reopen);
             self.state.timers.cancel(&Timer::Forget(id.clone()));
@@ -271,7 +281,11 @@ impl Line {
             }
         }
         if !erased {
+            if let Some(chat) = self.chat(id).cloned() {
+                self.unlink_block(&chat);
+            }
             self.with_chat(id, |c| {
+                c.subject = None;
                 c.erased = true;
                 c.version += 1;
                 c.handoff.clear();

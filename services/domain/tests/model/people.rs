@@ -88,6 +88,8 @@ pub(crate) fn request(which: usize) -> Command {
         overflow_now: false,
         handoff: Vec::new(),
         trace: String::new(),
+        subject: None,
+        came_by: None,
     }))
 }
 

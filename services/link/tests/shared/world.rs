@@ -331,6 +331,13 @@ impl QueueService for Relay {
         self.queue.clone().get_kpis(request.into_inner()).await
     }
 
+    async fn list_blocks(
+        &self,
+        request: Request<v1::ListBlocksRequest>,
+    ) -> Result<Response<v1::ListBlocksResponse>, Status> {
+        self.queue.clone().list_blocks(request.into_inner()).await
+    }
+
     async fn read_audit(
         &self,
         request: Request<v1::ReadAuditRequest>,

@@ -13,6 +13,7 @@
 //! | `chat` | the name of the chat in this audit |
 //! | `responder` | whom it is about |
 //! | `urgency` `outcome` `reason` `status` `until_ms` `offer` `detail` | as the event has them |
+//! | `block` | which block; never of whom |
 //! | `policy` | the revision in force |
 //! | `event` | the position of the event, term and sequence |
 //! | `after` `before` | of `begins` and `gap`: the last event before what is missing, and the first after it |

@@ -135,6 +135,8 @@ fn asked(chat: &str) -> Request {
         overflow_now: false,
         handoff: Vec::new(),
         trace: String::new(),
+        subject: None,
+        came_by: None,
     }
 }
 

@@ -170,6 +170,7 @@ fn about(draft: Draft, event: &Event, name: Option<String>) -> Draft {
         .add("until_ms", event.until_ms)
         .add("offer", event.offer)
         .add("detail", event.number)
+        .add("block", event.block.as_ref())
         .add("policy", Some(event.revision))
         .add("event", Some(format_args!("{}.{}", event.term, event.sequence)))
 }

@@ -3,13 +3,13 @@
 use std::{borrow::Cow, fmt::Write, time::Duration};
 
 use holdfast_domain::{
-    Act, ChatId, Command, EndedAs, Fence, HelplineId, IdError, Mask, OfferId, Policy, Reason, Reassert, Refusal,
-    Request, Requirement, ResponderId, Status, Step, TokenHash, Urgency,
+    Act, BlockId, ChatId, Command, EndedAs, Fence, HelplineId, IdError, Mask, OfferId, Policy, Reason, Reassert,
+    Refusal, Request, Requirement, ResponderId, Status, Step, SubjectDigest, TokenHash, Urgency,
     ids::DigestHex,
     kpis::MAX_WINDOW_MS,
     limits::{
-        MAX_ALTERNATIVES, MAX_CAPACITY, MAX_CHALLENGE_BITS, MAX_DURATION_MS, MAX_EXCLUDED, MAX_HANDOFF_BYTES,
-        MAX_STEPS, MAX_TAGS, MAX_TICKET_BYTES, MAX_TRACE_BYTES,
+        BLOCK_OPEN_MS, MAX_ALTERNATIVES, MAX_BLOCK_MS, MAX_CAPACITY, MAX_CHALLENGE_BITS, MAX_DURATION_MS, MAX_EXCLUDED,
+        MAX_HANDOFF_BYTES, MAX_STEPS, MAX_TAGS, MAX_TICKET_BYTES, MAX_TRACE_BYTES,
     },
     policy::{Closed, Finding, PolicyError, Severity, lint},
 };
@@ -469,6 +469,18 @@ fn supervise(c: v1::SuperviseCommand) -> Result<(What, Option<ChatId>), Failure>
             let responder = responder_id("supervise.force_offline.responder_id", &a.responder_id)?;
             (Act::ForceOffline { responder }, None)
         }
+        Wanted::ProposeBlock(a) => {
+            let block = block_id("supervise.propose_block.block_id", &a.block_id)?;
+            let chat = chat_id("supervise.propose_block.chat_id", &a.chat_id)?;
+            let for_ms = block_ms("supervise.propose_block.for", a.r#for)?;
+            (Act::ProposeBlock { block, chat: chat.clone(), for_ms, open_ms: BLOCK_OPEN_MS }, Some(chat))
+        }
+        Wanted::ConfirmBlock(a) => {
+            (Act::ConfirmBlock { block: block_id("supervise.confirm_block.block_id", &a.block_id)? }, None)
+        }
+        Wanted::LiftBlock(a) => {
+            (Act::LiftBlock { block: block_id("supervise.lift_block.block_id", &a.block_id)? }, None)
+        }
         Wanted::Reroute(a) => return Ok((What::Reroute(reroute_draft(by, reason, a)?), None)),
     };
     Ok((What::Whole(Command::Supervise { by, reason, act }), chat))
@@ -503,6 +515,8 @@ fn request(c: v1::RequestCommand, trace: &str) -> Result<RequestDraft, Invalid> 
         overflow_now: false,
         handoff: handoff("request.handoff", c.handoff)?,
         trace: trace.to_owned(),
+        subject: subject("request.subject_digest", &c.subject_digest)?,
+        came_by: came_by("request.came_by_token_hash", &c.came_by_token_hash)?,
     };
     let preferred = preferred("request.preferred_responder_id", &c.preferred_responder_id)?;
     if c.policy_revision >= EXACT {
@@ -524,6 +538,18 @@ fn solved_bits(field: &str, bits: u32) -> Result<u32, Invalid> {
         return Err(Invalid::new(field, format!("must be at most {MAX_CHALLENGE_BITS}")));
     }
     Ok(bits)
+}
+
+fn subject(field: &str, bytes: &[u8]) -> Result<Option<SubjectDigest>, Invalid> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let digest = bytes.try_into().map_err(|_| Invalid::new(field, "must be 16 bytes, or none"))?;
+    Ok(Some(SubjectDigest(digest)))
+}
+
+fn came_by(field: &str, bytes: &[u8]) -> Result<Option<TokenHash>, Invalid> {
+    if bytes.is_empty() { Ok(None) } else { bytes_32(field, bytes).map(|hash| Some(TokenHash(hash))) }
 }
 
 fn preferred(field: &str, text: &str) -> Result<Option<ResponderId>, Invalid> {
@@ -604,6 +630,11 @@ pub(crate) fn helpline(field: &str, text: &str) -> Result<HelplineId, Invalid> {
 /// A chat's name.
 pub(crate) fn chat_id(field: &str, text: &str) -> Result<ChatId, Invalid> {
     ChatId::parse(text).map_err(of_id(field))
+}
+
+/// A block's name.
+pub(crate) fn block_id(field: &str, text: &str) -> Result<BlockId, Invalid> {
+    BlockId::parse(text).map_err(of_id(field))
 }
 
 /// A responder's name.
@@ -777,6 +808,14 @@ fn at_most_ms(
 fn rest_ms(field: &str, duration: Option<prost_types::Duration>) -> Result<u64, Invalid> {
     match at_most_ms(field, duration, MAX_REST_MS, "4 hours")? {
         0 => Err(Invalid::new(field, "must be longer than nothing, at most 4 hours")),
+        ms => Ok(ms),
+    }
+}
+
+/// For how long somebody is blocked.
+fn block_ms(field: &str, duration: Option<prost_types::Duration>) -> Result<u64, Invalid> {
+    match at_most_ms(field, duration, MAX_BLOCK_MS, "30 days")? {
+        0 => Err(Invalid::new(field, "must be longer than nothing, at most 30 days")),
         ms => Ok(ms),
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use holdfast_domain::{
-    Chat, ChatState, EndedAs, Event, Fence, HelplineId, Holding, HoldingKind, Ledger, Policy, Reply, Responder,
-    Status, Urgency,
+    Block, Chat, ChatState, EndedAs, Event, Fence, HelplineId, Holding, HoldingKind, Ledger, Policy, Reason,
+    Reply, Responder, Status, Urgency, Whom,
     explain::{Explanation, Standing},
     fairness,
     kpis::{Figures, Kpis, Percentiles},
@@ -16,7 +16,7 @@ use crate::{
     content::Opened,
     error::Failure,
     events::cursor_text,
-    store::{self, Below, Cursor, Durability, Floor, Persistence, ResponderView},
+    store::{self, Below, BlocksPage, Cursor, Durability, Floor, Persistence, ResponderView},
 };
 
 /// Candidates that an explanation names at most.
@@ -499,6 +499,35 @@ fn ledger(ledger: &Ledger) -> v1::Ledger {
     }
 }
 
+/// A page of blocks; of whom they are is told to nobody.
+pub(crate) fn blocks(page: &BlocksPage) -> v1::ListBlocksResponse {
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    v1::ListBlocksResponse {
+        blocks: page.blocks.iter().map(|b| block(b, page.now_ms)).collect(),
+        in_force: count(page.in_force),
+        proposed: count(page.proposed),
+    }
+}
+
+fn block(block: &Block, now_ms: u64) -> v1::Block {
+    v1::Block {
+        block_id: block.id.to_string(),
+        chat_id: block.chat.as_ref().map(ToString::to_string).unwrap_or_default(),
+        of_subject: matches!(block.whom, Whom::Subject(_)),
+        proposed_by: block.by.to_string(),
+        reason: supervision_reason(block.reason).into(),
+        confirmed_by: block.confirmed.as_ref().map(|c| c.by.to_string()).unwrap_or_default(),
+        remaining: since(block.ends_ms(), now_ms),
+        r#for: millis(block.for_ms),
+    }
+}
+
+/// Only supervisors' own reasons are a block's.
+fn supervision_reason(reason: Reason) -> v1::SupervisionReason {
+    let name = format!("SUPERVISION_REASON_{}", reason.word().to_ascii_uppercase());
+    v1::SupervisionReason::from_str_name(&name).unwrap_or_default()
+}
+
 /// An event, where it stands in the stream.
 pub(crate) fn event(cursor: &Cursor, event: &Event) -> v1::Event {
     v1::Event {
@@ -519,6 +548,7 @@ pub(crate) fn event(cursor: &Cursor, event: &Event) -> v1::Event {
         supervisor_id: event.by.as_ref().map(ToString::to_string).unwrap_or_default(),
         partner: event.partner.as_ref().map(ToString::to_string).unwrap_or_default(),
         number: event.number.unwrap_or_default(),
+        block_id: event.block.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 

@@ -42,6 +42,15 @@ pub(super) struct ResponderFacts {
     pub(super) class: String,
 }
 
+/// A block, as far as its life goes.
+#[derive(Debug, Default, Clone)]
+pub(super) struct BlockFacts {
+    /// It is the block of whoever it says.
+    pub(super) is_theirs: bool,
+    pub(super) chat: String,
+    pub(super) is_confirmed: bool,
+}
+
 /// What is kept of one helpline.
 #[derive(Debug, Default, Clone)]
 pub struct Kept {
@@ -59,6 +68,12 @@ pub struct Kept {
     pub(super) lane_heads: BTreeSet<String>,
     pub(super) class_heads: BTreeSet<String>,
     pub(super) failing: BTreeSet<String>,
+    /// Blocks, by name.
+    pub(super) block_facts: BTreeMap<String, BlockFacts>,
+    pub(super) blocks: BTreeSet<String>,
+    pub(super) proposed: BTreeSet<String>,
+    /// How many are said to have a block.
+    pub(super) blocked: u64,
     pub(super) policies: u64,
     pub(super) events: u64,
     /// When the oldest was told.
@@ -163,6 +178,7 @@ impl Kept {
             ("chats with sealed content", content.clone().count(), content.max()),
             ("responders on shift", self.responders.len() - left.len(), None),
             ("responders who left", left.len(), left.iter().copied().max()),
+            ("blocks", self.block_facts.len(), None),
             ("timers", self.timers.len(), None),
             (
                 "events",
@@ -180,6 +196,10 @@ impl Kept {
         for (id, responder) in &self.responders {
             found.extend(self.responder(id, responder).map(|why| (format!("responder:{id}"), why)));
         }
+        for (id, block) in &self.block_facts {
+            found.extend(self.block(id, block).map(|why| (format!("block:{id}"), why)));
+        }
+        found.extend(self.blocks_told().map(|why| ("blocked".to_owned(), why)));
         for (digest, chat) in &self.requests {
             let is_its = self.chats.get(chat).is_some_and(|c| c.request == *digest);
             found.extend((!is_its).then(|| (format!("request:{digest}"), "the chat that it made is gone")));
@@ -249,12 +269,31 @@ impl Kept {
         stale.then_some("holds what nothing will take from them")
     }
 
+    fn block(&self, id: &str, block: &BlockFacts) -> Option<&'static str> {
+        if !self.is_set(&format!("block:{id}")) {
+            return Some("nothing will end it");
+        }
+        if !block.chat.is_empty() && self.chats.get(&block.chat).is_none_or(|chat| chat.is_erased) {
+            return Some("leads to a chat that is gone");
+        }
+        let listed = self.blocks.contains(id) && self.proposed.contains(id) != block.is_confirmed;
+        (!listed || !block.is_theirs).then_some("is not listed as what it is")
+    }
+
+    fn blocks_told(&self) -> Option<&'static str> {
+        let known = self.block_facts.len();
+        let all = self.blocks.len() == known && usize::try_from(self.blocked) == Ok(known);
+        let proposed = self.proposed.iter().all(|id| self.block_facts.contains_key(id));
+        (!all || !proposed).then_some("names a block that is gone")
+    }
+
     fn timer(&self, name: &str, at: u64) -> Option<&'static str> {
         let (kind, rest) = name.split_once(':').unwrap_or((name, ""));
         let id = rest.split(':').next().unwrap_or_default();
         let is_there = match kind {
             "presence" | "wrap" | "cool" | "gone" | "shift" => self.responders.contains_key(id),
             "page" | "reroutes" | "recover" => id == "line",
+            "block" => self.block_facts.contains_key(id),
             _ => self.chats.contains_key(id),
         };
         if !is_there {

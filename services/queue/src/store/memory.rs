@@ -5,12 +5,13 @@ mod audit;
 
 use super::audit::Audits;
 use super::{
-    Cursor, Durability, Floor, NOTICE_BUFFER, Notice, Persistence, Placed, ResponderView, Store, StoreError,
+    BlocksPage, Cursor, Durability, Floor, NOTICE_BUFFER, Notice, Persistence, Placed, ResponderView, Store,
+    StoreError,
 };
 use futures::future::{BoxFuture, ready};
 use holdfast_domain::line::Timer;
 use holdfast_domain::{
-    Applied, Chat, ChatId, Command, Event, HelplineId, HoldingKind, Line, Policy, Responder, ResponderId,
+    Applied, BlockId, Chat, ChatId, Command, Event, HelplineId, HoldingKind, Line, Policy, Responder, ResponderId,
     Snapshot, Status,
 };
 use std::collections::{BTreeMap, VecDeque};
@@ -200,6 +201,21 @@ impl Store for MemoryStore {
 
     fn floor<'a>(&'a self, helpline: &'a HelplineId, limit: usize) -> BoxFuture<'a, Result<Floor, StoreError>> {
         Box::pin(ready(Ok(self.read(helpline, |line| floor_of(line, limit)).unwrap_or_default())))
+    }
+
+    fn blocks<'a>(
+        &'a self,
+        helpline: &'a HelplineId,
+        after: Option<&'a BlockId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<BlocksPage, StoreError>> {
+        let page = self.read(helpline, |line| BlocksPage {
+            blocks: line.blocks.after(after).take(limit).cloned().collect(),
+            proposed: line.blocks.count_proposed(),
+            in_force: line.blocks.count_confirmed(),
+            now_ms: line.clock.now_ms,
+        });
+        Box::pin(ready(Ok(page.unwrap_or_default())))
     }
 
     fn policy<'a>(&'a self, helpline: &'a HelplineId) -> BoxFuture<'a, Result<Option<Policy>, StoreError>> {

@@ -20,8 +20,8 @@ mod subscription;
 
 use super::audit::Audits;
 use super::{
-    Acknowledged, Below, Cursor, Durability, Floor, NOTICE_BUFFER, Notice, Persistence, Placed, ResponderView,
-    Standing, Store, StoreError, keys,
+    Acknowledged, Below, BlocksPage, Cursor, Durability, Floor, NOTICE_BUFFER, Notice, Persistence, Placed,
+    ResponderView, Standing, Store, StoreError, keys,
 };
 pub use certificates::{certificates, check_tls, follow_certificates};
 use commit::Call;
@@ -30,8 +30,8 @@ use decode::Fields;
 use futures::future::BoxFuture;
 use holdfast_domain::line::Timer;
 use holdfast_domain::{
-    Act, Applied, Chat, ChatId, ChatState, Command, Fence, HelplineId, OfferId, Policy, Request, ResponderId,
-    Restore, Snapshot, Status,
+    Act, Applied, BlockId, Chat, ChatId, ChatState, Command, Fence, HelplineId, OfferId, Policy, Request,
+    ResponderId, Restore, Snapshot, Status, SubjectDigest, TokenHash,
 };
 use holdfast_runtime::tls::Current;
 use redis::{Cmd, RedisError, TlsCertificates, Value};
@@ -275,9 +275,13 @@ impl RedisStore {
     fn arguments(&self, command: &Command) -> Result<Vec<Vec<u8>>, StoreError> {
         let mut args = Arguments::default();
         match command {
-            Command::Request(r) => {
-                args.request(r).flag(r.resources_seen).flag(r.overflow_now).number(u64::from(r.solved_bits))
-            }
+            Command::Request(r) => args
+                .request(r)
+                .flag(r.resources_seen)
+                .flag(r.overflow_now)
+                .subject(r.subject)
+                .text(&r.came_by.map(TokenHash::to_hex).unwrap_or_default())
+                .number(u64::from(r.solved_bits)),
             Command::Triage { chat, token, urgency, reason } => {
                 args.text(chat.as_str()).text(&token.to_hex()).number(urgency.rank() as u64).text(reason.word())
             }
@@ -498,6 +502,29 @@ impl RedisStore {
         present.map(|(id, fields)| read(id, &Fields(fields))).collect()
     }
 
+    /// A page of the blocks, by name.
+    async fn read_blocks(
+        &self,
+        helpline: &HelplineId,
+        after: Option<&BlockId>,
+        limit: usize,
+    ) -> Result<BlocksPage, StoreError> {
+        let base = keys::base(helpline);
+        let mut page = redis::cmd("ZRANGE");
+        page.arg(format!("{base}blocks")).arg(after.map_or_else(|| "-".to_owned(), |id| format!("({id}")));
+        page.arg("+").arg("BYLEX").arg("LIMIT").arg(0).arg(limit);
+        let ids: Vec<String> = self.query(&page).await?;
+        let ids = ids.iter().filter_map(|id| BlockId::parse(id).ok()).collect();
+        let in_all: usize = self.query(redis::cmd("ZCARD").arg(format!("{base}blocks"))).await?;
+        let proposed: usize = self.query(redis::cmd("ZCARD").arg(format!("{base}proposed"))).await?;
+        Ok(BlocksPage {
+            blocks: self.records(&format!("{base}block:"), ids, decode::block).await?,
+            proposed,
+            in_force: in_all.saturating_sub(proposed),
+            now_ms: self.fields(keys::line(helpline)).await?.number("now")?,
+        })
+    }
+
     async fn read_earlier_policy(
         &self,
         helpline: &HelplineId,
@@ -588,6 +615,7 @@ impl RedisStore {
         self.compare_index(&format!("{base}classes"), heads(&snapshot.classes)).await?;
         self.compare_index(&format!("{base}idle"), all(&snapshot.classes)).await?;
         self.compare_here(&base, &snapshot).await?;
+        self.compare_blocks(&base, &snapshot).await?;
         Ok(snapshot)
     }
 
@@ -635,6 +663,10 @@ impl RedisStore {
                     snapshot.failing.insert((u64::try_from(since).unwrap_or(0), id));
                 }
             }
+            "block" => {
+                let id = BlockId::parse(id).map_err(decode::garbled)?;
+                snapshot.blocks.put(decode::block(&id, &self.fields(key.to_owned()).await?)?);
+            }
             "lane" => {
                 for (member, score) in self.scored(key).await? {
                     snapshot.lanes.insert(id, score, &member);
@@ -646,7 +678,8 @@ impl RedisStore {
                 }
             }
             // Indexes over the records: compared when all is read.
-            "lanes" | "classes" | "waiting" | "idle" | "here" | "line" | "policy" | "events" => {}
+            "lanes" | "classes" | "waiting" | "idle" | "here" | "line" | "policy" | "events" | "blocks"
+            | "proposed" | "blocked" => {}
             // Beside the line, and not of it.
             "audit" => {}
             _ => return Err(StoreError::Garbled("a key without meaning".to_owned())),
@@ -666,6 +699,20 @@ impl RedisStore {
             return Ok(());
         }
         Err(StoreError::Garbled(format!("{key} holds {found:?}, what it indexes is {expected:?}")))
+    }
+
+    async fn compare_blocks(&self, base: &str, snapshot: &Snapshot) -> Result<(), StoreError> {
+        let named = |ids: Vec<&BlockId>| ids.into_iter().map(|id| (id.to_string(), 0)).collect();
+        let all = named(snapshot.blocks.iter().map(|block| &block.id).collect());
+        self.compare_index(&format!("{base}blocks"), all).await?;
+        self.compare_index(&format!("{base}proposed"), named(snapshot.blocks.proposed().collect())).await?;
+        let found: BTreeMap<String, String> =
+            self.query(redis::cmd("HGETALL").arg(format!("{base}blocked"))).await?;
+        let expected = snapshot.blocks.by_whom().map(|(whom, id)| (whom.to_owned(), id.to_string()));
+        if found == expected.collect() {
+            return Ok(());
+        }
+        Err(StoreError::Garbled("who is said to be blocked is not who is".to_owned()))
     }
 
     async fn compare_here(&self, base: &str, snapshot: &Snapshot) -> Result<(), StoreError> {
@@ -705,6 +752,7 @@ pub(crate) fn reads_record(kind: &str, fields: BTreeMap<String, Vec<u8>>) -> boo
     let fields = Fields(fields);
     match kind {
         "chat" => ChatId::parse("c").is_ok_and(|id| decode::chat(&id, &fields).is_ok()),
+        "block" => BlockId::parse("b").is_ok_and(|id| decode::block(&id, &fields).is_ok()),
         "responder" => ResponderId::parse("r").is_ok_and(|id| decode::responder(&id, &fields).is_ok()),
         _ => decode::line(&fields).is_ok(),
     }
@@ -766,6 +814,10 @@ impl Arguments {
             .number(u64::from(s.assignments_made))
             .number(u64::from(s.proposals))
             .text(&came_from.unwrap_or_default())
+            .subject(restore.request.subject)
+    }
+    fn subject(&mut self, subject: Option<SubjectDigest>) -> &mut Self {
+        self.text(&subject.map(SubjectDigest::to_hex).unwrap_or_default())
     }
     fn act(&mut self, act: &Act) -> &mut Self {
         match act {
@@ -783,6 +835,10 @@ impl Arguments {
             Act::Reroute { from, to, for_ms, revision } => {
                 self.text(&from.signature()).text(&to.signature()).number(*for_ms).number(*revision)
             }
+            Act::ProposeBlock { block, chat, for_ms, open_ms } => {
+                self.text(block.as_str()).text(chat.as_str()).number(*for_ms).number(*open_ms)
+            }
+            Act::ConfirmBlock { block } | Act::LiftBlock { block } => self.text(block.as_str()),
         }
     }
     fn session(&mut self, responder: &ResponderId, session: u64) -> &mut Self {
@@ -865,6 +921,15 @@ impl Store for RedisStore {
 
     fn floor<'a>(&'a self, helpline: &'a HelplineId, limit: usize) -> BoxFuture<'a, Result<Floor, StoreError>> {
         Box::pin(self.read_floor(helpline, limit))
+    }
+
+    fn blocks<'a>(
+        &'a self,
+        helpline: &'a HelplineId,
+        after: Option<&'a BlockId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<BlocksPage, StoreError>> {
+        Box::pin(self.read_blocks(helpline, after, limit))
     }
 
     fn policy<'a>(&'a self, helpline: &'a HelplineId) -> BoxFuture<'a, Result<Option<Policy>, StoreError>> {

@@ -85,6 +85,8 @@ pub enum Until {
     Gone,
     /// The moment comes, or does not matter any more.
     Due,
+    /// Nobody confirmed it for a day, its time (at most 30 days) is over, or a supervisor lifts it.
+    BlockOver,
     /// They are older than the policy keeps, or so many have followed as it keeps.
     EventsTrimmed,
     /// As old as the audit keeps, or more entries have followed than it keeps.
@@ -111,6 +113,7 @@ impl Until {
             Self::NotFree => "they are not free any more",
             Self::Gone => "they leave",
             Self::Due => "the moment comes, or does not matter any more",
+            Self::BlockOver => "a day without a second supervisor, its end (at most 30 days), or it is lifted",
             Self::EventsTrimmed => "`keep_events_ms` later, or once `keep_events` more have happened",
             Self::AuditTrimmed => "`keep_days` of the audit, or `max_entries` more",
             Self::PoliciesTrimmed => "20 more policies were put in force",

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use holdfast_domain::{
     ChatId, Fence, HelplineId, Mask, Policy, Reassert, Request, Requirement, ResponderId, Restore, Sealed, Step,
-    TokenHash, Urgency,
+    SubjectDigest, TokenHash, Urgency,
     ids::DigestHex,
     limits::{MAX_ALTERNATIVES, MAX_EXCLUDED, MAX_STEPS, MAX_TAGS},
 };
@@ -83,6 +83,9 @@ struct Said {
     minted_by: u32,
     #[prost(bytes = "vec", tag = "33")]
     reply_handoff: Vec<u8>,
+    /// Of both: what the integrator calls the visitor, as a digest, or nothing.
+    #[prost(bytes = "vec", tag = "34")]
+    subject: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -257,6 +260,7 @@ fn said(policy: &Policy, restore: &Restore) -> Said {
         proposals: sealed.proposals,
         came_from,
         came_as,
+        subject: request.subject.map(|subject| subject.0.to_vec()).unwrap_or_default(),
         ..Said::default()
     }
 }
@@ -298,6 +302,8 @@ fn held(said: Said) -> Option<Held> {
     } else {
         Some((HelplineId::parse(&said.came_from).ok()?, said.came_as))
     };
+    let subject =
+        if said.subject.is_empty() { None } else { Some(SubjectDigest(said.subject.as_slice().try_into().ok()?)) };
     let named = |id: &String| ResponderId::parse(id).ok();
     Some(Held {
         steps: said.steps.iter().take(MAX_STEPS).map(step).collect::<Option<_>>()?,
@@ -312,6 +318,8 @@ fn held(said: Said) -> Option<Held> {
                 attested: said.attested,
                 handoff: said.handoff,
                 trace: said.trace,
+                subject,
+                came_by: None,
                 chat,
                 steps: Vec::new(),
                 topics: Mask::default(),

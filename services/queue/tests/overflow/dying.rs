@@ -9,9 +9,11 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use holdfast_domain::{Applied, Chat, ChatId, Command, HelplineId, Policy, ResponderId, Snapshot};
+use holdfast_domain::{Applied, BlockId, Chat, ChatId, Command, HelplineId, Policy, ResponderId, Snapshot};
 use holdfast_queue::store::audit::Audits;
-use holdfast_queue::store::{Cursor, Durability, Floor, Notice, Placed, ResponderView, Store, StoreError};
+use holdfast_queue::store::{
+    BlocksPage, Cursor, Durability, Floor, Notice, Placed, ResponderView, Store, StoreError,
+};
 use tokio::sync::broadcast;
 
 /// How the last call ends.
@@ -100,6 +102,15 @@ impl Store for Dying {
 
     fn floor<'a>(&'a self, helpline: &'a HelplineId, limit: usize) -> BoxFuture<'a, Result<Floor, StoreError>> {
         Box::pin(self.through(helpline, self.inner.floor(helpline, limit)))
+    }
+
+    fn blocks<'a>(
+        &'a self,
+        helpline: &'a HelplineId,
+        after: Option<&'a BlockId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<BlocksPage, StoreError>> {
+        Box::pin(self.through(helpline, self.inner.blocks(helpline, after, limit)))
     }
 
     fn policy<'a>(&'a self, helpline: &'a HelplineId) -> BoxFuture<'a, Result<Option<Policy>, StoreError>> {

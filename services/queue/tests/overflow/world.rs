@@ -7,7 +7,7 @@ use std::sync::{
 
 use holdfast_domain::{
     Applied, Chat, ChatId, ChatState, Command, EndedAs, EventKind, Fence, HelplineId, OfferId, Policy, Reply,
-    Request, ResponderId, Snapshot, Step, TokenHash, Urgency, ids::DigestHex, invariants::broken,
+    Request, ResponderId, Snapshot, Step, SubjectDigest, TokenHash, Urgency, ids::DigestHex, invariants::broken,
 };
 use holdfast_queue::{
     overflow::{Courier, Ended, Errand},
@@ -292,6 +292,8 @@ pub(crate) fn request(id: &str) -> Request {
         overflow_now: false,
         handoff: b"sealed".to_vec(),
         trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
+        subject: Some(SubjectDigest([5; 16])),
+        came_by: None,
     }
 }
 

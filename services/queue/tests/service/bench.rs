@@ -8,14 +8,16 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use holdfast_domain::{Applied, Chat, ChatId, Command, HelplineId, Policy, Refusal, ResponderId, Snapshot};
+use holdfast_domain::{
+    Applied, BlockId, Chat, ChatId, Command, HelplineId, Policy, Refusal, ResponderId, Snapshot,
+};
 use holdfast_proto::v1::{
     self, attach_request as from, attach_response as to, command, queue_service_client::QueueServiceClient,
 };
 use holdfast_queue::{
     Bound, Config, RunError,
     store::{
-        Below, Cursor, Durability, Floor, Notice, Placed, ResponderView, Standing, Store, StoreError,
+        Below, BlocksPage, Cursor, Durability, Floor, Notice, Placed, ResponderView, Standing, Store, StoreError,
         audit::Audits, memory::MemoryStore,
     },
 };
@@ -431,6 +433,15 @@ impl Store for TestStore {
         self.inner.floor(h, limit)
     }
 
+    fn blocks<'a>(
+        &'a self,
+        h: &'a HelplineId,
+        after: Option<&'a BlockId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<BlocksPage, StoreError>> {
+        self.inner.blocks(h, after, limit)
+    }
+
     fn policy<'a>(&'a self, h: &'a HelplineId) -> BoxFuture<'a, Result<Option<Policy>, StoreError>> {
         self.inner.policy(h)
     }
@@ -505,5 +516,7 @@ pub(crate) fn asked(chat: &str) -> holdfast_domain::Request {
         overflow_now: false,
         handoff: Vec::new(),
         trace: String::new(),
+        subject: None,
+        came_by: None,
     }
 }

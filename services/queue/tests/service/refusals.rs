@@ -1,6 +1,6 @@
 //! Every refusal of the line and of the store, as a status.
 
-use holdfast_domain::{EndedAs, Refusal};
+use holdfast_domain::{BlockId, EndedAs, Refusal};
 use holdfast_proto::v1::{self, command::Command};
 use holdfast_queue::store::StoreError;
 use tonic::{Code, Status};
@@ -16,7 +16,7 @@ async fn refused(bench: &Bench, answer: Result<Refusal, StoreError>) -> Status {
 #[tokio::test]
 async fn every_refusal_has_its_code_and_its_reason() {
     let bench = Bench::start().await;
-    let outcome = EndedAs::Left;
+    let (outcome, block) = (EndedAs::Left, BlockId::parse("b-1").unwrap());
     for (refusal, code, reason) in [
         (Refusal::NoPolicy, Code::Aborted, "POLICY_CHANGED"),
         (Refusal::PolicyChanged { revision: 9 }, Code::Aborted, "POLICY_CHANGED"),
@@ -38,6 +38,11 @@ async fn every_refusal_has_its_code_and_its_reason() {
         (Refusal::WrongState, Code::FailedPrecondition, "WRONG_STATE"),
         (Refusal::NotAvailable, Code::FailedPrecondition, "NOT_AVAILABLE"),
         (Refusal::TooManyReroutes, Code::ResourceExhausted, "TOO_MANY_REROUTES"),
+        (Refusal::Blocked, Code::FailedPrecondition, "BLOCKED"),
+        (Refusal::UnknownBlock, Code::NotFound, "UNKNOWN_BLOCK"),
+        (Refusal::SamePerson, Code::FailedPrecondition, "SAME_PERSON"),
+        (Refusal::AlreadyBlocked { block }, Code::AlreadyExists, "ALREADY_BLOCKED"),
+        (Refusal::TooManyBlocks, Code::ResourceExhausted, "TOO_MANY_BLOCKS"),
     ] {
         let status = refused(&bench, Ok(refusal)).await;
         assert_eq!(why(&status), (code, reason.to_owned()));

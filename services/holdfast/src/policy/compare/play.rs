@@ -489,6 +489,8 @@ impl Visitor<'_> {
             overflow_now: false,
             handoff: Vec::new(),
             trace: String::new(),
+            subject: None,
+            came_by: None,
         }
     }
 }

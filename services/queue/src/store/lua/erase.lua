@@ -13,6 +13,8 @@ elseif c.state ~= 'ended' then
   H.end_chat(c, 'left', 'visitor')
 end
 if not erased then
+  H.unlink_block(c)
+  c.subject = ''
   c.erased = 1
   c.version = c.version + 1
   c.blobs.handoff, c.blobs.reply = '', ''

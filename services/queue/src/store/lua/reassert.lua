@@ -6,14 +6,14 @@ local chat_id = ARGV[2]
 local request_key = ARGV[3] -- digest of principal and request id
 -- ARGV[4] to ARGV[9], ARGV[11] to ARGV[13] as in request.lua, sealed when the chat was accepted
 local revision = num(ARGV[10])
--- ARGV[14] to ARGV[27] what was sealed, as in restore.lua
+-- ARGV[14] to ARGV[28] what was sealed, as in restore.lua
 local sealed = H.sealed()
-local responder_id = ARGV[28]
-local session = num(ARGV[29])
-local number = num(ARGV[30]) -- the offer that was accepted
-local epoch = num(ARGV[31])
-local minted = num(ARGV[32])
-local reply_handoff = ARGV[33] -- sealed bytes
+local responder_id = ARGV[29]
+local session = num(ARGV[30])
+local number = num(ARGV[31]) -- the offer that was accepted
+local epoch = num(ARGV[32])
+local minted = num(ARGV[33])
+local reply_handoff = ARGV[34] -- sealed bytes
 
 local assigned = epoch % H.EPOCHS_PER_TERM -- which assignment of the chat it is
 local term = math.max(sealed.term, math.floor(epoch / H.EPOCHS_PER_TERM))

@@ -1,7 +1,8 @@
 #!lua
 -- Accepts a chat into the line, or answers the same request again with the chat that it made.
 -- Returns ok with the chat as its visitor may see it; no_policy, request_conflict, policy_changed, line_full,
--- resources_first, quota_exceeded with the milliseconds until there is room, challenge with the bits that are asked for.
+-- resources_first, blocked, quota_exceeded with the milliseconds until there is room, challenge with the bits that are asked
+-- for.
 local chat_id = ARGV[2]
 local request_key = ARGV[3] -- digest of principal and request id
 local body = ARGV[4] -- digest of the request's body
@@ -16,7 +17,9 @@ local revision = num(ARGV[10])
 -- ARGV[13] trace
 local resources_seen = ARGV[14] == '1'
 local overflow_now = ARGV[15] == '1' -- the helpline is closed: partners are asked at once
-local solved_bits = num(ARGV[16]) -- of the challenge that was solved for it
+local subject = ARGV[16] -- what the integrator calls the visitor, as a digest, or nothing
+local came_by = ARGV[17] -- SHA-256 of an earlier chat's token, when the visitor comes back by a return token of it, or nothing
+local solved_bits = num(ARGV[18]) -- of the challenge that was solved for it
 
 if not P then return H.refuse('no_policy') end
 local made = redis.call('GET', base .. 'request:' .. request_key)
@@ -29,6 +32,8 @@ if made then
 end
 if revision ~= L.revision then return H.refuse('policy_changed', str(L.revision)) end
 if H.chat(chat_id) then return H.refuse('request_conflict') end
+if subject ~= '' and H.is_blocked('s' .. subject) then return H.refuse('blocked') end
+if came_by ~= '' and H.is_blocked('t' .. came_by) then return H.refuse('blocked') end
 
 -- How many new chats are let in: the functions of domain/src/policy/admission.rs and domain/src/line/quotas.rs. When the
 -- bucket would be full again with one less in it (service clock, us), and for how long that is too much (us).
@@ -59,6 +64,7 @@ L.accepted = L.accepted + 1
 L.waiting = L.waiting + 1
 local c = H.insert_chat('waiting', now, L.arrivals + 1)
 c.urgency, c.fan_out = urgency, H.fan_out_for(urgency)
+c.subject = subject
 H.tell('requested', { chat = chat_id, urgency = urgency })
 H.join_line(c)
 if #P.partners > 0 then H.arm_overflow(c, overflow_now) end

@@ -7,8 +7,8 @@ local request_key = ARGV[3] -- digest of principal and request id
 local token = ARGV[5] -- SHA-256 of the visitor's token
 -- ARGV[6] to ARGV[9], ARGV[11] to ARGV[13] as in request.lua
 local revision = num(ARGV[10])
--- ARGV[14] to ARGV[27] what was sealed: life, term, moment and end of the ticket (service clock, ms), arrival (service
--- clock, ms), sequence, version, step, returned, active, offers, assignments, proposals, from which partner
+-- ARGV[14] to ARGV[28] what was sealed: life, term, moment and end of the ticket (service clock, ms), arrival (service
+-- clock, ms), sequence, version, step, returned, active, offers, assignments, proposals, from which partner, subject
 local sealed = H.sealed()
 
 if not P then return H.refuse('no_policy') end

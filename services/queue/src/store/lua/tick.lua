@@ -44,6 +44,7 @@ local fire = {
     if c and c.state == 'ended' then
       c.gone = true
       H.delivery_done(c) -- an older version that ended it left the mark
+      H.unlink_block(c)
       redis.call('DEL', base .. 'request:' .. c.key)
       H.tell('forgotten', { chat = id })
     end
@@ -102,6 +103,12 @@ local fire = {
     L.reroutes = table.concat(kept, ';')
     H.arm_reroutes()
     H.everyone = true
+  end,
+  block = function(id)
+    local b = H.block(id)
+    if not b then return end
+    H.remove_block(b)
+    H.tell_block(b.confirmed_by ~= '' and 'block_expired' or 'block_lapsed', b, nil, 'deadline')
   end,
   recover = function()
     local till = H.recovers_at()

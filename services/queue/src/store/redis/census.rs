@@ -8,7 +8,7 @@ use super::dial::Dial;
 use super::primary::Way;
 use super::{RedisSettings, store_error};
 use crate::store::StoreError;
-use crate::store::census::{Census, ChatFacts, Kept, ResponderFacts, Unowned};
+use crate::store::census::{BlockFacts, Census, ChatFacts, Kept, ResponderFacts, Unowned};
 use crate::store::schema::{Key, kind_of};
 use holdfast_domain::Policy;
 use redis::aio::MultiplexedConnection;
@@ -166,6 +166,10 @@ async fn read_key(
                 kept.responders.insert(id, responder);
             }
         }
+        "block" => drop(kept.block_facts.insert(id.clone(), block(connection, key, &id).await?)),
+        "blocks" => kept.blocks = members(connection, key).await?,
+        "proposed" => kept.proposed = members(connection, key).await?,
+        "blocked" => kept.blocked = ask(connection, &["HLEN", key]).await?,
         "request" => {
             let made: Option<String> = ask(connection, &["GET", key]).await?;
             kept.requests.extend(made.map(|chat| (id, chat)));
@@ -241,6 +245,21 @@ async fn chat(connection: &mut MultiplexedConnection, key: &str) -> Result<Optio
         has_handoff: handoff > 0,
         has_reply: reply > 0,
     }))
+}
+
+async fn block(connection: &mut MultiplexedConnection, key: &str, id: &str) -> Result<BlockFacts, StoreError> {
+    const READ: [&str; 3] = ["whom", "chat", "confirmed_by"];
+    let mut asked = redis::cmd("HMGET");
+    let values = asked.arg(key).arg(&READ).query_async(connection).await.map_err(store_error)?;
+    let fields = named(&READ, values);
+    let all = key.strip_suffix(&format!("block:{id}")).unwrap_or_default();
+    let theirs: Option<String> =
+        ask(connection, &["HGET", &format!("{all}blocked"), fields.text("whom")?]).await?;
+    Ok(BlockFacts {
+        is_theirs: theirs.as_deref() == Some(id),
+        chat: fields.text("chat")?.to_owned(),
+        is_confirmed: !fields.text("confirmed_by")?.is_empty(),
+    })
 }
 
 async fn responder(

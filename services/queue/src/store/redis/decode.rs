@@ -2,15 +2,16 @@
 //! as far as they are understood: a field that is missing has its zero, one that is unknown is passed over.
 
 use crate::store::{Cursor, Placed, StoreError};
+use holdfast_domain::block::Confirmed;
 use holdfast_domain::chat::Standing;
 use holdfast_domain::clock::ServiceClock;
 use holdfast_domain::ids::DigestHex;
 use holdfast_domain::line::{Buckets, Pace, Reroute, Reroutes, Spread, Surge, Term, Ticker, Waits};
 use holdfast_domain::responder::Idle;
 use holdfast_domain::{
-    Act, Applied, Asked, Chat, ChatId, ChatState, Command, EndedAs, Event, EventKind, Fence, HelplineId, Holding,
-    HoldingKind, Ledger, Mask, Offer, Owner, Reason, Refusal, Reply, Requirement, Responder, ResponderId,
-    Snapshot, Status, Step, TokenHash, Urgency,
+    Act, Applied, Asked, Block, BlockId, Chat, ChatId, ChatState, Command, EndedAs, Event, EventKind, Fence,
+    HelplineId, Holding, HoldingKind, Ledger, Mask, Offer, Owner, Reason, Refusal, Reply, Requirement, Responder,
+    ResponderId, Snapshot, Status, Step, SubjectDigest, TokenHash, Urgency, Whom,
 };
 use redis::Value;
 use std::collections::BTreeMap;
@@ -165,10 +166,34 @@ pub(super) fn chat(id: &ChatId, f: &Fields) -> Result<Chat, StoreError> {
         reclaim_from: f.small("reclaim")?,
         failed: f.small("failed")?,
         failing_since_ms: f.number("failing")?,
+        subject: subject(f.text("subject")?)?,
         standing: if lane.is_empty() {
             None
         } else {
             Some(Standing { lane: lane.to_owned(), score: f.text("score")?.parse().map_err(garbled)? })
+        },
+    })
+}
+
+fn subject(text: &str) -> Result<Option<SubjectDigest>, StoreError> {
+    if text.is_empty() { Ok(None) } else { need(SubjectDigest::from_hex(text), "subject").map(Some) }
+}
+
+pub(super) fn block(id: &BlockId, f: &Fields) -> Result<Block, StoreError> {
+    let (chat, by) = (f.text("chat")?, f.text("confirmed_by")?);
+    let person = |text: &str| ResponderId::parse(text).map_err(garbled);
+    Ok(Block {
+        id: id.clone(),
+        whom: need(Whom::from_text(f.text("whom")?), "whom a block is of")?,
+        chat: if chat.is_empty() { None } else { Some(ChatId::parse(chat).map_err(garbled)?) },
+        by: person(f.text("by")?)?,
+        reason: need(Reason::from_word(f.text("reason")?), "reason")?,
+        for_ms: f.number("lasts")?,
+        open_until_ms: f.number("open_till")?,
+        confirmed: if by.is_empty() {
+            None
+        } else {
+            Some(Confirmed { by: person(by)?, until_ms: f.number("till")? })
         },
     })
 }
@@ -360,6 +385,7 @@ fn event(text: &str) -> Option<Event> {
         revision: number("p").unwrap_or(0),
         by: words.get("b").and_then(|v| ResponderId::parse(v).ok()),
         partner: words.get("h").and_then(|v| HelplineId::parse(v).ok()),
+        block: words.get("l").and_then(|v| BlockId::parse(v).ok()),
         number: number("n"),
     })
 }
@@ -408,6 +434,11 @@ fn refusal(code: &str, fact: &str) -> Result<Refusal, StoreError> {
         "wrong_state" => Refusal::WrongState,
         "not_available" => Refusal::NotAvailable,
         "too_many_reroutes" => Refusal::TooManyReroutes,
+        "blocked" => Refusal::Blocked,
+        "unknown_block" => Refusal::UnknownBlock,
+        "same_person" => Refusal::SamePerson,
+        "already_blocked" => Refusal::AlreadyBlocked { block: BlockId::parse(fact).map_err(garbled)? },
+        "too_many_blocks" => Refusal::TooManyBlocks,
         _ => return Err(StoreError::Garbled("a refusal without meaning".to_owned())),
     })
 }

@@ -71,14 +71,14 @@ macro_rules! scripts {
 }
 
 scripts! {
-    request = "request" takes "chat digest digest hash urgency steps mask_or_none people whole flag sealed trace flag flag few" for Command::Request(_),
+    request = "request" takes "chat digest digest hash urgency steps mask_or_none people whole flag sealed trace flag flag subject hash_or_none few" for Command::Request(_),
     triage = "triage" takes "chat hash urgency word" for Command::Triage { .. },
     beat = "beat" takes "chat hash" for Command::Beat { .. },
     leave = "leave" takes "chat hash flag" for Command::Leave { .. },
     resume = "resume" takes "chat hash" for Command::Resume { .. },
     erase = "erase" takes "chat hash" for Command::Erase { .. },
-    restore = "restore" takes "chat digest digest hash urgency steps mask_or_none people whole flag sealed trace life number whole whole whole whole whole step flag flag number number number came_from" for Command::Restore(_),
-    reassert = "reassert" takes "chat digest digest hash urgency steps mask_or_none people whole flag sealed trace life number whole whole whole whole whole step flag flag number number number came_from person whole number whole number sealed" for Command::Reassert(_),
+    restore = "restore" takes "chat digest digest hash urgency steps mask_or_none people whole flag sealed trace life number whole whole whole whole whole step flag flag number number number came_from subject" for Command::Restore(_),
+    reassert = "reassert" takes "chat digest digest hash urgency steps mask_or_none people whole flag sealed trace life number whole whole whole whole whole step flag flag number number number came_from subject person whole number whole number sealed" for Command::Reassert(_),
     sign_in = "sign_in" takes "person mask few mask_or_none ms load flag whole" for Command::SignIn { .. },
     heartbeat = "heartbeat" takes "person whole" for Command::Heartbeat { .. },
     set_status = "set_status" takes "person whole status" for Command::SetStatus { .. },
@@ -101,6 +101,9 @@ scripts! {
     rest = "rest" takes "person word person ms" for Command::Supervise { act: Act::Rest { .. }, .. },
     force_offline = "force_offline" takes "person word person" for Command::Supervise { act: Act::ForceOffline { .. }, .. },
     reroute = "reroute" takes "person word signature signature ms whole" for Command::Supervise { act: Act::Reroute { .. }, .. },
+    propose_block = "propose_block" takes "person word block chat ms ms" for Command::Supervise { act: Act::ProposeBlock { .. }, .. },
+    confirm_block = "confirm_block" takes "person word block" for Command::Supervise { act: Act::ConfirmBlock { .. }, .. },
+    lift_block = "lift_block" takes "person word block" for Command::Supervise { act: Act::LiftBlock { .. }, .. },
     hold = "hold" takes "chat digest digest hash urgency steps mask_or_none people whole flag sealed trace helpline number whole" for Command::Hold(_),
     admit = "admit" takes "chat helpline number" for Command::Admit { .. },
     release = "release" takes "chat helpline number" for Command::Release { .. },

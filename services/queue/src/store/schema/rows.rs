@@ -64,6 +64,27 @@ pub const KEYS: &[Key] = &[
             Until::Due,
         )],
     },
+    Key { pattern: "hf:{HELPLINE}:block:ID", of_type: "hash", parts: BLOCK },
+    Key {
+        pattern: "hf:{HELPLINE}:blocked",
+        of_type: "hash",
+        parts: &[part(
+            &["WHOM"],
+            "whose block is which: a keyed digest of what the integrator calls the visitor, or SHA-256 of a token",
+            Of::Visitor,
+            Until::BlockOver,
+        )],
+    },
+    Key {
+        pattern: "hf:{HELPLINE}:blocks",
+        of_type: "zset",
+        parts: &[part(&["member"], "the blocks and proposals of blocks, by name", Of::Visitor, Until::BlockOver)],
+    },
+    Key {
+        pattern: "hf:{HELPLINE}:proposed",
+        of_type: "zset",
+        parts: &[part(&["member"], "those that nobody has confirmed", Of::Visitor, Until::BlockOver)],
+    },
     Key { pattern: "hf:{HELPLINE}:events", of_type: "stream", parts: EVENTS },
     Key {
         pattern: "hf:{HELPLINE}:audit:name:ID",
@@ -169,6 +190,12 @@ const CHAT: &[Part] = &[
         Until::ChatForgotten,
     ),
     part(
+        &["subject"],
+        "what the integrator calls the visitor, if it says so: 128 bits of an HMAC whose key is intake's",
+        Of::Visitor,
+        Until::Erased,
+    ),
+    part(
         &["trace"],
         "the integrator's `traceparent`, if it sent one: an integrator that keeps traces knows its visitor by it",
         Of::Visitor,
@@ -195,6 +222,28 @@ const CHAT: &[Part] = &[
     part(&["recovering", "reclaim"], "that it came back after a loss", Of::Visitor, Until::Due),
 ];
 
+const BLOCK: &[Part] = &[
+    part(
+        &["whom"],
+        "whom it is of: a keyed digest of what the integrator calls the visitor, or SHA-256 of a token",
+        Of::Visitor,
+        Until::BlockOver,
+    ),
+    part(&["chat"], "over which chat it was proposed", Of::Visitor, Until::Erased),
+    part(
+        &["by", "reason", "confirmed_by"],
+        "which supervisor proposed it and why, and who confirmed it",
+        Of::Both,
+        Until::BlockOver,
+    ),
+    part(
+        &["lasts", "open_till", "till"],
+        "how long it is in force, until when it may be confirmed, and when it ends",
+        Of::Visitor,
+        Until::BlockOver,
+    ),
+];
+
 const EVENTS: &[Part] = &[
     part(
         &["k", "c", "u", "x", "w", "o", "n"],
@@ -202,6 +251,7 @@ const EVENTS: &[Part] = &[
         Of::Visitor,
         Until::EventsTrimmed,
     ),
+    part(&["l"], "which block, and never of whom", Of::Visitor, Until::EventsTrimmed),
     part(&["r", "e", "m", "d"], "which responder, under which fence, until when", Of::Both, Until::EventsTrimmed),
     part(&["z", "b"], "their status; which supervisor it was", Of::Staff, Until::EventsTrimmed),
     part(&["h"], "which partner", Of::Helpline, Until::EventsTrimmed),

@@ -72,9 +72,13 @@ local KINDS = {
     local from, number = string.match(text, '^([0-9a-z-]+)@(%d+)$')
     return text == '' or from and #from <= 40 and whole(number, 4294967295)
   end,
+  block = function(text) return name(text, 40, '^[%w_-]+$') end,
+  -- What an integrator calls the visitor, as a digest, or nothing.
+  subject = function(text) return text == '' or #text == 32 and name(text, 32, '^[0-9a-f]+$') end,
   helpline = function(text) return name(text, 40, '^[0-9a-z-]+$') end,
   digest = function(text) return name(text, 64, '^[0-9a-f]+$') end,
   hash = function(text) return #text == 64 and name(text, 64, '^[0-9a-f]+$') end,
+  hash_or_none = function(text) return text == '' or #text == 64 and name(text, 64, '^[0-9a-f]+$') end,
   word = function(text) return name(text, 32, '^[a-z_]+$') end,
   status = function(text) return STATUSES[text] end,
   flag = function(text) return text == '0' or text == '1' end,

@@ -256,7 +256,7 @@ function H.insert_chat(state, arrival, sequence)
     step = 0, topics = ARGV[8], excluded = ARGV[9], fan_out = H.fan_out_for(urgency), shown = '', proposals = 0,
     partner = '', came_from = '', returned = 0, asked = {}, offers = {}, offers_made = 0, assigned = 0, owner = '',
     owner_offer = 0, epoch = 0, minted = 0, since = 0, engaged = 0, outcome = '', ended_at = 0, trace = ARGV[13],
-    recovering = 0, reclaim = 0, failed = 0, failing = 0, lane = '', score = '',
+    recovering = 0, reclaim = 0, failed = 0, failing = 0, subject = '', lane = '', score = '',
   }
   H.chats[chat_id] = c
   H.all_records[#H.all_records + 1] = c

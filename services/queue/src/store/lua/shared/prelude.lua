@@ -78,6 +78,8 @@ H.MAX_ASKED = 8
 H.MAX_FAN_OUT = 4
 H.MAX_REROUTES = 8
 H.MAX_POLICIES = 20
+H.MAX_BLOCKS = 10000
+H.MAX_BLOCK_PROPOSALS = 100
 H.ASK_AGAIN = 2000
 H.RESTORED_GAP = 1000
 H.RECOVER_BATCH = 500
@@ -138,6 +140,7 @@ function H.tell(kind, about)
   if about.reason then words[#words + 1] = 'w=' .. about.reason end
   if about.status then words[#words + 1] = 'z=' .. about.status end
   if about.partner then words[#words + 1] = 'h=' .. about.partner end
+  if about.block then words[#words + 1] = 'l=' .. about.block end
   if about.number then words[#words + 1] = 'n=' .. str(about.number) end
   H.told[#H.told + 1] = table.concat(words, ' ')
   H.told[H.told[#H.told]] = str(L.term) .. '-' .. str(L.events)

@@ -3,7 +3,7 @@
 H.CHAT_FIELDS = { 'state', 'urgency', 'arrival', 'seq', 'version', 'token', 'key', 'body', 'replays', 'attested',
   'away', 'erased', 'steps', 'step', 'returned', 'asked', 'offers', 'offers_made', 'assigned', 'owner', 'owner_offer',
   'epoch', 'minted', 'since', 'engaged', 'outcome', 'ended_at', 'trace', 'lane', 'score', 'topics', 'excluded', 'fan_out',
-  'shown', 'proposals', 'partner', 'came_from', 'recovering', 'reclaim', 'failed', 'failing' }
+  'shown', 'proposals', 'partner', 'came_from', 'recovering', 'reclaim', 'failed', 'failing', 'subject' }
 H.CHAT_NUMBERS = { 'urgency', 'arrival', 'seq', 'version', 'replays', 'attested', 'away', 'erased', 'step',
   'returned', 'offers_made', 'assigned', 'owner_offer', 'epoch', 'minted', 'since', 'engaged', 'ended_at', 'fan_out',
   'proposals', 'recovering', 'reclaim', 'failed', 'failing' }

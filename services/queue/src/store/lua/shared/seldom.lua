@@ -134,7 +134,7 @@ function H.sealed()
     generation = ARGV[14], term = num(ARGV[15]), issued = num(ARGV[16]), expires = num(ARGV[17]),
     arrival = num(ARGV[18]), seq = num(ARGV[19]), version = num(ARGV[20]), step = num(ARGV[21]),
     returned = num(ARGV[22]), active = num(ARGV[23]), offers_made = num(ARGV[24]), assigned = num(ARGV[25]),
-    proposals = num(ARGV[26]), came_from = ARGV[27],
+    proposals = num(ARGV[26]), came_from = ARGV[27], subject = ARGV[28],
   }
 end
 
@@ -163,6 +163,7 @@ function H.readmit(sealed, node, least_term)
   c.returned = sealed.returned
   c.offers_made = math.min(sealed.offers_made + H.RESTORED_GAP, 4294967295)
   c.assigned, c.proposals, c.came_from = sealed.assigned, sealed.proposals, sealed.came_from
+  c.subject = sealed.subject
   c.reclaim = sealed.assigned + (sealed.active == 1 and 0 or 1)
   c.recovering = now < H.recovers_at() and 1 or 0
   H.tell('restored', { chat = c.id, urgency = c.urgency })
@@ -172,6 +173,52 @@ function H.readmit(sealed, node, least_term)
   H.take_place(c)
   if #P.partners > 0 then H.arm_overflow(c, false) end
   return c
+end
+
+-- Blocks: the functions of domain/src/line/blocks.rs, under the same names. A record of each; whose block is which, all of
+-- them and those that nobody has confirmed by name.
+H.BLOCK_FIELDS = { 'whom', 'chat', 'by', 'reason', 'lasts', 'open_till', 'confirmed_by', 'till' }
+H.BLOCK_NUMBERS = { 'lasts', 'open_till', 'till' }
+H.blocks = {}
+
+function H.block(id)
+  if H.blocks[id] == nil then
+    H.blocks[id] = H.load_record('block', id, H.BLOCK_FIELDS, H.BLOCK_NUMBERS) or false
+  end
+  return H.blocks[id] or nil
+end
+
+function H.whom(c) return c.subject ~= '' and 's' .. c.subject or 't' .. c.token end
+function H.block_of(whom) return redis.call('HGET', base .. 'blocked', whom) or nil end
+
+function H.is_blocked(whom)
+  local id = H.block_of(whom)
+  local b = id and H.block(id)
+  return b and b.confirmed_by ~= '' and now < b.till
+end
+
+function H.settle_block(kind, b, reason)
+  local till = b.confirmed_by ~= '' and b.till or b.open_till
+  H.set_timer('block:' .. b.id, till)
+  H.tell_block(kind, b, till, reason)
+end
+
+function H.tell_block(kind, b, till, reason)
+  H.tell(kind, { chat = b.chat ~= '' and b.chat or nil, block = b.id, till = till, reason = reason })
+end
+
+function H.remove_block(b)
+  redis.call('HDEL', base .. 'blocked', b.whom)
+  redis.call('ZREM', base .. 'blocks', b.id)
+  redis.call('ZREM', base .. 'proposed', b.id)
+  H.cancel_timer('block:' .. b.id)
+  b.gone = true
+end
+
+function H.unlink_block(c)
+  local id = H.block_of(H.whom(c))
+  local b = id and H.block(id)
+  if b and b.chat == c.id then b.chat = '' end
 end
 
 -- For supervisors: the chat, or nil and the refusal.
