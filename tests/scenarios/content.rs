@@ -38,7 +38,7 @@ async fn visitor_who_says(house: &Deployment, handoff: &[u8]) -> Visitor {
 }
 
 /// Everything that somebody gets who copies the store: its files, a snapshot of it, and every key; and every log.
-async fn copied(house: &mut Deployment) -> Vec<u8> {
+pub(crate) async fn copied(house: &mut Deployment) -> Vec<u8> {
     let mut copy: Vec<u8> = house.processes().flat_map(|process| process.log().into_bytes()).collect();
     let redis = house.redis();
     let mut store = redis.connection().await;
@@ -62,7 +62,7 @@ async fn copied(house: &mut Deployment) -> Vec<u8> {
     copy
 }
 
-fn holds(copy: &[u8], wanted: &[u8]) -> bool {
+pub(crate) fn holds(copy: &[u8], wanted: &[u8]) -> bool {
     copy.windows(wanted.len()).any(|part| part == wanted)
 }
 

@@ -6,6 +6,7 @@
 mod acknowledgement;
 mod audit;
 mod backup;
+mod blocks;
 mod care;
 mod content;
 mod crowd;

@@ -11,6 +11,7 @@ const REQUEST_ID: &str = "canary-request-3d90";
 const USER_AGENT: &str = "canary-agent-4ea1";
 const ADDRESS: &str = "203.0.113.77";
 const LOCALE: &str = "xx-canary5f";
+const SUBJECT: &str = "canary-subject-7c3d";
 const TAG: &str = "canary-tag-6b2c";
 
 #[tokio::test]
@@ -62,6 +63,9 @@ async fn refusals(house: &Deployment) {
     visitor.ask.locale = format!("{LOCALE} {ADDRESS}");
     visitor.try_ask().await.expect_err("not a locale");
     let mut visitor = house.visitor().await;
+    visitor.ask.subject = SUBJECT.to_owned();
+    visitor.try_ask().await.expect_err("no integrator");
+    let mut visitor = house.visitor().await;
     visitor.ask.helpline = USER_AGENT.to_uppercase();
     visitor.try_ask().await.expect_err("not a helpline");
     let mut visitor = house.visitor().await;
@@ -73,7 +77,7 @@ async fn refusals(house: &Deployment) {
 
 fn look(place: &str, text: &str, token: &str) {
     let text = text.to_lowercase();
-    for canary in [HANDOFF, REPLY, REQUEST_ID, USER_AGENT, ADDRESS, LOCALE, TAG, token] {
+    for canary in [HANDOFF, REPLY, REQUEST_ID, USER_AGENT, ADDRESS, LOCALE, SUBJECT, TAG, token] {
         let canary = canary.to_lowercase();
         let line = text.lines().find(|line| line.contains(&canary));
         assert!(
