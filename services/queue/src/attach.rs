@@ -194,7 +194,7 @@ impl Stream {
     fn begin(&mut self, correlation: u64, asked: Asked, until: Instant) {
         let (desk, turns) = (Arc::clone(&self.attaching.desk), Arc::clone(&self.turns));
         let requests = self.attaching.requests.clone();
-        let span = command_span(&asked);
+        let span = command_span(desk.policies(), &asked);
         continue_from(&asked.trace, &span);
         let work = async move {
             match in_turn(&desk, &requests, &turns, &asked, until).await {

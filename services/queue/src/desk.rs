@@ -11,6 +11,7 @@ use holdfast_runtime::clock;
 use tokio::sync::watch;
 use tokio::time::timeout_at;
 use tracing::{Instrument, Span, error, field::Empty, info_span, warn};
+use uuid::Uuid;
 
 use crate::{
     content::{Content, Field, Of, Opened},
@@ -311,17 +312,21 @@ fn turned_away(door: Door) -> Option<Failure> {
     }
 }
 
-/// The span of a command: ids only.
-pub(crate) fn command_span(asked: &Asked) -> Span {
+/// The span of a command: ids only. What a visitor's device calls a helpline or a chat may be any words of theirs, so both
+/// are told only where they can be ours: a helpline that has a policy, a chat by a name as intake makes them.
+pub(crate) fn command_span(policies: &Policies, asked: &Asked) -> Span {
     let span = info_span!(
         "command",
         otel.name = %format_args!("command {}", asked.word()),
         command = asked.word(),
-        helpline = %asked.helpline,
+        helpline = Empty,
         chat_id = Empty,
         outcome = Empty,
     );
-    if let Some(chat) = &asked.chat {
+    if policies.known().borrow().contains(&asked.helpline) {
+        span.record("helpline", asked.helpline.as_str());
+    }
+    if let Some(chat) = asked.chat.as_ref().filter(|chat| Uuid::try_parse(chat.as_str()).is_ok()) {
         span.record("chat_id", chat.as_str());
     }
     span

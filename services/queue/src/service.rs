@@ -330,7 +330,7 @@ impl QueueService for Service {
         let (caller, request) = parts(request)?;
         doors::check(&caller, request.command.as_ref()).map_err(|refused| Failure::from(refused).status())?;
         let asked = convert::asked(request.command, &trace).map_err(|failure| failure.status())?;
-        let span = command_span(&asked);
+        let span = command_span(self.desk.policies(), &asked);
         let outcome = async {
             let _turn = self.requests.take(asked.requested()).await?;
             self.desk.carry_out(&asked, None).await

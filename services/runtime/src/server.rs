@@ -37,7 +37,10 @@ use crate::{
 };
 
 mod calls;
+mod methods;
 mod status;
+
+use methods::Methods;
 
 /// Why a service cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +92,8 @@ fn reason(error: &io::Error) -> String {
 pub struct Health {
     reporter: HealthReporter,
     state: Arc<Mutex<HealthState>>,
+    /// What calls may be called in traces and metrics.
+    methods: Methods,
 }
 
 #[derive(Debug)]
@@ -98,9 +103,9 @@ struct HealthState {
 }
 
 impl Health {
-    fn new(reporter: HealthReporter) -> Self {
+    fn new(reporter: HealthReporter, methods: Methods) -> Self {
         let state = HealthState { names: BTreeSet::from([String::new()]), draining: false };
-        Self { reporter, state: Arc::new(Mutex::new(state)) }
+        Self { reporter, state: Arc::new(Mutex::new(state)), methods }
     }
 
     /// Says whether `name` serves. Once the drain has begun nothing serves, whatever is set.
@@ -150,7 +155,7 @@ pub fn standard_services(
         routes.add_service(reflection(descriptors).build_v1()?);
         routes.add_service(reflection(descriptors).build_v1alpha()?);
     }
-    Ok(Health::new(reporter))
+    Ok(Health::new(reporter, Methods::of(descriptors)?))
 }
 
 fn reflection<'a>(descriptors: &[&'a [u8]]) -> tonic_reflection::server::Builder<'a> {
@@ -182,7 +187,7 @@ pub async fn serve(
     let tls = ServerTls::load(&config.tls)?;
     info!(address = %listener.local_addr()?, tls = tls.is_some(), "serving");
     let closing = CancellationToken::new();
-    let serving = accept(listener, tls, door(routes, config), Limits::from(config), &closing);
+    let serving = accept(listener, tls, door(routes, config, &health), Limits::from(config), &closing);
     let ended = tokio::select! {
         () = serving => true,
         () = drain(config, &stop, &health, &readiness, &closing) => false,
@@ -223,6 +228,7 @@ async fn wait(ms: u64, stop: &Stop) {
 fn door(
     routes: Routes,
     config: &ServerConfig,
+    health: &Health,
 ) -> impl Service<
     Request<Incoming>,
     Response = Response<Body>,
@@ -231,7 +237,7 @@ fn door(
 > + Clone
 + Send
 + 'static {
-    let calls = Arc::new(calls::Calls::new(config));
+    let calls = Arc::new(calls::Calls::new(config, health.methods.clone()));
     let router = routes
         .into_axum_router()
         .layer(from_fn_with_state(Arc::clone(&calls), calls::bounded))

@@ -1,4 +1,11 @@
-//! Logs, traces and metrics of the process. Nothing said by a person and no peer's address is ever in them.
+//! Logs, traces and metrics of the process. Nothing said by a person and no peer's address is ever in them: what leaves the
+//! process goes through the lists of names in `telemetry/allowed.rs`.
+//!
+//! ```text
+//! events ─┬─ lines    the fields that are on the list, of ours alone        ─► standard error
+//! spans ──┴─ spans    the attributes that are on the list, of ours alone    ─► collector
+//! metrics ── a view   the labels that are on the list                       ─► /metrics, collector
+//! ```
 
 use std::{
     error::Error,
@@ -15,7 +22,7 @@ use opentelemetry::{
 use opentelemetry_otlp::{ExporterBuildError, MetricExporter, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::{
     Resource,
-    metrics::SdkMeterProvider,
+    metrics::{Instrument, SdkMeterProvider, Stream},
     propagation::TraceContextPropagator,
     trace::{Sampler, SdkTracerProvider},
 };
@@ -31,10 +38,17 @@ use tracing_subscriber::{
 
 use crate::config::{LogFormat, TelemetryConfig};
 
+mod allowed;
+mod lines;
+mod spans;
+
+use lines::{Fields, Lines};
+use spans::OnlyAllowed;
+
 /// Time for each of traces and metrics to be flushed at the end.
 const FLUSH_WITHIN: Duration = Duration::from_secs(3);
 
-/// Libraries of the transport may name peers below these levels, whatever the configured filter says.
+/// Below these levels libraries of the transport tell of every frame, whatever the configured filter says.
 const QUIET: [&str; 6] = ["h2=info", "hyper=info", "hyper_util=info", "tonic=info", "tower=info", "rustls=info"];
 
 /// Why telemetry cannot be set up.
@@ -140,15 +154,22 @@ fn build(service_name: &'static str, config: &TelemetryConfig) -> Result<Telemet
     let mut traces = SdkTracerProvider::builder()
         .with_sampler(Sampler::ParentBased(Box::new(ratio)))
         .with_resource(resource.clone());
-    let mut metrics = SdkMeterProvider::builder().with_reader(scraped).with_resource(resource);
+    let mut metrics =
+        SdkMeterProvider::builder().with_reader(scraped).with_view(only_allowed_labels).with_resource(resource);
     if let Some(endpoint) = &config.otlp_endpoint {
         let refuse = |source| TelemetryError::Endpoint { endpoint: endpoint.clone(), source };
         let spans = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build();
         let points = MetricExporter::builder().with_tonic().with_endpoint(endpoint).build();
-        traces = traces.with_batch_exporter(spans.map_err(refuse)?);
+        traces = traces.with_batch_exporter(OnlyAllowed(spans.map_err(refuse)?));
         metrics = metrics.with_periodic_exporter(points.map_err(refuse)?);
     }
     Ok(Telemetry { traces: traces.build(), metrics: metrics.build(), registry })
+}
+
+/// Each instrument as it is, without labels that are not on the list.
+fn only_allowed_labels(_every: &Instrument) -> Option<Stream> {
+    // Cannot fail: nothing is set that could be out of bounds.
+    Stream::builder().with_allowed_attribute_keys(allowed::labels()).build().ok()
 }
 
 fn resource(service_name: &'static str, instance: &str) -> Resource {
@@ -175,19 +196,16 @@ fn install(telemetry: &Telemetry, filter: EnvFilter, format: LogFormat) {
     let _ = subscriber.try_init();
 }
 
-/// Traces do not depend on what is logged. The transport is left out, or exporting a span would make more of them.
+/// Traces do not depend on what is logged. Only what we make is in them; exporting a span would else make more of them.
 fn traced() -> Targets {
-    let transport = ["h2", "hyper", "hyper_util", "tonic", "tower", "opentelemetry"];
-    let everything = Targets::new().with_default(LevelFilter::INFO);
-    everything.with_targets(transport.map(|library| (library, LevelFilter::OFF)))
+    Targets::new().with_default(LevelFilter::OFF).with_target("holdfast", LevelFilter::INFO)
 }
 
 fn lines<S: Subscriber + for<'a> LookupSpan<'a>>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync> {
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
-    match format {
-        LogFormat::Json => layer.json().boxed(),
-        LogFormat::Text => layer.with_ansi(io::stderr().is_terminal()).boxed(),
-    }
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(format == LogFormat::Text && io::stderr().is_terminal());
+    layer.fmt_fields(Fields).event_format(Lines(format)).boxed()
 }
 
 #[cfg(test)]
@@ -213,6 +231,20 @@ mod tests {
 
         let names: Vec<_> = second.registry().gather().iter().map(|f| f.name().to_owned()).collect();
         assert!(names.contains(&"holdfast_test_seen_total".to_owned()), "{names:?}");
+    }
+
+    #[test]
+    fn a_label_that_is_not_on_the_list_is_counted_by_nobody() {
+        let telemetry = build("alone", &config("info")).unwrap();
+        let labels = [KeyValue::new("outcome", "ok"), KeyValue::new("user_agent", "planted-agent")];
+        let meter = telemetry.meter("test");
+        meter.u64_counter("holdfast.test.labels").build().add(1, &labels);
+        meter.f64_histogram("holdfast.test.bounds").with_boundaries(vec![0.5, 7.0]).build().record(1.0, &labels);
+
+        let measured = format!("{:?}", telemetry.registry().gather());
+
+        assert!(measured.contains("\"outcome\"") && !measured.contains("agent"), "{measured}");
+        assert!(measured.contains("7.0"), "a histogram keeps its bounds: {measured}");
     }
 
     #[test]

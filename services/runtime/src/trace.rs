@@ -1,4 +1,5 @@
-//! The trace of a call across processes: W3C `traceparent`, in metadata and in what is stored.
+//! The trace of a call across processes: W3C `traceparent`, in metadata and in what is stored. It is two numbers and a flag;
+//! what else callers send along for traces, `tracestate` and `baggage`, can hold anything and goes no further.
 
 use std::collections::HashMap;
 
@@ -93,9 +94,11 @@ struct MetadataInjector<'a>(&'a mut MetadataMap);
 
 impl Injector for MetadataInjector<'_> {
     fn set(&mut self, key: &str, value: String) {
-        let key = MetadataKey::from_bytes(key.as_bytes());
-        if let (Ok(key), Ok(value)) = (key, MetadataValue::try_from(value)) {
-            self.0.insert(key, value);
+        if key != TRACEPARENT {
+            return;
+        }
+        if let Ok(value) = MetadataValue::try_from(value) {
+            self.0.insert(MetadataKey::from_static(TRACEPARENT), value);
         }
     }
 }
@@ -104,10 +107,10 @@ struct HeaderExtractor<'a>(&'a http::HeaderMap);
 
 impl Extractor for HeaderExtractor<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).and_then(|value| value.to_str().ok())
+        self.0.get(key).filter(|_| key == TRACEPARENT)?.to_str().ok()
     }
 
     fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(http::HeaderName::as_str).collect()
+        vec![TRACEPARENT]
     }
 }

@@ -17,19 +17,19 @@ use axum::{
 use futures::FutureExt;
 use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
 use http_body::{Frame, SizeHint};
-use opentelemetry::{KeyValue, global, metrics::Histogram};
+use opentelemetry::{KeyValue, StringValue, global, metrics::Histogram};
 use tokio::{sync::Semaphore, time};
 use tonic::{Code, Status};
 use tracing::{Instrument, Span, error, field::Empty, info_span};
 
-use super::status;
+use super::{
+    methods::{Methods, OTHER},
+    status,
+};
 use crate::{config::ServerConfig, deadline, trace};
 
 /// Bucket bounds in seconds, as the semantic conventions for RPC advise.
 const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
-
-/// The label of every method that is not known to exist: the caller's words would make endless labels.
-const OTHER: &str = "_OTHER";
 
 /// Marks an answer given before it was known whether the method exists.
 #[derive(Clone)]
@@ -40,10 +40,11 @@ pub(super) struct Calls {
     duration: Histogram<f64>,
     timeout: Duration,
     room: Semaphore,
+    methods: Methods,
 }
 
 impl Calls {
-    pub(super) fn new(config: &ServerConfig) -> Self {
+    pub(super) fn new(config: &ServerConfig, methods: Methods) -> Self {
         let duration = global::meter(crate::METER)
             .f64_histogram("rpc.server.call.duration")
             .with_unit("s")
@@ -54,6 +55,7 @@ impl Calls {
             duration,
             timeout: Duration::from_millis(config.request_timeout_ms),
             room: Semaphore::new(config.max_connections),
+            methods,
         }
     }
 }
@@ -63,7 +65,7 @@ pub(super) async fn observed(State(calls): State<Arc<Calls>>, request: Request, 
     if !is_grpc(request.headers()) {
         return next.run(request).await;
     }
-    let call = Call::begin(&request, calls.duration.clone());
+    let call = Call::begin(&request, &calls);
     let span = call.span.clone();
     let response = next.run(request).instrument(span).await;
     call.watch(response)
@@ -118,15 +120,16 @@ fn http_status(code: Code) -> StatusCode {
 /// One call from its request to its end, whichever way it ends: the measurement is taken on drop.
 struct Call {
     span: Span,
-    method: String,
+    method: Arc<str>,
     began: Instant,
     code: Option<Code>,
     duration: Histogram<f64>,
 }
 
 impl Call {
-    fn begin(request: &Request, duration: Histogram<f64>) -> Self {
-        let method = request.uri().path().trim_start_matches('/').to_owned();
+    /// What the caller asks for stands in the span only if there is such a method: else it is the caller's words.
+    fn begin(request: &Request, calls: &Calls) -> Self {
+        let method = calls.methods.name(request.uri().path());
         let span = info_span!(
             parent: None,
             "rpc.server",
@@ -142,12 +145,12 @@ impl Call {
         if let Some(id) = trace::trace_id(&span) {
             span.record("trace_id", id);
         }
-        Self { span, method, began: Instant::now(), code: None, duration }
+        Self { span, method, began: Instant::now(), code: None, duration: calls.duration.clone() }
     }
 
     fn watch(mut self, mut response: Response) -> Response {
         if response.extensions().get::<NotRouted>().is_some() || !is_grpc(response.headers()) {
-            self.method = OTHER.to_owned();
+            self.method = Arc::from(OTHER);
         }
         status::correct(response.headers_mut());
         self.code = status::code(response.headers());
@@ -167,10 +170,10 @@ impl Drop for Call {
             self.span.record("otel.status_code", "ERROR");
         }
         let known = code != Code::Unimplemented;
-        let method = if known { std::mem::take(&mut self.method) } else { OTHER.to_owned() };
+        let method = if known { Arc::clone(&self.method) } else { Arc::from(OTHER) };
         let attributes = [
             KeyValue::new("rpc.system.name", "grpc"),
-            KeyValue::new("rpc.method", method),
+            KeyValue::new("rpc.method", StringValue::from(method)),
             KeyValue::new("rpc.response.status_code", name),
         ];
         self.duration.record(self.began.elapsed().as_secs_f64(), &attributes);

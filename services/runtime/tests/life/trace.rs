@@ -2,15 +2,18 @@
 
 use holdfast_runtime::client::{TraceContext, continue_from, current_traceparent, link_to};
 use opentelemetry::{
-    global,
-    trace::{SpanId, Status, TracerProvider},
+    Context, global,
+    trace::{SpanContext, SpanId, Status, TraceContextExt, TraceFlags, TraceId, TraceState, TracerProvider},
 };
 use opentelemetry_sdk::{
     propagation::TraceContextPropagator,
     trace::{InMemorySpanExporter, SdkTracerProvider, SpanData},
 };
-use tonic_health::pb::health_client::HealthClient;
+use tonic::{client::Grpc, codegen::http::uri::PathAndQuery, service::Interceptor};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient};
+use tonic_prost::ProstCodec;
 use tracing::{Instrument, info_span};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::layer::SubscriberExt;
 
 use crate::bench::{Bench, config, request};
@@ -61,6 +64,64 @@ async fn the_server_continues_the_trace_of_its_client() {
     assert_eq!(attribute(&served, "rpc.method"), "grpc.health.v1.Health/Check");
     assert_eq!(attribute(&served, "rpc.response.status_code"), "OK");
     assert!(!format!("{served:?}").contains("127.0.0.1"), "no peer addresses");
+}
+
+/// What a caller sends along for traces, and what else it could tell.
+fn telling<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    let headers = request.metadata_mut();
+    headers.insert("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap());
+    headers.insert("tracestate", "vendor=planted".parse().unwrap());
+    headers.insert("baggage", "who=planted".parse().unwrap());
+    request
+}
+
+#[tokio::test]
+async fn of_a_callers_trace_nothing_goes_on_but_its_numbers() {
+    let recorder = Recorder::start();
+    let bench = Bench::standard(config()).await;
+
+    bench.client().check(telling(request(""))).await.unwrap();
+    bench.stop.trigger();
+    bench.ended().await;
+
+    let served = recorder.span("grpc.health.v1.Health/Check");
+    assert_eq!(served.span_context.trace_id().to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
+    assert!(!format!("{served:?}").contains("planted"), "{served:?}");
+}
+
+#[tokio::test]
+async fn what_we_call_gets_the_numbers_of_our_trace_and_nothing_else() {
+    let _recorder = Recorder::start();
+    let state = TraceState::from_key_value([("vendor", "planted")]).unwrap();
+    let (trace, span) = (TraceId::from(7), SpanId::from(7));
+    let theirs = SpanContext::new(trace, span, TraceFlags::SAMPLED, true, state);
+    let ours = info_span!("ours");
+    ours.set_parent(Context::new().with_remote_span_context(theirs)).unwrap();
+
+    let sent = ours.in_scope(|| TraceContext.call(tonic::Request::new(()))).unwrap();
+
+    let names: Vec<_> = sent.metadata().keys().map(|key| format!("{key:?}")).collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+    assert!(sent.metadata().get("traceparent").unwrap().to_str().unwrap().contains(&trace.to_string()));
+}
+
+#[tokio::test]
+async fn a_path_that_is_no_method_is_in_no_span() {
+    let recorder = Recorder::start();
+    let bench = Bench::standard(config()).await;
+
+    let mut client = Grpc::new(bench.channel());
+    client.ready().await.unwrap();
+    let path = PathAndQuery::from_static("/grpc.health.v1.Health/planted");
+    let codec = ProstCodec::<HealthCheckRequest, HealthCheckResponse>::default();
+    client.unary(tonic::Request::new(request("")), path, codec).await.unwrap_err();
+    bench.stop.trigger();
+    bench.ended().await;
+
+    let served = recorder.span("_OTHER");
+    assert_eq!(attribute(&served, "rpc.response.status_code"), "UNIMPLEMENTED");
+    assert!(!format!("{served:?}").contains("planted"), "{served:?}");
 }
 
 #[tokio::test]
