@@ -289,6 +289,8 @@ impl Line {
             return;
         };
         self.take_in_hand(responder, id, urgency);
+        // It may weigh less in hand than it did on offer.
+        self.freed.push(responder.clone());
         self.settle_chat(id);
         self.make_room(responder);
         self.tell(

@@ -72,6 +72,8 @@ local function reclaim(c, r)
   r.hard_row = r.hard_row + hard
   r.hard_shift = r.hard_shift + hard
   r.version = r.version + 1
+  -- It may weigh less in hand than it did on offer.
+  H.free(r.id)
   H.settle_responder(r)
   H.settle_chat(c)
   make_room(r)
