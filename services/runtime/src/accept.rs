@@ -57,8 +57,9 @@ const MAX_UNREAD_BYTES: u32 = 256 * 1024;
 const MAX_EARLY_RESETS: usize = 20;
 
 /// Streams in the life of a connection that are reset here for a mistake of the peer ("made you reset"); one more ends
-/// it. Honest peers make none.
-const MAX_MISTAKES: usize = 100;
+/// it. Honest peers make few: what they had on the way when a call was refused at the door comes for a stream that is over.
+/// Ten thousand refused at once, five hundred to a connection, made more than a hundred.
+const MAX_MISTAKES: usize = 1024;
 
 /// Over HTTP/1.1 the next request must be there by then, with all of its headers.
 const NEXT_HEADERS_WITHIN: Duration = Duration::from_secs(30);
