@@ -1,10 +1,12 @@
 //! The three services in this process, joined by gRPC on free ports of loopback, with the lines in memory.
 
 use holdfast_access::{Grant, api_keys::NewKey, issuer::Issuer};
+use holdfast_queue::store::Store;
 use holdfast_runtime::{Context, Readiness, Stop, telemetry};
 use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -92,7 +94,15 @@ impl Services {
     pub async fn start_with(policies: &[&str], more: &[(&str, String)]) -> Self {
         let open_to_all = || vec![("security.insecure_no_authentication", "true".to_owned())];
         let folder = TempDir::new().expect("a temporary directory");
-        Self::start_as(folder, policies, more, [open_to_all(), open_to_all(), open_to_all()]).await
+        Self::start_as(folder, policies, more, None, [open_to_all(), open_to_all(), open_to_all()]).await
+    }
+
+    /// The same on a store that the test can look into.
+    pub async fn start_on(store: Arc<dyn Store>, policies: &[&str]) -> Self {
+        let open_to_all = || vec![("security.insecure_no_authentication", "true".to_owned())];
+        let folder = TempDir::new().expect("a temporary directory");
+        let all = [open_to_all(), open_to_all(), open_to_all()];
+        Self::start_as(folder, policies, &[], Some(store), all).await
     }
 
     /// The same, and callers prove who they are.
@@ -100,13 +110,14 @@ impl Services {
         let folder = TempDir::new().expect("a temporary directory");
         let mut guard = Guard::new();
         let security = guard.write(folder.path());
-        (Self::start_as(folder, policies, &[], security).await, guard)
+        (Self::start_as(folder, policies, &[], None, security).await, guard)
     }
 
     async fn start_as(
         folder: TempDir,
         policies: &[&str],
         more: &[(&str, String)],
+        store: Option<Arc<dyn Store>>,
         security: [Vec<(&'static str, String)>; 3],
     ) -> Self {
         let policy_dir = folder.path().join("policies");
@@ -159,7 +170,11 @@ impl Services {
         let tasks = vec![
             tokio::spawn(async move {
                 let bound = holdfast_queue::Bound { grpc: queue, admin: None };
-                well("queue", holdfast_queue::run(queue_config, bound, &of_line).await);
+                let ended = match store {
+                    Some(store) => holdfast_queue::run_with_store(queue_config, store, bound, &of_line).await,
+                    None => holdfast_queue::run(queue_config, bound, &of_line).await,
+                };
+                well("queue", ended);
             }),
             tokio::spawn(async move {
                 let bound = holdfast_intake::Bound { grpc: intake, admin: None };

@@ -14,3 +14,4 @@ pub mod redis_cluster;
 pub mod redis_sentinel;
 pub mod redis_server;
 pub mod script_editor;
+pub mod wire;

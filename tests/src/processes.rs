@@ -68,6 +68,8 @@ pub struct Setup {
     pub also: Vec<Policy>,
     /// Settings of the queues beside their file, such as `("PAGING__SECRET_FILE", "…")`.
     pub queue_settings: Vec<(&'static str, String)>,
+    /// Settings of the intakes beside their file.
+    pub intake_settings: Vec<(&'static str, String)>,
     /// Where traces and metrics go.
     pub collector: Option<String>,
     /// What is logged.
@@ -87,6 +89,7 @@ impl Default for Setup {
             rules: |_| {},
             also: Vec::new(),
             queue_settings: Vec::new(),
+            intake_settings: Vec::new(),
             collector: None,
             log_filter: "info",
             tls: false,
@@ -394,7 +397,12 @@ impl Site<'_> {
             let mut process = Process::new(service, &format!("{service}-{replica}"), self.dir);
             process.tls = self.setup.tls;
             process.set("TELEMETRY__SERVICE_INSTANCE", &process.name.clone());
-            for (name, value) in self.setup.queue_settings.iter().filter(|_| service == "queue") {
+            let more: &[_] = match service {
+                "queue" => &self.setup.queue_settings,
+                "intake" => &self.setup.intake_settings,
+                _ => &[],
+            };
+            for (name, value) in more {
                 process.set(name, value);
             }
             if !queues.is_empty() {
