@@ -80,7 +80,7 @@ async fn nobody_acts_in_the_name_of_another() {
         assert!(refused.message.contains("r_id"), "the field is named: {}", refused.message);
         tried += 1;
     }
-    assert_eq!(tried, 13, "three calls of responders, nine acts, one policy");
+    assert_eq!(tried, 16, "three calls of responders, twelve acts, one policy");
     world.services.stop().await;
 }
 

@@ -3,7 +3,7 @@
 use crate::row::{Row, Way, bad, bad_durations, bad_names, bent_papers, bytes_to, duration, tag, to};
 use crate::world::{CLOSED, FULL, Facts, HELPLINE, Held, SURGING, waiting_request};
 use holdfast_domain::limits::{
-    MAX_ALTERNATIVES, MAX_EXCLUDED, MAX_HANDOFF_BYTES, MAX_STEPS, MAX_TAGS, MAX_TICKET_BYTES,
+    MAX_ALTERNATIVES, MAX_EXCLUDED, MAX_HANDOFF_BYTES, MAX_STEPS, MAX_SUBJECT_BYTES, MAX_TAGS, MAX_TICKET_BYTES,
 };
 use holdfast_domain::policy::{MAX_ANSWERS, MAX_WORD_BYTES};
 use holdfast_proto::v1;
@@ -78,7 +78,7 @@ fn requests(facts: &Facts) -> Vec<Row> {
         bad("an unknown presence", request(|r| r.presence = 3)).field("presence"),
         bad("a negative presence", request(|r| r.presence = i32::MIN)).field("presence"),
         bad("a subject of nobody who is known", request(|r| r.subject = "v-1".to_owned())).field("subject"),
-        bad("a long subject", request(|r| r.subject = "v".repeat(100_000))).field("subject"),
+        bad("a long subject", request(|r| r.subject = "v".repeat(MAX_SUBJECT_BYTES + 1))).field("subject"),
         bad("a handoff of one byte too many", request(|r| r.handoff = vec![0; MAX_HANDOFF_BYTES + 1]))
             .field("handoff"),
         bad("the same request id with another handoff", conflict(&|r| r.handoff.push(0)))

@@ -141,8 +141,9 @@ async fn a_visitor_whose_device_reads_nothing_is_away_keeps_their_place_and_come
     println!("a visitor whose device reads nothing was away after {took:?}");
     let silent = Duration::from_millis(1_500 + 3_000); // until they are away, and what beats and ticks may add
     assert!(took < BOUND + silent, "{took:?}");
-    assert_eq!(visitor.resumes().await.state(), ChatState::Waiting);
+    // Before them there is at most one of those who came and went.
+    let back = visitor.resumes().await;
+    assert!(back.state() == ChatState::Waiting && (1..=2).contains(&back.place), "{back:?}");
     while events.until("back").await.chat_id != visitor.chat_id() {}
-    assert_eq!(house.responder("ana").await.offer().await.chat_id, visitor.chat_id());
     drop(messages);
 }

@@ -221,14 +221,13 @@ impl Intake {
 
     /// Where the line asks for work, the caller gets a challenge to do it on.
     fn challenged(&self, helpline: &HelplineId, why: Failure) -> Failure {
-        let bits = match &why {
-            Failure::Link(error) if error.reason == CHALLENGE => error.metadata.get("bits"),
-            _ => None,
-        };
-        match bits.and_then(|bits| bits.parse().ok()) {
-            Some(bits) => Failure::Challenge(self.challenges.issue(helpline, bits, wall_ms())),
-            None => why,
+        if let Failure::Link(error) = &why
+            && error.reason == CHALLENGE
+            && let Some(bits) = error.metadata.get("bits").and_then(|bits| bits.parse().ok())
+        {
+            return Failure::Challenge(self.challenges.issue(helpline, bits, wall_ms()));
         }
+        why
     }
 
     /// Decides by the policy and asks the line; again while the policy changes under it.

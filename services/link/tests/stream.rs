@@ -556,7 +556,8 @@ async fn a_command_carries_the_trace_of_its_caller() {
     let mut replica = Replica::start().await;
     let (link, _stop) = link(&[&replica.address]);
     let mut stage = replica.attached(8).await;
-    let span = tracing::info_span!("caller");
+    // Only what is ours is traced.
+    let span = tracing::info_span!(target: "holdfast_link", "caller");
     let own = span.in_scope(current_traceparent).unwrap();
 
     let asked = tokio::spawn(async move { link.execute(beat(), PATIENCE).await }.instrument(span));

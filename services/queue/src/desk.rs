@@ -186,8 +186,8 @@ impl Desk {
         if let Ok(Acknowledged { applied: Applied { reply: Ok(reply), .. }, .. }) = &acknowledged {
             let older = self.policies.saw(helpline, reply);
             // What could not be done now is done at the next answer.
-            if older && let Err(failure) = self.policies.renew(helpline).await {
-                warn!(%helpline, %failure, "the store holds an older copy of the line, and it could not begin another life");
+            if older && let Err(error) = self.policies.renew(helpline).await {
+                warn!(%helpline, %error, "the store holds an older copy of the line, and it could not begin another life");
             }
         }
         if let Err(StoreError::Garbled(what)) = &acknowledged {

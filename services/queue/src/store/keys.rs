@@ -98,8 +98,9 @@ pub fn decisive(policy: &Policy) -> String {
         "recovery_hold": n.recovery_hold_ms,
         "surge": stages,
     });
-    if let Some(Admission { quota, imminent }) = policy.admission {
-        decisive["admission"] = serde_json::json!({ "quota": rate(quota), "imminent": rate(imminent) });
+    if let (Some(Admission { quota, imminent }), Some(decisive)) = (policy.admission, decisive.as_object_mut()) {
+        let admission = serde_json::json!({ "quota": rate(quota), "imminent": rate(imminent) });
+        decisive.insert("admission".to_owned(), admission);
     }
     decisive.to_string()
 }
