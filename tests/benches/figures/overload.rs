@@ -104,6 +104,8 @@ pub fn with_crowds<const N: usize>(helplines: [&'static str; N], play: impl Asyn
     let policies: Vec<&str> = policies.iter().map(String::as_str).collect();
     let redis = [("store.kind", "redis".to_owned()), ("store.redis_urls", server.service_url())];
     let house = services.block_on(Services::start_with(&policies, &redis));
+    // The crowds' connections are the load's.
+    let inside = load.enter();
     let crowds = helplines.map(|helpline| {
         let seen = Shared::default();
         for n in 0..RESPONDERS {
@@ -111,6 +113,7 @@ pub fn with_crowds<const N: usize>(helplines: [&'static str; N], play: impl Asyn
         }
         Crowd::at(helpline, house.intake, house.queue, seen)
     });
+    drop(inside);
     load.block_on(async {
         for crowd in &crowds {
             crowd.begin().await;
