@@ -7,6 +7,8 @@
 
 ARGS ?=
 
+# RUST_TEST_THREADS: most tests wait for processes and deadlines, so more of them run at once than there are cores.
+
 help: ## this list
 	@awk -F ': ## ' '/^[a-z-]+: ## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -20,7 +22,7 @@ demo: ## a busy evening in about a minute, with a report
 
 test: ## everything a change must pass, beside lint
 	tests/tools/setup test
-	cargo test --workspace --locked --no-fail-fast $(ARGS)
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} cargo test --workspace --locked --no-fail-fast $(ARGS)
 
 test-long: ## the same with the slow tests and many more random cases
 	tests/tools/setup test
