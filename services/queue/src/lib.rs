@@ -219,11 +219,16 @@ fn redis_settings(config: &StoreConfig) -> Result<RedisSettings, RunError> {
 /// # Errors
 /// When it is no Redis, cannot be reached, or does not let this user look.
 pub async fn census(config: &Config) -> Result<(Census, Vec<Unowned>), RunError> {
+    Ok(redis::census::take(&kept_in(config)?).await?)
+}
+
+/// The Redis of the settings, for what only makes sense where something is kept.
+fn kept_in(config: &Config) -> Result<RedisSettings, RunError> {
     check_tls(config)?;
     if config.store.kind == StoreKind::Memory {
         return Err(RunError::NothingKept);
     }
-    Ok(redis::census::take(&redis_settings(&config.store)?).await?)
+    redis_settings(&config.store)
 }
 
 /// Says that the store was restored from a backup: every line in it begins another life, in which whoever the copy
@@ -234,11 +239,7 @@ pub async fn census(config: &Config) -> Result<(Census, Vec<Unowned>), RunError>
 /// # Errors
 /// When it is no Redis, cannot be reached, or a line cannot be changed.
 pub async fn restored(config: &Config) -> Result<Vec<HelplineId>, RunError> {
-    check_tls(config)?;
-    if config.store.kind == StoreKind::Memory {
-        return Err(RunError::NothingKept);
-    }
-    let store = RedisStore::connect(&redis_settings(&config.store)?).await?;
+    let store = RedisStore::connect(&kept_in(config)?).await?;
     let mut begun = Vec::new();
     for helpline in store.helplines().await? {
         let command = Command::Renew {

@@ -53,14 +53,16 @@ fn check(config: &Config) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Does something beside serving; what fails is said, and ends the process.
+fn done<T>(work: impl Future<Output = Result<T, RunError>>) -> Result<T, ExitCode> {
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| fail(NAME, &error))?;
+    runtime.block_on(work).map_err(|error| fail(NAME, &error))
+}
+
 fn census(config: &Config) -> ExitCode {
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(NAME, &error),
-    };
-    let (census, unowned) = match runtime.block_on(holdfast_queue::census(config)) {
+    let (census, unowned) = match done(holdfast_queue::census(config)) {
         Ok(taken) => taken,
-        Err(error) => return fail(NAME, &error),
+        Err(failed) => return failed,
     };
     print!("{census}");
     for found in &unowned {
@@ -74,13 +76,9 @@ fn census(config: &Config) -> ExitCode {
 }
 
 fn restored(config: &Config) -> ExitCode {
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(NAME, &error),
-    };
-    let begun = match runtime.block_on(holdfast_queue::restored(config)) {
+    let begun = match done(holdfast_queue::restored(config)) {
         Ok(begun) => begun,
-        Err(error) => return fail(NAME, &error),
+        Err(failed) => return failed,
     };
     for helpline in &begun {
         println!("{helpline} begins another life; whoever was in it is offered when they are heard");
