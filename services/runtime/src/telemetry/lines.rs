@@ -65,7 +65,8 @@ impl Visit for Told {
     }
 }
 
-/// Keeps the fields of spans, as JSON, until a line within the span is written.
+/// Keeps the fields of spans until a line within the span is written, which few spans see: each time that some become
+/// known, an object of JSON behind those before. What was said later counts.
 pub(super) struct Fields;
 
 impl<'a> FormatFields<'a> for Fields {
@@ -76,17 +77,13 @@ impl<'a> FormatFields<'a> for Fields {
     }
 
     fn add_fields(&self, current: &'a mut FormattedFields<Self>, fields: &Record<'_>) -> fmt::Result {
-        let mut told = Told::default();
-        fields.record(&mut told);
-        let mut all = kept(current);
-        all.extend(told.into_map());
-        current.fields = Value::Object(all).to_string();
-        Ok(())
+        self.format_fields(current.as_writer(), fields)
     }
 }
 
 fn kept(fields: &FormattedFields<Fields>) -> Map<String, Value> {
-    serde_json::from_str(&fields.fields).unwrap_or_default()
+    let objects = serde_json::Deserializer::from_str(&fields.fields).into_iter::<Map<String, Value>>();
+    objects.map_while(Result::ok).flatten().collect()
 }
 
 /// Writes lines.
