@@ -19,7 +19,7 @@ use holdfast_runtime::{
     client::{Backoff, continue_from},
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch},
+    sync::{OwnedSemaphorePermit, broadcast, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at},
 };
 use tonic::Streaming;
@@ -43,8 +43,8 @@ pub(crate) struct Attaching {
     pub(crate) caller: Caller,
     pub(crate) config: AttachConfig,
     pub(crate) stop: Stop,
-    /// What new chats take, of all streams.
-    pub(crate) requests: Turns,
+    /// What commands take, of all streams.
+    pub(crate) turns: Turns,
     /// This replica's name.
     pub(crate) replica: String,
     /// One of the streams that may be open at once, given back at the end.
@@ -79,8 +79,6 @@ struct Stream {
     attaching: Attaching,
     hello: Hello,
     outbox: Outbox,
-    /// Turns to be carried out.
-    turns: Arc<Semaphore>,
     in_flight: FuturesUnordered<BoxFuture<'static, v1::AttachResponse>>,
     /// Commands are still read.
     reading: bool,
@@ -90,8 +88,7 @@ struct Stream {
 
 impl Stream {
     fn new(attaching: Attaching, hello: Hello, outbox: Outbox) -> Self {
-        let turns = Arc::new(Semaphore::new(attaching.config.concurrency));
-        Self { attaching, hello, outbox, turns, in_flight: FuturesUnordered::new(), reading: true, missed: false }
+        Self { attaching, hello, outbox, in_flight: FuturesUnordered::new(), reading: true, missed: false }
     }
 
     async fn run(mut self, mut incoming: Streaming<v1::AttachRequest>) {
@@ -192,12 +189,11 @@ impl Stream {
     }
 
     fn begin(&mut self, correlation: u64, asked: Asked, until: Instant) {
-        let (desk, turns) = (Arc::clone(&self.attaching.desk), Arc::clone(&self.turns));
-        let requests = self.attaching.requests.clone();
+        let (desk, turns) = (Arc::clone(&self.attaching.desk), self.attaching.turns.clone());
         let span = command_span(desk.policies(), &asked);
         continue_from(&asked.trace, &span);
         let work = async move {
-            match in_turn(&desk, &requests, &turns, &asked, until).await {
+            match in_turn(&desk, &turns, &asked, until).await {
                 Ok(outcome) => response(correlation, to::Message::Outcome(outcome)),
                 Err(failure) => refusal(correlation, &failure),
             }
@@ -274,21 +270,9 @@ impl Stream {
     }
 }
 
-/// Waits for a turn, then carries the command out; past its deadline it is not begun. A new chat waits among its like
-/// first, so that those who wait keep nobody else from a turn.
-async fn in_turn(
-    desk: &Desk,
-    requests: &Turns,
-    turns: &Semaphore,
-    asked: &Asked,
-    until: Instant,
-) -> Result<v1::Outcome, Failure> {
-    let both = async {
-        let request = requests.take(asked.requested()).await?;
-        // It is never closed.
-        Ok((request, turns.acquire().await.ok()))
-    };
-    let turn = match timeout_at(until, both).await {
+/// Waits for a turn, then carries the command out; past its deadline it is not begun.
+async fn in_turn(desk: &Desk, turns: &Turns, asked: &Asked, until: Instant) -> Result<v1::Outcome, Failure> {
+    let turn = match timeout_at(until, turns.take(&asked.helpline, asked.requested())).await {
         Ok(Ok(turn)) if Instant::now() < until => Ok(turn),
         Ok(Err(overloaded)) => Err(overloaded),
         Ok(Ok(_)) | Err(_) => Err(Failure::NotBegun),

@@ -184,10 +184,10 @@ pub struct AttachConfig {
     /// Commands of one stream that may be unanswered at once. 1 to 65,536.
     #[serde(deserialize_with = "within::<_, _, 1, 65_536>")]
     pub window: u32,
-    /// Commands of one stream that are carried out at once. 1 to 65,536.
+    /// Commands that are carried out at once, of all streams, requests for new chats aside. 1 to 65,536.
     #[serde(deserialize_with = "within::<_, _, 1, 65_536>")]
-    pub concurrency: usize,
-    /// Requests for new chats that are carried out at once, of all streams; IMMINENT ones do not count. 1 to 65,536.
+    pub turns: usize,
+    /// Requests for new chats that are carried out at once, of all streams, and as many IMMINENT ones beside them. 1 to 65,536.
     #[serde(deserialize_with = "within::<_, _, 1, 65_536>")]
     pub request_turns: usize,
     /// Requests that may wait for that; LOW ones only while half of the places are free. 0 to 65,536.

@@ -47,7 +47,7 @@ pub(crate) struct Service {
     events: EventsConfig,
     stop: Stop,
     replica: String,
-    requests: Turns,
+    turns: Turns,
     attach_places: Arc<Semaphore>,
     events_places: Arc<Semaphore>,
     folds: Folds,
@@ -61,20 +61,10 @@ impl Service {
         stop: Stop,
         replica: String,
     ) -> Self {
-        let requests = Turns::new(&attach);
+        let turns = Turns::new(&attach);
         let attach_places = Arc::new(Semaphore::new(attach.max_streams));
         let events_places = Arc::new(Semaphore::new(events.max_streams));
-        Self {
-            desk,
-            attach,
-            events,
-            stop,
-            replica,
-            requests,
-            attach_places,
-            events_places,
-            folds: Folds::default(),
-        }
+        Self { desk, attach, events, stop, replica, turns, attach_places, events_places, folds: Folds::default() }
     }
 
     /// The helpline of a call, when it is served, and one of the caller's.
@@ -311,7 +301,7 @@ impl QueueService for Service {
             desk: Arc::clone(&self.desk),
             caller,
             config: self.attach.clone(),
-            requests: self.requests.clone(),
+            turns: self.turns.clone(),
             stop: self.stop.clone(),
             replica: self.replica.clone(),
             _place: place,
@@ -332,7 +322,7 @@ impl QueueService for Service {
         let asked = convert::asked(request.command, &trace).map_err(|failure| failure.status())?;
         let span = command_span(self.desk.policies(), &asked);
         let outcome = async {
-            let _turn = self.requests.take(asked.requested()).await?;
+            let _turn = self.turns.take(&asked.helpline, asked.requested()).await?;
             self.desk.carry_out(&asked, None).await
         };
         let outcome = outcome.instrument(span).await;

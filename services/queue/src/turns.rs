@@ -1,18 +1,21 @@
-//! Who is carried out when more is asked than the store can take. New chats take turns, and while too many wait for one
-//! the next is refused at once: a refusal that comes quickly, with the resources, is worth more than an answer that comes
-//! late. What somebody in a chat waits for takes no turn and is never refused.
+//! Who is carried out when more is asked than the store can take. So few commands are on their way to it at once that it
+//! answers each of them soon; the others wait here, where somebody sees who they are. Whoever has a chat, or a place in the
+//! line, waits among their like for turns of their own, which new chats never take; so does whoever is in danger. And while
+//! too many new chats wait the next is refused at once: a refusal that comes quickly, with the resources, is worth more than
+//! an answer that comes late.
 //!
 //! | what | when many ask |
 //! | --- | --- |
-//! | words of responders and supervisors, and of visitors who have a chat | carried out |
-//! | IMMINENT requests | carried out |
-//! | HIGH and MODERATE requests | wait for a turn; refused while `max_waiting_requests` wait |
-//! | LOW requests | wait for a turn; refused while half as many wait |
+//! | words of responders and supervisors, and of visitors who have a chat | wait for one of `turns` |
+//! | IMMINENT requests | wait for one of as many as `request_turns`, their own |
+//! | HIGH and MODERATE requests | wait for one of `request_turns`; refused while `max_waiting_requests` wait |
+//! | LOW requests | the same; refused while half as many wait |
 //!
-//! Helplines share. The next turn goes to each helpline in its turn, within one in the order in which they came; and when
-//! the places to wait are taken, a helpline that has fewer than its part of them gets one all the same, which the one with
-//! the most gives up. So whoever floods one helpline makes that one refuse, and hardly slows another (fair queueing that
-//! drops from the longest queue: Suter, Lakshman, Stiliadis and Choudhury, INFOCOM 1998).
+//! Helplines share, among those who never are refused and among those who may be. Each may have one command on its way
+//! whatever others do; of the turns the next goes to each helpline in its turn, within one in the order in which they came;
+//! and when the places to wait are taken, a helpline that has fewer than its part of them gets one all the same, which the
+//! one with the most gives up. So whoever floods one helpline makes that one refuse, and hardly slows another (fair queueing
+//! that drops from the longest queue: Suter, Lakshman, Stiliadis and Choudhury, INFOCOM 1998).
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -26,10 +29,46 @@ use crate::{config::AttachConfig, error::Failure};
 
 /// The turns of one replica. Clones are the same.
 #[derive(Clone)]
-pub(crate) struct Turns(Arc<Mutex<State>>);
+pub(crate) struct Turns {
+    imminent: Lane,
+    requests: Lane,
+    others: Lane,
+}
+
+impl Turns {
+    pub(crate) fn new(config: &AttachConfig) -> Self {
+        // How many wait where none is refused is bounded by what each stream may leave unanswered.
+        Self {
+            imminent: Lane::new(config.request_turns, usize::MAX),
+            requests: Lane::new(config.request_turns, config.max_waiting_requests),
+            others: Lane::new(config.turns, usize::MAX),
+        }
+    }
+
+    /// A turn for a command of `helpline`, which asks for a new chat of this urgency or for something else.
+    ///
+    /// # Errors
+    /// `Overloaded` when too many new chats wait. Nothing was changed.
+    pub(crate) async fn take(&self, helpline: &HelplineId, requested: Option<Urgency>) -> Result<Turn, Failure> {
+        let (lane, urgency) = match requested {
+            None => (&self.others, Urgency::Imminent),
+            Some(Urgency::Imminent) => (&self.imminent, Urgency::Imminent),
+            Some(urgency) => (&self.requests, urgency),
+        };
+        lane.take(helpline, urgency).await
+    }
+}
+
+/// Turns that are as good as each other. Clones are the same.
+#[derive(Clone)]
+struct Lane(Arc<Mutex<State>>);
 
 struct State {
-    free: usize,
+    turns: usize,
+    /// How many commands of each helpline are on their way; none is not there.
+    on_their_way: HashMap<HelplineId, usize>,
+    /// All of them. More than there are turns only where helplines have one each.
+    in_use: usize,
     /// Places to wait.
     places: usize,
     taken: usize,
@@ -48,34 +87,41 @@ struct Waiter {
 
 /// A turn, until it is dropped.
 #[must_use]
-pub(crate) struct Turn(Option<Turns>);
+pub(crate) struct Turn {
+    lane: Lane,
+    helpline: HelplineId,
+    /// Nobody has it any more: it was given back already.
+    over: bool,
+}
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if let Some(turns) = self.0.take() {
-            turns.pass_on();
+        if !self.over {
+            self.lane.pass_on(&self.helpline);
         }
     }
 }
 
 /// A place to wait, until it is dropped or the turn has come.
 struct Place {
-    turns: Turns,
+    lane: Lane,
     helpline: HelplineId,
     number: u64,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.turns.state().leave(&self.helpline, self.number);
+        self.lane.state().leave(&self.helpline, self.number);
     }
 }
 
-impl Turns {
-    pub(crate) fn new(config: &AttachConfig) -> Self {
+impl Lane {
+    fn new(turns: usize, places: usize) -> Self {
         Self(Arc::new(Mutex::new(State {
-            free: config.request_turns,
-            places: config.max_waiting_requests,
+            turns,
+            on_their_way: HashMap::new(),
+            in_use: 0,
+            places,
             taken: 0,
             waiting: HashMap::new(),
             order: VecDeque::new(),
@@ -87,43 +133,65 @@ impl Turns {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A turn for what asks `helpline` for a chat of this urgency; `None` where none is needed.
-    ///
-    /// # Errors
-    /// `Overloaded` when too many wait. Nothing was changed.
-    pub(crate) async fn take(&self, requested: Option<(&HelplineId, Urgency)>) -> Result<Option<Turn>, Failure> {
-        let Some((helpline, urgency)) = requested.filter(|(_, urgency)| *urgency != Urgency::Imminent) else {
-            return Ok(None);
-        };
-        let (_place, turn) = {
-            let mut state = self.state();
-            if state.free > 0 {
-                state.free -= 1;
-                return Ok(Some(Turn(Some(self.clone()))));
-            }
-            let (number, turn) = state.wait(helpline, urgency).ok_or(Failure::Overloaded)?;
-            (Place { turns: self.clone(), helpline: helpline.clone(), number }, turn)
-        };
-        match turn.await {
-            Ok(turn) => Ok(Some(turn)),
-            Err(_given_up) => Err(Failure::Overloaded),
-        }
+    fn turn(&self, helpline: HelplineId) -> Turn {
+        Turn { lane: self.clone(), helpline, over: false }
     }
 
-    /// A turn has ended: the next one has it, or it is free.
-    fn pass_on(&self) {
+    async fn take(&self, helpline: &HelplineId, urgency: Urgency) -> Result<Turn, Failure> {
+        let (_place, turn) = {
+            let mut state = self.state();
+            if state.may_go(helpline) {
+                state.go(helpline);
+                return Ok(self.turn(helpline.clone()));
+            }
+            let (number, turn) = state.wait(helpline, urgency).ok_or(Failure::Overloaded)?;
+            (Place { lane: self.clone(), helpline: helpline.clone(), number }, turn)
+        };
+        turn.await.map_err(|_given_up| Failure::Overloaded)
+    }
+
+    /// A turn of this helpline has ended: the next one has it, or it is free.
+    fn pass_on(&self, helpline: &HelplineId) {
+        let mut ended = helpline.clone();
         loop {
-            let Some(next) = self.state().next() else { return };
-            match next.turn.send(Turn(Some(self.clone()))) {
+            let next = {
+                let mut state = self.state();
+                state.come_back(&ended);
+                state.next(&ended)
+            };
+            let Some((helpline, waiter)) = next else { return };
+            match waiter.turn.send(self.turn(helpline)) {
                 Ok(()) => return,
                 // Whoever waited has just gone, and the next one is asked here: this turn must not do so as well.
-                Err(mut turn) => turn.0 = None,
+                Err(mut turn) => {
+                    turn.over = true;
+                    ended = turn.helpline.clone();
+                }
             }
         }
     }
 }
 
 impl State {
+    fn may_go(&self, helpline: &HelplineId) -> bool {
+        self.in_use < self.turns || !self.on_their_way.contains_key(helpline)
+    }
+
+    fn go(&mut self, helpline: &HelplineId) {
+        self.in_use += 1;
+        *self.on_their_way.entry(helpline.clone()).or_default() += 1;
+    }
+
+    fn come_back(&mut self, helpline: &HelplineId) {
+        if let Some(count) = self.on_their_way.get_mut(helpline) {
+            self.in_use -= 1;
+            *count -= 1;
+            if *count == 0 {
+                self.on_their_way.remove(helpline);
+            }
+        }
+    }
+
     /// A place, and what the turn comes by; `None` when there is none to be had.
     fn wait(&mut self, helpline: &HelplineId, urgency: Urgency) -> Option<(u64, oneshot::Receiver<Turn>)> {
         let places = if urgency == Urgency::Low { self.places / 2 } else { self.places };
@@ -157,20 +225,27 @@ impl State {
         }
     }
 
-    fn next(&mut self) -> Option<Waiter> {
-        let Some(helpline) = self.order.pop_front() else {
-            self.free += 1;
+    /// Who goes next, now that a turn of this helpline has ended; already on their way.
+    fn next(&mut self, ended: &HelplineId) -> Option<(HelplineId, Waiter)> {
+        let has_none = !self.on_their_way.contains_key(ended) && self.waiting.contains_key(ended);
+        let helpline = if has_none {
+            ended.clone()
+        } else if self.in_use < self.turns {
+            let first = self.order.pop_front()?;
+            self.order.push_back(first.clone());
+            first
+        } else {
             return None;
         };
         let waiting = self.waiting.get_mut(&helpline)?;
-        let waiter = waiting.pop_front();
-        self.taken -= usize::from(waiter.is_some());
+        let waiter = waiting.pop_front()?;
+        self.taken -= 1;
         if waiting.is_empty() {
             self.waiting.remove(&helpline);
-        } else {
-            self.order.push_back(helpline);
+            self.order.retain(|other| *other != helpline);
         }
-        waiter
+        self.go(&helpline);
+        Some((helpline, waiter))
     }
 
     /// Whoever has got their turn has no place any more.
@@ -195,18 +270,26 @@ mod tests {
     const NORTH: &str = "north";
     const SOUTH: &str = "south";
 
-    /// One turn, and so many places to wait.
+    /// One turn of each kind, and so many places to wait.
     fn turns(places: usize) -> Turns {
+        turns_of(1, places)
+    }
+
+    fn turns_of(turns: usize, places: usize) -> Turns {
         let mut config = Config::load(None, &[]).unwrap().attach;
-        (config.request_turns, config.max_waiting_requests) = (1, places);
+        (config.turns, config.request_turns, config.max_waiting_requests) = (turns, turns, places);
         Turns::new(&config)
     }
 
-    type Waiting = BoxFuture<'static, Result<Option<Turn>, Failure>>;
+    type Waiting = BoxFuture<'static, Result<Turn, Failure>>;
+
+    fn take(turns: &Turns, helpline: &str, requested: Option<Urgency>) -> Waiting {
+        let (turns, helpline) = (turns.clone(), HelplineId::parse(helpline).unwrap());
+        async move { turns.take(&helpline, requested).await }.boxed()
+    }
 
     fn ask(turns: &Turns, helpline: &str, urgency: Urgency) -> Waiting {
-        let (turns, helpline) = (turns.clone(), HelplineId::parse(helpline).unwrap());
-        async move { turns.take(Some((&helpline, urgency))).await }.boxed()
+        take(turns, helpline, Some(urgency))
     }
 
     /// A request that came and has not got its turn.
@@ -221,7 +304,7 @@ mod tests {
     }
 
     fn turn_of(waiting: &mut Waiting) -> Turn {
-        waiting.now_or_never().unwrap().unwrap().unwrap()
+        waiting.now_or_never().unwrap().unwrap()
     }
 
     #[tokio::test]
@@ -244,15 +327,20 @@ mod tests {
         assert!(refused(&turns, NORTH, Urgency::Low), "half of the places are kept from it");
         let _all = [waiting(&turns, NORTH, Urgency::Moderate), waiting(&turns, NORTH, Urgency::High)];
         assert!(refused(&turns, NORTH, Urgency::Moderate) && refused(&turns, NORTH, Urgency::High));
-        assert!(matches!(ask(&turns, NORTH, Urgency::Imminent).now_or_never(), Some(Ok(None))));
+        let _other = ask(&turns, NORTH, Urgency::Imminent).now_or_never().unwrap().unwrap();
+        let _imminent = [(); 10].map(|()| waiting(&turns, NORTH, Urgency::Imminent));
     }
 
     #[tokio::test]
-    async fn what_asks_for_no_chat_takes_no_turn() {
-        let turns = turns(0);
-        let _turn = ask(&turns, NORTH, Urgency::High).await.unwrap();
-        assert!(refused(&turns, NORTH, Urgency::High));
-        assert!(matches!(turns.take(None).now_or_never(), Some(Ok(None))));
+    async fn new_chats_take_no_turn_from_anything_else_and_nothing_else_takes_theirs() {
+        let turns = turns(1);
+        let _request = ask(&turns, NORTH, Urgency::High).await.unwrap();
+        let _another = waiting(&turns, NORTH, Urgency::High);
+        let word = take(&turns, NORTH, None).now_or_never().unwrap().unwrap();
+        let mut next = take(&turns, NORTH, None);
+        assert!((&mut next).now_or_never().is_none());
+        drop(word);
+        drop(turn_of(&mut next));
     }
 
     #[tokio::test]
@@ -278,17 +366,36 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn helplines_take_turns_whoever_of_them_asks_more() {
+    async fn each_helpline_may_have_one_command_on_its_way_whatever_others_do() {
         let turns = turns(8);
-        let turn = ask(&turns, NORTH, Urgency::High).await.unwrap();
+        let first = ask(&turns, NORTH, Urgency::High).await.unwrap();
+        let mut north = waiting(&turns, NORTH, Urgency::High);
+        let of_south = ask(&turns, SOUTH, Urgency::High).now_or_never().unwrap().unwrap();
+        let mut south = waiting(&turns, SOUTH, Urgency::High);
+        drop(of_south);
+        let of_south = turn_of(&mut south);
+        assert!((&mut north).now_or_never().is_none(), "that was south's");
+        drop(first);
+        let of_north = turn_of(&mut north);
+        drop(of_south);
+        let mut another = waiting(&turns, NORTH, Urgency::High);
+        drop(of_north);
+        drop(turn_of(&mut another));
+    }
+
+    #[tokio::test]
+    async fn helplines_take_turns_whoever_of_them_asks_more() {
+        let turns = turns_of(3, 8);
+        let all = [NORTH, NORTH, SOUTH].map(|helpline| ask(&turns, helpline, Urgency::High));
+        let [one, another, _of_south] = futures::future::try_join_all(all).await.unwrap().try_into().ok().unwrap();
         let mut north: Vec<Waiting> = (0..4).map(|_| waiting(&turns, NORTH, Urgency::High)).collect();
         let mut south = waiting(&turns, SOUTH, Urgency::High);
-        drop(turn);
-        let turn = turn_of(&mut north[0]);
-        drop(turn);
-        let turn = turn_of(&mut south);
-        drop(turn);
-        let _turn = turn_of(&mut north[1]);
+        drop(one);
+        let _one = turn_of(&mut north[0]);
+        drop(another);
+        let another = turn_of(&mut south);
+        drop(another);
+        let _another = turn_of(&mut north[1]);
     }
 
     #[tokio::test]
@@ -298,6 +405,7 @@ mod tests {
         let mut north: Vec<Waiting> = (0..4).map(|_| waiting(&turns, NORTH, Urgency::High)).collect();
         assert!(refused(&turns, NORTH, Urgency::High));
 
+        let _first = ask(&turns, SOUTH, Urgency::High).now_or_never().unwrap().unwrap();
         let _south = [waiting(&turns, SOUTH, Urgency::Low), waiting(&turns, SOUTH, Urgency::High)];
 
         assert!(refused(&turns, SOUTH, Urgency::High), "it has its half");
@@ -308,12 +416,17 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_left_of_helplines_that_nobody_asks_for() {
         let turns = turns(3);
-        let turn = ask(&turns, NORTH, Urgency::High).await.unwrap();
-        let mut south = waiting(&turns, SOUTH, Urgency::High);
-        drop(waiting(&turns, "east", Urgency::High));
-        drop(turn);
+        let north = ask(&turns, NORTH, Urgency::High).await.unwrap();
+        let east = ask(&turns, "east", Urgency::High).await.unwrap();
+        let mut south = ask(&turns, SOUTH, Urgency::High);
         drop(turn_of(&mut south));
-        let state = turns.state();
-        assert_eq!((state.free, state.taken, state.waiting.len(), state.order.len()), (1, 0, 0, 0));
+        drop(waiting(&turns, "east", Urgency::High));
+        let mut next = waiting(&turns, NORTH, Urgency::High);
+        drop(east);
+        drop(north);
+        drop(turn_of(&mut next));
+        let state = turns.requests.state();
+        let helplines = (state.waiting.len(), state.order.len(), state.on_their_way.len());
+        assert_eq!((state.in_use, state.taken, helplines), (0, 0, (0, 0, 0)));
     }
 }

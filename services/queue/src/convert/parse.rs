@@ -140,10 +140,10 @@ impl Asked {
         }
     }
 
-    /// Which helpline it asks for a new chat, and how urgent that is, if it asks for one.
-    pub(crate) fn requested(&self) -> Option<(&HelplineId, Urgency)> {
+    /// How urgent the new chat is that it asks for, if it asks for one.
+    pub(crate) fn requested(&self) -> Option<Urgency> {
         match &self.what {
-            What::Request(draft) => Some((&self.helpline, draft.request.urgency)),
+            What::Request(draft) => Some(draft.request.urgency),
             What::Whole(_)
             | What::SignIn(_)
             | What::Reroute(_)

@@ -72,7 +72,7 @@ async fn commands_past_the_window_are_refused_and_the_others_answered() {
 
 #[tokio::test]
 async fn while_the_store_cannot_keep_up_new_chats_are_refused_at_once_and_nothing_else_is() {
-    let few = [("attach.request_turns", "1"), ("attach.max_waiting_requests", "1"), ("attach.concurrency", "8")];
+    let few = [("attach.request_turns", "1"), ("attach.max_waiting_requests", "1"), ("attach.turns", "8")];
     let bench = Bench::with(&few).await;
     let session = bench.signed_in("ana").await;
     let mut intake = bench.intake().await;
@@ -100,7 +100,7 @@ async fn while_the_store_cannot_keep_up_new_chats_are_refused_at_once_and_nothin
 
 #[tokio::test]
 async fn a_deadline_says_whether_the_command_was_begun() {
-    let bench = Bench::with(&[("attach.concurrency", "1")]).await;
+    let bench = Bench::with(&[("attach.turns", "1")]).await;
     let mut intake = bench.intake().await;
     bench.store.close_gate();
     let in_time = |correlation, ms: i32| v1::AttachRequest {
