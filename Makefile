@@ -48,7 +48,7 @@ lint: ## format, clippy, docs, contract, dependencies, deployment files
 chaos: ## break everything under load and judge what people saw: half an hour (ARGS=short: two minutes)
 	tests/tools/setup store
 	cargo build --locked -p holdfast-intake -p holdfast-queue -p holdfast-dispatch
-	@set -e; case "$(firstword $(ARGS))" in short|herd|planted|judge) older= ;; *) older=$$(tests/tools/older) ;; esac; \
+	@set -e; case "$(firstword $(ARGS))" in short|herd|census|planted|judge) older= ;; *) older=$$(tests/tools/older) ;; esac; \
 		HOLDFAST_OLDER=$$older cargo run --locked -p holdfast-tests --bin chaos -- $(or $(ARGS),whole)
 
 chaos-long: ## the same in parts until there is enough of it; goes on where it was broken off

@@ -6,7 +6,7 @@ use holdfast_tests::chaos::{Form, Run, kernel, planted, report, run, runs_dir, s
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-const USAGE: &str = "chaos [short | whole | single | sentinel | cluster | rolls | herd | long |
+const USAGE: &str = "chaos [short | whole | single | sentinel | cluster | rolls | herd | census | long |
        planted [part of a bug's name] | judge history.jsonl...]
 HOLDFAST_SEED names a plan; without it there is another one each time.";
 
@@ -40,6 +40,7 @@ async fn play() -> ExitCode {
         None | Some("whole") => Form::whole(seed()),
         Some("rolls") => vec![Form::rolls(seed())],
         Some("herd") => vec![Form::herd(seed())],
+        Some("census") => vec![Form::census(seed())],
         Some(part) if Form::whole(0).iter().any(|form| form.name == part) => {
             Form::whole(seed()).into_iter().filter(|form| form.name == part).collect()
         }

@@ -153,6 +153,26 @@ impl Form {
         Self { name: "rolls".to_owned(), wishes, chats: 2_000, ..Self::single(seed) }
     }
 
+    /// A hundred thousand chats while processes and the store are killed: what is in the store then is counted, and nothing
+    /// there has neither an expiry nor an owner.
+    pub fn census(seed: u64) -> Self {
+        use Class::{KillDispatch, KillIntake, KillQueue, KillRedis};
+        let classes = vec![KillQueue, KillIntake, KillDispatch, KillRedis];
+        let wishes = Wishes { faults: 16, classes, longest_stop_ms: 0, pause_ms: (8_000, 16_000) };
+        Self {
+            name: "census".to_owned(),
+            wishes,
+            visitors: 160,
+            integrators: 40,
+            responders: 120,
+            think_ms: 100,
+            talk_ms: (5, 20),
+            chats: 100_000,
+            patience_s: 1_800,
+            ..Self::single(seed)
+        }
+    }
+
     /// Two thousand responders lose their connection at the same moment, and come back.
     pub fn herd(seed: u64) -> Self {
         let wishes =
