@@ -59,6 +59,7 @@ chaos-planted: ## bugs that are planted in the scripts are caught, one run each
 
 bench: ## the figures, against raw Redis and raw gRPC on this machine
 	tests/tools/setup store
+	cargo build --release --locked -p holdfast-intake -p holdfast-queue -p holdfast-dispatch
 	cargo bench --locked -p holdfast-tests --bench figures $(ARGS)
 
 image: ## container images of the services, with Docker

@@ -70,6 +70,8 @@ pub struct Setup {
     pub queue_settings: Vec<(&'static str, String)>,
     /// Settings of the intakes beside their file.
     pub intake_settings: Vec<(&'static str, String)>,
+    /// Settings of the dispatches beside their file.
+    pub dispatch_settings: Vec<(&'static str, String)>,
     /// Where traces and metrics go.
     pub collector: Option<String>,
     /// What is logged.
@@ -90,6 +92,7 @@ impl Default for Setup {
             also: Vec::new(),
             queue_settings: Vec::new(),
             intake_settings: Vec::new(),
+            dispatch_settings: Vec::new(),
             collector: None,
             log_filter: "info",
             tls: false,
@@ -400,7 +403,7 @@ impl Site<'_> {
             let more: &[_] = match service {
                 "queue" => &self.setup.queue_settings,
                 "intake" => &self.setup.intake_settings,
-                _ => &[],
+                _ => &self.setup.dispatch_settings,
             };
             for (name, value) in more {
                 process.set(name, value);
@@ -633,10 +636,14 @@ impl Process {
         }
     }
 
+    /// Its number, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
+    }
+
     /// Sends a signal, such as `"TERM"`, `"STOP"` or `"CONT"`.
     pub fn signal(&self, signal: &str) {
-        let pid = self.child.as_ref().and_then(Child::id).expect("a process that runs");
-        send_signal(pid, signal);
+        send_signal(self.pid().expect("a process that runs"), signal);
     }
 
     /// Kills it, as a crash would.
