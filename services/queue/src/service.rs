@@ -61,7 +61,7 @@ impl Service {
         stop: Stop,
         replica: String,
     ) -> Self {
-        let turns = Turns::new(&attach);
+        let turns = Turns::new(&attach, desk.policies().known());
         let attach_places = Arc::new(Semaphore::new(attach.max_streams));
         let events_places = Arc::new(Semaphore::new(events.max_streams));
         Self { desk, attach, events, stop, replica, turns, attach_places, events_places, folds: Folds::default() }

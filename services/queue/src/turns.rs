@@ -11,19 +11,19 @@
 //! | HIGH and MODERATE requests | wait for one of `request_turns`; refused while `max_waiting_requests` wait |
 //! | LOW requests | the same; refused while half as many wait |
 //!
-//! Helplines share, among those who never are refused and among those who may be. Each may have one command on its way
+//! Helplines share, in each of these three kinds of turns. Each may have one command on its way
 //! whatever others do; of the turns the next goes to each helpline in its turn, within one in the order in which they came;
 //! and when the places to wait are taken, a helpline that has fewer than its part of them gets one all the same, which the
 //! one with the most gives up. So whoever floods one helpline makes that one refuse, and hardly slows another (fair queueing
 //! that drops from the longest queue: Suter, Lakshman, Stiliadis and Choudhury, INFOCOM 1998).
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use holdfast_domain::{HelplineId, Urgency};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::{config::AttachConfig, error::Failure};
 
@@ -33,15 +33,18 @@ pub(crate) struct Turns {
     imminent: Lane,
     requests: Lane,
     others: Lane,
+    /// The helplines of the installation.
+    known: watch::Receiver<BTreeSet<HelplineId>>,
 }
 
 impl Turns {
-    pub(crate) fn new(config: &AttachConfig) -> Self {
+    pub(crate) fn new(config: &AttachConfig, known: watch::Receiver<BTreeSet<HelplineId>>) -> Self {
         // How many wait where none is refused is bounded by what each stream may leave unanswered.
         Self {
             imminent: Lane::new(config.request_turns, usize::MAX),
             requests: Lane::new(config.request_turns, config.max_waiting_requests),
             others: Lane::new(config.turns, usize::MAX),
+            known,
         }
     }
 
@@ -55,9 +58,14 @@ impl Turns {
             Some(Urgency::Imminent) => (&self.imminent, Urgency::Imminent),
             Some(urgency) => (&self.requests, urgency),
         };
-        lane.take(helpline, urgency).await
+        let sharer = self.known.borrow().get(helpline).cloned();
+        lane.take(&sharer, urgency).await
     }
 }
+
+/// Who shares: a helpline of the installation, or all names together that are none. Anybody can make up names, and has no
+/// more of them than of one.
+type Sharer = Option<HelplineId>;
 
 /// Turns that are as good as each other. Clones are the same.
 #[derive(Clone)]
@@ -66,16 +74,16 @@ struct Lane(Arc<Mutex<State>>);
 struct State {
     turns: usize,
     /// How many commands of each helpline are on their way; none is not there.
-    on_their_way: HashMap<HelplineId, usize>,
+    on_their_way: HashMap<Sharer, usize>,
     /// All of them. More than there are turns only where helplines have one each.
     in_use: usize,
     /// Places to wait.
     places: usize,
     taken: usize,
     /// Each helpline that has somebody waiting, and nobody else.
-    waiting: HashMap<HelplineId, VecDeque<Waiter>>,
+    waiting: HashMap<Sharer, VecDeque<Waiter>>,
     /// The same helplines, the next to get a turn first.
-    order: VecDeque<HelplineId>,
+    order: VecDeque<Sharer>,
     last: u64,
 }
 
@@ -89,7 +97,7 @@ struct Waiter {
 #[must_use]
 pub(crate) struct Turn {
     lane: Lane,
-    helpline: HelplineId,
+    helpline: Sharer,
     /// Nobody has it any more: it was given back already.
     over: bool,
 }
@@ -105,7 +113,7 @@ impl Drop for Turn {
 /// A place to wait, until it is dropped or the turn has come.
 struct Place {
     lane: Lane,
-    helpline: HelplineId,
+    helpline: Sharer,
     number: u64,
 }
 
@@ -133,11 +141,11 @@ impl Lane {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn turn(&self, helpline: HelplineId) -> Turn {
+    fn turn(&self, helpline: Sharer) -> Turn {
         Turn { lane: self.clone(), helpline, over: false }
     }
 
-    async fn take(&self, helpline: &HelplineId, urgency: Urgency) -> Result<Turn, Failure> {
+    async fn take(&self, helpline: &Sharer, urgency: Urgency) -> Result<Turn, Failure> {
         let (_place, turn) = {
             let mut state = self.state();
             if state.may_go(helpline) {
@@ -151,7 +159,7 @@ impl Lane {
     }
 
     /// A turn of this helpline has ended: the next one has it, or it is free.
-    fn pass_on(&self, helpline: &HelplineId) {
+    fn pass_on(&self, helpline: &Sharer) {
         let mut ended = helpline.clone();
         loop {
             let next = {
@@ -173,16 +181,16 @@ impl Lane {
 }
 
 impl State {
-    fn may_go(&self, helpline: &HelplineId) -> bool {
+    fn may_go(&self, helpline: &Sharer) -> bool {
         self.in_use < self.turns || !self.on_their_way.contains_key(helpline)
     }
 
-    fn go(&mut self, helpline: &HelplineId) {
+    fn go(&mut self, helpline: &Sharer) {
         self.in_use += 1;
         *self.on_their_way.entry(helpline.clone()).or_default() += 1;
     }
 
-    fn come_back(&mut self, helpline: &HelplineId) {
+    fn come_back(&mut self, helpline: &Sharer) {
         if let Some(count) = self.on_their_way.get_mut(helpline) {
             self.in_use -= 1;
             *count -= 1;
@@ -193,7 +201,7 @@ impl State {
     }
 
     /// A place, and what the turn comes by; `None` when there is none to be had.
-    fn wait(&mut self, helpline: &HelplineId, urgency: Urgency) -> Option<(u64, oneshot::Receiver<Turn>)> {
+    fn wait(&mut self, helpline: &Sharer, urgency: Urgency) -> Option<(u64, oneshot::Receiver<Turn>)> {
         let places = if urgency == Urgency::Low { self.places / 2 } else { self.places };
         if self.taken >= places {
             let own = self.waiting.get(helpline).map_or(0, VecDeque::len);
@@ -226,7 +234,7 @@ impl State {
     }
 
     /// Who goes next, now that a turn of this helpline has ended; already on their way.
-    fn next(&mut self, ended: &HelplineId) -> Option<(HelplineId, Waiter)> {
+    fn next(&mut self, ended: &Sharer) -> Option<(Sharer, Waiter)> {
         let has_none = !self.on_their_way.contains_key(ended) && self.waiting.contains_key(ended);
         let helpline = if has_none {
             ended.clone()
@@ -249,7 +257,7 @@ impl State {
     }
 
     /// Whoever has got their turn has no place any more.
-    fn leave(&mut self, helpline: &HelplineId, number: u64) {
+    fn leave(&mut self, helpline: &Sharer, number: u64) {
         let Some(waiting) = self.waiting.get_mut(helpline) else { return };
         let before = waiting.len();
         waiting.retain(|waiter| waiter.number != number);
@@ -278,7 +286,8 @@ mod tests {
     fn turns_of(turns: usize, places: usize) -> Turns {
         let mut config = Config::load(None, &[]).unwrap().attach;
         (config.turns, config.request_turns, config.max_waiting_requests) = (turns, turns, places);
-        Turns::new(&config)
+        let known = [NORTH, SOUTH, "east"].map(|helpline| HelplineId::parse(helpline).unwrap());
+        Turns::new(&config, watch::Sender::new(BTreeSet::from(known)).subscribe())
     }
 
     type Waiting = BoxFuture<'static, Result<Turn, Failure>>;
@@ -381,6 +390,17 @@ mod tests {
         let mut another = waiting(&turns, NORTH, Urgency::High);
         drop(of_north);
         drop(turn_of(&mut another));
+    }
+
+    #[tokio::test]
+    async fn who_makes_up_helplines_has_no_more_turns_and_places_by_that() {
+        let turns = turns(4);
+        let _turn = ask(&turns, "made-up-0", Urgency::High).await.unwrap();
+        let names = (1..=4).map(|n| format!("made-up-{n}"));
+        let _waiting: Vec<Waiting> = names.map(|name| waiting(&turns, &name, Urgency::High)).collect();
+        assert!(refused(&turns, "made-up-5", Urgency::High));
+        let _first = ask(&turns, NORTH, Urgency::High).now_or_never().unwrap().unwrap();
+        let _north = [waiting(&turns, NORTH, Urgency::High), waiting(&turns, NORTH, Urgency::High)];
     }
 
     #[tokio::test]
