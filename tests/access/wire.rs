@@ -2,55 +2,11 @@
 
 use std::time::Duration;
 
-use holdfast_tests::in_process::channel;
-use prost::bytes::{Buf, BufMut};
+use holdfast_tests::{in_process::channel, wire::AsBytes};
+use prost::bytes::Bytes;
 use tokio::time::timeout;
-use tonic::{
-    Code, Request, Status,
-    client::Grpc,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
-    codegen::http::uri::PathAndQuery,
-    transport::Channel,
-};
+use tonic::{Code, Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
 use tonic_types::StatusExt;
-
-/// Bytes as they are.
-#[derive(Debug, Clone, Copy, Default)]
-struct Bytes;
-
-impl Encoder for Bytes {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn encode(&mut self, item: Vec<u8>, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        to.put_slice(&item);
-        Ok(())
-    }
-}
-
-impl Decoder for Bytes {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
-        Ok(Some(from.copy_to_bytes(from.remaining()).to_vec()))
-    }
-}
-
-impl Codec for Bytes {
-    type Encode = Vec<u8>;
-    type Decode = Vec<u8>;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
 
 /// A stream that says nothing for so long has let whoever called in.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -92,7 +48,7 @@ pub async fn call_with(channel: &Channel, rpc: &str, message: Vec<u8>, headers: 
 }
 
 async fn calling(channel: &Channel, rpc: &str, message: Vec<u8>, headers: &[&[u8]]) -> Answer {
-    let mut request = Request::new(tokio_stream::once(message));
+    let mut request = Request::new(tokio_stream::once(Bytes::from(message)));
     for header in headers {
         let value = tonic::metadata::MetadataValue::try_from(*header).unwrap();
         request.metadata_mut().append("authorization", value);
@@ -101,7 +57,7 @@ async fn calling(channel: &Channel, rpc: &str, message: Vec<u8>, headers: &[&[u8
     let mut client = Grpc::new(channel.clone());
     client.ready().await.unwrap();
     let first = async {
-        let mut answers = client.streaming(request, path, Bytes).await?.into_inner();
+        let mut answers = client.streaming(request, path, AsBytes).await?.into_inner();
         answers.message().await
     };
     match first.await {
