@@ -9,6 +9,10 @@ ARGS ?=
 
 # RUST_TEST_THREADS: most tests wait for processes and deadlines, so more of them run at once than there are cores.
 
+# The services as programs, too, with the features that the tests have: a suite that finds none builds its own, and with
+# them most dependencies a second time.
+BUILD_FOR_TESTS = cargo build --workspace --bins --tests --locked
+
 help: ## this list
 	@awk -F ': ## ' '/^[a-z-]+: ## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -22,10 +26,12 @@ demo: ## a busy evening in about a minute, with a report
 
 test: ## everything a change must pass, beside lint
 	tests/tools/setup test
+	$(BUILD_FOR_TESTS)
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} cargo test --workspace --locked --no-fail-fast $(ARGS)
 
 test-long: ## the same with the slow tests and many more random cases
 	tests/tools/setup test
+	$(BUILD_FOR_TESTS)
 	HOLDFAST_LONG=1 HOLDFAST_HISTORIES=$${HOLDFAST_HISTORIES:-50000} cargo test --workspace --locked --no-fail-fast $(ARGS) -- --include-ignored
 
 simulate: ## the services on a simulated network: 10,000 seeds, about two seconds of a core each (HOLDFAST_SEEDS=n)
