@@ -403,6 +403,27 @@ fn what_takes_too_long_is_told() {
 }
 
 #[test]
+fn an_ignored_offer_that_goes_to_nobody_is_told_unless_its_visitor_is_away() {
+    let ignored = |goes_away: bool| {
+        broken(|h| {
+            let (outcome, reason) = ("abandoned".to_owned(), "deadline".to_owned());
+            let end = h.events.len() - 1;
+            h.events.insert(end, event(45_200, if goes_away { "away" } else { "back" }, "c3", ""));
+            h.events.insert(end, Event { offer: 1, ..event(45_100, "missed", "c3", "ben") });
+            h.events.insert(end, offered(30_100, "c3", "ben", 1));
+            h.events.insert(end, event(30_100, "requested", "c3", ""));
+            h.events.insert(end + 4, Event { outcome, reason, ..event(65_200, "ended", "c3", "") });
+            let word = |what, at_ms| Told { offer: 1, ..told("ben", what, "c3", at_ms) };
+            h.told.extend([word("offer", 30_102), word("ignored", 30_102)]);
+            h.ops.extend([request("c3", 30_090), last_look("c3", "abandoned")]);
+            h.floors[0] = Floor { accepted: 3, ended: 3, ..h.floors[0].clone() };
+        })
+    };
+    assert_eq!(ignored(true), []);
+    assert_eq!(ignored(false), [Law::Liveness]);
+}
+
+#[test]
 fn a_fault_that_did_not_fire_is_told() {
     assert_eq!(broken(|h| h.faults[0].fired = false), [Law::Fired]);
 }
