@@ -52,7 +52,7 @@ lint: ## format, clippy, docs, contract, dependencies, deployment files
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
 chaos: ## break everything under load and judge what people saw: half an hour (ARGS=short: two minutes)
-	tests/tools/setup store
+	tests/tools/setup chaos
 	cargo build --locked -p holdfast-intake -p holdfast-queue -p holdfast-dispatch
 	@set -e; case "$(firstword $(ARGS))" in short|herd|census|planted|judge) older= ;; *) older=$$(tests/tools/older) ;; esac; \
 		HOLDFAST_OLDER=$$older cargo run --locked -p holdfast-tests --bin chaos -- $(or $(ARGS),whole)
