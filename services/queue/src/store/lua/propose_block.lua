@@ -25,7 +25,7 @@ if other then return H.refuse('already_blocked', other) end
 if redis.call('ZCARD', base .. 'proposed') >= H.MAX_BLOCK_PROPOSALS then return H.refuse('too_many_blocks') end
 
 local b = {
-  id = id, record_key = base .. 'block:' .. id, raw = {}, fields = H.BLOCK_FIELDS, blobs = {}, whom = whom,
+  id = id, record_key = base .. 'block:' .. id, raw = {}, known = H.BLOCK, blobs = {}, whom = whom,
   chat = chat_id, by = by, reason = reason, lasts = lasts, open_till = now + open, confirmed_by = '', till = 0,
 }
 H.all_records[#H.all_records + 1] = b

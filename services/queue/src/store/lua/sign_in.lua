@@ -21,7 +21,7 @@ if r then
   H.settle_responder(r)
 else
   r = {
-    id = responder_id, record_key = base .. 'responder:' .. responder_id, raw = {}, fields = H.RESPONDER_FIELDS,
+    id = responder_id, record_key = base .. 'responder:' .. responder_id, raw = {}, known = H.RESPONDER,
     blobs = {}, session = 0, linked = 0, status = 'offline', cooling = 0, caps = caps, scarce = scarce,
     capacity = capacity, holdings = {}, rested = now, version = 0, class = '', idle_rested = 0,
     opt_out = opt_out, hard_row = 0, hard_shift = 0, shift_ending = 0, break_since = 0, left = 0,

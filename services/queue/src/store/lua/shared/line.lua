@@ -249,7 +249,7 @@ function H.insert_chat(state, arrival, sequence)
   L.arrivals = math.max(L.arrivals, sequence)
   redis.call('SET', base .. 'request:' .. ARGV[3], chat_id)
   local c = {
-    id = chat_id, record_key = base .. 'chat:' .. chat_id, raw = {}, fields = H.CHAT_FIELDS,
+    id = chat_id, record_key = base .. 'chat:' .. chat_id, raw = {}, known = H.CHAT,
     blobs = { handoff = ARGV[12] }, member = string.format('%016.0f', sequence) .. ':' .. chat_id, state = state,
     urgency = urgency, arrival = arrival, seq = sequence, version = 1, token = ARGV[5], key = ARGV[3],
     body = ARGV[4], replays = 0, attested = num(ARGV[11]), away = 0, erased = 0, steps = H.split_steps(ARGV[7]),
@@ -406,6 +406,7 @@ function H.recovers_at() return L.recovering + (P.recovery_hold or 15000) end
 
 -- How fast the line moves: the gap between hand-overs, each new one counting for an eighth.
 function H.hand_over()
+  H.prefetch({ 'hand_overs', 'last_hand_over', 'gap' })
   if L.hand_overs > 0 then
     local gap = now - L.last_hand_over
     L.gap = L.hand_overs == 1 and gap or math.floor((L.gap * 7 + gap) / 8)

@@ -1,17 +1,13 @@
 -- Chats and responders: read once, changed in memory, written at the end, only what changed. Fields that this
--- version does not know are never touched.
-H.CHAT_FIELDS = { 'state', 'urgency', 'arrival', 'seq', 'version', 'token', 'key', 'body', 'replays', 'attested',
-  'away', 'erased', 'steps', 'step', 'returned', 'asked', 'offers', 'offers_made', 'assigned', 'owner', 'owner_offer',
-  'epoch', 'minted', 'since', 'engaged', 'outcome', 'ended_at', 'trace', 'lane', 'score', 'topics', 'excluded', 'fan_out',
-  'shown', 'proposals', 'partner', 'came_from', 'recovering', 'reclaim', 'failed', 'failing', 'subject' }
-H.CHAT_NUMBERS = { 'urgency', 'arrival', 'seq', 'version', 'replays', 'attested', 'away', 'erased', 'step',
-  'returned', 'offers_made', 'assigned', 'owner_offer', 'epoch', 'minted', 'since', 'engaged', 'ended_at', 'fan_out',
-  'proposals', 'recovering', 'reclaim', 'failed', 'failing' }
-H.RESPONDER_FIELDS = { 'session', 'linked', 'status', 'cooling', 'caps', 'scarce', 'capacity', 'holdings',
-  'rested', 'version', 'class', 'idle_rested', 'opt_out', 'hard_row', 'hard_shift', 'shift_ending', 'break_since',
-  'left' }
-H.RESPONDER_NUMBERS = { 'session', 'linked', 'cooling', 'scarce', 'capacity', 'rested', 'version', 'idle_rested',
-  'hard_row', 'hard_shift', 'shift_ending', 'break_since', 'left' }
+-- version does not know are never touched. Here is what a field holds that is not there: '' or 0.
+H.CHAT = { state = '', urgency = 0, arrival = 0, seq = 0, version = 0, token = '', key = '', body = '', replays = 0,
+  attested = 0, away = 0, erased = 0, steps = '', step = 0, returned = 0, asked = '', offers = '', offers_made = 0,
+  assigned = 0, owner = '', owner_offer = 0, epoch = 0, minted = 0, since = 0, engaged = 0, outcome = '', ended_at = 0,
+  trace = '', lane = '', score = '', topics = '', excluded = '', fan_out = 0, shown = '', proposals = 0, partner = '',
+  came_from = '', recovering = 0, reclaim = 0, failed = 0, failing = 0, subject = '' }
+H.RESPONDER = { session = 0, linked = 0, status = '', cooling = 0, caps = '', scarce = 0, capacity = 0, holdings = '',
+  rested = 0, version = 0, class = '', idle_rested = 0, opt_out = '', hard_row = 0, hard_shift = 0, shift_ending = 0,
+  break_since = 0, left = 0 }
 H.LIST_NUMBERS = { number = true, at = true, weight = true, hard = true, beyond = true,
   called = true }
 
@@ -57,35 +53,42 @@ function H.split_steps(text)
   return steps
 end
 
+local lists = {
+  steps = H.split_steps,
+  asked = function(text) return H.split(text, H.ASKED) end,
+  offers = function(text) return H.split(text, H.OFFER) end,
+  holdings = function(text) return H.split(text, H.HOLDING) end,
+}
+
+-- Parsed when it is first looked at: most commands need few of many fields.
+local looked_up = {
+  __index = function(record, field)
+    local none = record.known[field]
+    if none == nil then return nil end
+    local value = record.raw[field] or none
+    if lists[field] then value = lists[field](value) elseif none == 0 then value = num(value) end
+    rawset(record, field, value)
+    return value
+  end,
+}
+
 H.chats, H.responders = {}, {}
 
-function H.load_record(kind, id, fields, numbers)
+-- `always` is a field that every record of this kind has.
+function H.load_record(kind, id, known, always)
   local key = base .. kind .. ':' .. id
-  local values = redis.call('HMGET', key, unpack(fields))
-  if not values[1] then return nil end
-  local record, raw = { id = id, record_key = key, fields = fields, blobs = {} }, {}
-  for i, field in ipairs(fields) do
-    local value = values[i] or ''
-    raw[field], record[field] = value, value
-  end
-  for _, field in ipairs(numbers) do
-    local value = num(record[field])
-    raw[field], record[field] = value, value
-  end
-  record.raw = raw
+  local stored, raw = redis.call('HGETALL', key), {}
+  for i = 1, #stored, 2 do raw[stored[i]] = stored[i + 1] end
+  if not raw[always] then return nil end
+  local record = { id = id, record_key = key, known = known, raw = raw, blobs = {} }
   H.all_records[#H.all_records + 1] = record
-  return record
+  return setmetatable(record, looked_up)
 end
 
 function H.chat(id)
   if H.chats[id] == nil then
-    local c = H.load_record('chat', id, H.CHAT_FIELDS, H.CHAT_NUMBERS)
-    if c then
-      c.steps = H.split_steps(c.steps)
-      c.asked = H.split(c.asked, H.ASKED)
-      c.offers = H.split(c.offers, H.OFFER)
-      c.member = string.format('%016.0f', c.seq) .. ':' .. id
-    end
+    local c = H.load_record('chat', id, H.CHAT, 'state')
+    if c then c.member = string.format('%016.0f', c.seq) .. ':' .. id end
     H.chats[id] = c or false
   end
   return H.chats[id] or nil
@@ -93,11 +96,7 @@ end
 
 function H.responder(id)
   if H.responders[id] == nil then
-    local r = H.load_record('responder', id, H.RESPONDER_FIELDS, H.RESPONDER_NUMBERS)
-    if r then
-      r.holdings = H.split(r.holdings, H.HOLDING)
-    end
-    H.responders[id] = r or false
+    H.responders[id] = H.load_record('responder', id, H.RESPONDER, 'session') or false
   end
   return H.responders[id] or nil
 end
@@ -113,18 +112,23 @@ function H.list_text(record, field)
   return table.concat(steps, ';')
 end
 
+-- A record that is new has nothing stored: what is as good as not there is not written.
 function H.flush_records()
   for _, record in ipairs(H.all_records) do
     if record.gone then
       redis.call('DEL', record.record_key)
     else
-      local changes = {}
-      for _, field in ipairs(record.fields) do
-        local value = record[field]
-        if type(value) == 'table' then value = H.list_text(record, field) end
-        if value ~= record.raw[field] then
-          changes[#changes + 1] = field
-          changes[#changes + 1] = type(value) == 'number' and str(value) or value
+      local changes, known, raw = {}, record.known, record.raw
+      for field, value in pairs(record) do
+        local none = known[field]
+        if none ~= nil then
+          local before = raw[field] or none
+          if none == 0 then before = num(before) end
+          if type(value) == 'table' then value = H.list_text(record, field) end
+          if value ~= before then
+            changes[#changes + 1] = field
+            changes[#changes + 1] = type(value) == 'number' and str(value) or value
+          end
         end
       end
       for field, text in pairs(record.blobs) do

@@ -177,13 +177,12 @@ end
 
 -- Blocks: the functions of domain/src/line/blocks.rs, under the same names. A record of each; whose block is which, all of
 -- them and those that nobody has confirmed by name.
-H.BLOCK_FIELDS = { 'whom', 'chat', 'by', 'reason', 'lasts', 'open_till', 'confirmed_by', 'till' }
-H.BLOCK_NUMBERS = { 'lasts', 'open_till', 'till' }
+H.BLOCK = { whom = '', chat = '', by = '', reason = '', lasts = 0, open_till = 0, confirmed_by = '', till = 0 }
 H.blocks = {}
 
 function H.block(id)
   if H.blocks[id] == nil then
-    H.blocks[id] = H.load_record('block', id, H.BLOCK_FIELDS, H.BLOCK_NUMBERS) or false
+    H.blocks[id] = H.load_record('block', id, H.BLOCK, 'whom') or false
   end
   return H.blocks[id] or nil
 end
