@@ -18,6 +18,11 @@ pub const BUSY: &str = "BUSY";
 /// Reason when more new chats are requested than the queues can carry out in time; nothing was changed.
 pub const OVERLOADED: &str = "OVERLOADED";
 
+/// Reason when as many new chats came of late as the helpline's policy lets in; a word of the line's.
+pub const QUOTA_EXCEEDED: &str = "QUOTA_EXCEEDED";
+/// Reason when as many chats wait as the helpline allows; a word of the line's.
+pub const LINE_FULL: &str = "LINE_FULL";
+
 /// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {

@@ -7,6 +7,7 @@
 //! - [`notices`]: what happened in the line, as hints
 //! - `peer`: one queue replica and its stream
 //! - `hub`: all of them, and which one is asked next
+//! - `room`: which helplines have no room for another new chat, as the line said last
 //!
 //! A command goes to the attached replica with the fewest unanswered ones. When its stream breaks before the answer,
 //! nobody knows what became of it: commands that may be repeated are sent once more, to another replica; the others are
@@ -18,6 +19,7 @@ pub mod error;
 mod hub;
 pub mod notices;
 mod peer;
+mod room;
 pub mod settings;
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -45,6 +47,7 @@ pub use error::{LinkError, SettingsError};
 use hub::{Hub, Pick};
 pub use notices::{LinkNotice, Notices};
 use peer::{Answer, Peer, takes_turn};
+use room::Room;
 pub use settings::{Discovery, LinkSettings};
 
 /// Which notices are wanted.
@@ -57,6 +60,7 @@ pub type Queries = QueueServiceClient<InterceptedService<Channel, Introduced>>;
 #[derive(Debug, Clone)]
 pub struct Link {
     hub: Arc<Hub>,
+    room: Arc<Room>,
     waiting: Arc<Semaphore>,
     patience: Duration,
     closed: CancellationToken,
@@ -91,6 +95,7 @@ impl Link {
         });
         Ok(Self {
             hub,
+            room: Arc::default(),
             waiting: Arc::new(Semaphore::new(settings.max_waiting_commands)),
             patience: Duration::from_millis(settings.attach_patience_ms),
             closed,
@@ -123,27 +128,40 @@ impl Link {
     /// Asks one thing of the line and waits for the answer, at most `patience`.
     ///
     /// # Errors
-    /// What the queue refused; `UNAVAILABLE` when no replica is attached (`QUEUE_UNREACHABLE`, nothing was sent) or the
+    /// What the queue refused, or has just refused to others who asked the same helpline for a new chat (`QUOTA_EXCEEDED`,
+    /// `LINE_FULL`); `UNAVAILABLE` when no replica is attached (`QUEUE_UNREACHABLE`, nothing was sent) or the
     /// stream broke (`OUTCOME_UNKNOWN`); `RESOURCE_EXHAUSTED` when too many commands wait already (`BUSY`, nothing was
     /// sent; `OVERLOADED`, so many requests for new chats are unanswered that the replicas would refuse another);
     /// `DEADLINE_EXCEEDED`, outcome unknown.
     pub async fn execute(&self, command: Command, patience: Duration) -> Result<Outcome, LinkError> {
         let until = Instant::now() + patience;
+        let Some((helpline, urgency)) = takes_turn(&command) else {
+            return self.carried_out(&command, until).await;
+        };
         // Whoever cannot be carried out is told so as early as it is known: it costs those who can the least.
-        if takes_turn(&command).is_some_and(|(helpline, urgency)| self.hub.is_full_for(helpline, urgency)) {
+        if self.hub.is_full_for(helpline, urgency) {
             return Err(LinkError::overloaded());
         }
-        let (first, answer) = self.begin(&command, until, None).await?;
+        if let Some(refusal) = self.room.refusal(helpline) {
+            return Err(refusal);
+        }
+        let answer = self.carried_out(&command, until).await;
+        self.room.learn(helpline, answer.as_ref().err());
+        answer
+    }
+
+    async fn carried_out(&self, command: &Command, until: Instant) -> Result<Outcome, LinkError> {
+        let (first, answer) = self.begin(command, until, None).await?;
         let failure = match answered(answer, until).await {
             Ok(outcome) => return Ok(outcome),
             Err(failure) => failure,
         };
-        let again = failure.is_untouched() || may_repeat(&command) && self.is_worth_repeating(&failure, &first);
+        let again = failure.is_untouched() || may_repeat(command) && self.is_worth_repeating(&failure, &first);
         if !again {
             return Err(failure);
         }
         // The first attempt may have been carried out, so its failure stands when there is no second.
-        match self.begin(&command, until, Some(&first)).await {
+        match self.begin(command, until, Some(&first)).await {
             Ok((_, answer)) => answered(answer, until).await,
             Err(_) => Err(failure),
         }

@@ -331,6 +331,38 @@ async fn a_flood_at_one_helpline_is_refused_at_the_door_and_no_other_helpline_wi
 }
 
 #[tokio::test]
+async fn a_helpline_that_has_spent_its_quota_costs_the_line_little_and_imminent_requests_are_always_asked_for() {
+    let mut replica = Replica::start().await;
+    let (link, _stop) = link(&[&replica.address]);
+    let mut stage = replica.attached(64).await;
+    all_attached(&link, 1).await;
+    let spent = CommandError {
+        code: Code::ResourceExhausted.into(),
+        reason: "QUOTA_EXCEEDED".to_owned(),
+        retry_after: Some(Duration::from_secs(3600).try_into().unwrap()),
+        ..CommandError::default()
+    };
+    let first = ask(&link, request(v1::Urgency::High));
+    let asked = stage.request().await;
+    stage.say(asked.correlation, attach_response::Message::Error(spent)).await;
+    let told = soon("a refusal", first).await.unwrap().unwrap_err();
+
+    let crowd: Vec<_> = (0..50).map(|_| ask(&link, request(v1::Urgency::High))).collect();
+    let refused = soon("a refusal", select_all(crowd)).await.0.unwrap();
+
+    assert_eq!(refused.unwrap_err(), told, "without asking: nobody has answered");
+    let urgent = ask(&link, request(v1::Urgency::Imminent));
+    let imminent = loop {
+        let asked = stage.request().await;
+        if format!("{asked:?}").contains("urgency: Imminent") {
+            break asked;
+        }
+    };
+    stage.answer(imminent.correlation).await;
+    assert!(soon("an answer", urgent).await.unwrap().is_ok());
+}
+
+#[tokio::test]
 async fn a_replica_that_does_not_say_how_many_requests_it_takes_is_asked_each_time() {
     let mut replica = Replica::start().await;
     let (link, _stop) = link(&[&replica.address]);

@@ -10,6 +10,7 @@
 
 use super::{bare_policy, micros, recorder};
 use hdrhistogram::Histogram;
+use holdfast_domain::policy::{Admission, Resource};
 use holdfast_domain::{Numbers, Policy};
 use holdfast_proto::v1::action::Action as Word;
 use holdfast_proto::v1::dispatch_service_client::DispatchServiceClient;
@@ -17,8 +18,8 @@ use holdfast_proto::v1::intake_service_client::IntakeServiceClient;
 use holdfast_proto::v1::queue_service_client::QueueServiceClient;
 use holdfast_proto::v1::session_response::Message;
 use holdfast_proto::v1::{
-    Accept, Action, Close, GetFloorRequest, Heartbeat, Ledger, RequestChatRequest, SessionRequest, SignIn,
-    Urgency, VisitorPresence, session_request,
+    Accept, Action, Close, GetFloorRequest, GetPolicyRequest, Heartbeat, Ledger, PutPolicyRequest,
+    RequestChatRequest, SessionRequest, SignIn, Urgency, VisitorPresence, session_request,
 };
 use holdfast_tests::processes::{Deployment, Process, Setup};
 use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity};
@@ -84,7 +85,7 @@ pub struct Tally {
     /// Neither accepted nor refused for the load, by why.
     other: BTreeMap<String, u64>,
     pub accepted: Histogram<u64>,
-    refused: Histogram<u64>,
+    pub refused: Histogram<u64>,
     /// How late visitors came.
     late: Histogram<u64>,
 }
@@ -112,11 +113,6 @@ pub fn with_crowds<const N: usize>(helplines: [&'static str; N], play: impl Asyn
     let sides = Sides::of_this_machine();
     sides.begin_line();
     let line = threads("line", 1);
-    // One at a time is asked for whoever is in danger: they are the more of those let in the more are refused, and what more
-    // than one offer for each of them costs would pass for what the flood costs.
-    let numbers = Numbers { fan_out: 1, ..bare_policy().numbers };
-    let policy =
-        |helpline: &str| Policy { helpline: helpline.to_owned(), numbers: numbers.clone(), ..bare_policy() };
     let setup = Setup {
         queues: 1,
         dispatches: 1,
@@ -147,6 +143,16 @@ pub fn with_crowds<const N: usize>(helplines: [&'static str; N], play: impl Asyn
         }
         play(crowds).await;
     });
+}
+
+fn policy(helpline: &str) -> Policy {
+    // One at a time is asked for whoever is in danger: they are the more of those let in the more are refused, and what more
+    // than one offer for each of them costs would pass for what the flood costs.
+    let numbers = Numbers { fan_out: 1, offer_deadline_ms: 60_000, ..bare_policy().numbers };
+    let contact = "https://example.org".to_owned();
+    let elsewhere =
+        Resource { locale: String::new(), title: "Another helpline".to_owned(), contact, region: String::new() };
+    Policy { helpline: helpline.to_owned(), numbers, resources: vec![elsewhere], ..bare_policy() }
 }
 
 fn owned((name, value): (&'static str, &str)) -> (&'static str, String) {
@@ -297,6 +303,22 @@ impl Crowd {
         request
     }
 
+    /// From here on the helpline lets in so many.
+    pub async fn lets_in(&self, admission: Admission) {
+        let policy = Policy { admission: Some(admission), ..policy(self.helpline) };
+        let (mut queue, helpline) = (self.queue.clone(), self.helpline.to_owned());
+        let asked = GetPolicyRequest { helpline: helpline.clone(), revision: 0 };
+        let in_force = queue.get_policy(asked).await.expect("a policy in force").into_inner();
+        let put = PutPolicyRequest {
+            helpline,
+            toml: policy.to_toml().expect("a policy"),
+            expected_revision: in_force.revision,
+            supervisor_id: "sam".to_owned(),
+            dry_run: false,
+        };
+        queue.put_policy(put).await.expect("a policy that can be put in force");
+    }
+
     /// So many visitors who come one by one: how long each waited for the acknowledgement.
     async fn unhurried(&self, visitors: usize) -> Histogram<u64> {
         let mut took = recorder();
@@ -381,7 +403,8 @@ impl Crowd {
                 }
                 Err(status) => {
                     let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
-                    if status.code() == Code::ResourceExhausted && reason == "OVERLOADED" {
+                    let for_the_load = ["OVERLOADED", "QUOTA_EXCEEDED"].contains(&reason.as_str());
+                    if status.code() == Code::ResourceExhausted && for_the_load {
                         of.1 += 1;
                         tally.refused.saturating_record(took);
                     } else {
@@ -394,7 +417,7 @@ impl Crowd {
     }
 
     /// Waits until nobody waits, is offered or in a conversation any more.
-    async fn at_rest(&self) -> Ledger {
+    pub async fn at_rest(&self) -> Ledger {
         let until = Instant::now() + PATIENCE;
         loop {
             let floor = GetFloorRequest { helpline: self.helpline.to_owned(), limit: 1 };
