@@ -1,7 +1,7 @@
 //! What visitors, or those who pose as them, send wrongly.
 
 use crate::row::{Row, Way, bad, bad_durations, bad_names, bent_papers, bytes_to, duration, tag, to};
-use crate::world::{CLOSED, FULL, Facts, HELPLINE, Held, SURGING, waiting_request};
+use crate::world::{CLOSED, FULL, Facts, HELPLINE, Held, SPENT, SURGING, waiting_request};
 use holdfast_domain::limits::{
     MAX_ALTERNATIVES, MAX_EXCLUDED, MAX_HANDOFF_BYTES, MAX_STEPS, MAX_SUBJECT_BYTES, MAX_TAGS, MAX_TICKET_BYTES,
 };
@@ -45,6 +45,12 @@ fn request(change: impl FnOnce(&mut v1::RequestChatRequest)) -> [Way; 1] {
     };
     change(&mut request);
     to(REQUEST, request)
+}
+
+/// More than the helpline's quota lets in.
+pub fn spent_quota() -> Row {
+    bad("more than a quota lets in", request(|r| r.helpline = SPENT.to_owned()))
+        .refused(Code::ResourceExhausted, "QUOTA_EXCEEDED")
 }
 
 fn requests(facts: &Facts) -> Vec<Row> {

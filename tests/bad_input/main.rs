@@ -33,7 +33,9 @@ fn note_panics() {
 }
 
 fn table(facts: &Facts) -> Vec<Row> {
-    let mut rows = intake::rows(facts);
+    // First, while it is spent.
+    let mut rows = vec![intake::spent_quota(), queue::spent_quota()];
+    rows.extend(intake::rows(facts));
     rows.extend(dispatch::rows(facts));
     rows.extend(supervision::rows(facts));
     rows.extend(queue::rows(facts));

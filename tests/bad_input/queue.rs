@@ -1,7 +1,7 @@
 //! What a replica, or whoever reached the internal port, sends wrongly: each command over Execute and over Attach.
 
 use crate::row::{Row, Sent, Way, bad, bad_durations, bad_names, bent_papers, bytes_to, duration, tag, to};
-use crate::world::{BLOCKED, CLOSED, FULL, Facts, HELPLINE, Hands, SURGING};
+use crate::world::{BLOCKED, CLOSED, FULL, Facts, HELPLINE, Hands, SPENT, SURGING};
 use holdfast_domain::limits::{
     MAX_ALTERNATIVES, MAX_EXCLUDED, MAX_HANDOFF_BYTES, MAX_STEPS, MAX_TAGS, MAX_TICKET_BYTES,
 };
@@ -125,6 +125,11 @@ fn request_at(helpline: &str, change: impl FnOnce(&mut v1::RequestCommand)) -> V
     };
     change(&mut request);
     both(v1::Command { helpline: helpline.to_owned(), command: Some(C::Request(request)) })
+}
+
+/// More than the helpline's quota lets in.
+pub fn spent_quota() -> Row {
+    bad("more than a quota lets in", request_at(SPENT, |_| {})).refused(Code::ResourceExhausted, "QUOTA_EXCEEDED")
 }
 
 fn requests(facts: &Facts) -> Vec<Row> {

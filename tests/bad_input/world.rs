@@ -31,6 +31,8 @@ pub const FULL: &str = "full";
 pub const CLOSED: &str = "closed";
 /// A helpline where more wait than it is made for.
 pub const SURGING: &str = "surging";
+/// A helpline whose quota is spent, for a minute from when the world begins.
+pub const SPENT: &str = "spent";
 /// Signed in over Session.
 pub const ANA: &str = "ana";
 /// Signed in over Watch.
@@ -94,6 +96,15 @@ leave_percent = 1
 hold_ms = 3600000
 resources_first = true
 challenge_bits = 24
+"#;
+
+const SPENT_POLICY: &str = r#"
+helpline = "spent"
+name = "One a minute"
+resources = [{ title = "Another helpline", contact = "https://example.org" }]
+[admission]
+quota = { per_minute = 1, burst = 1 }
+imminent = { per_minute = 1, burst = 1 }
 "#;
 
 /// Open for a minute, on the weekday three days from now.
@@ -281,7 +292,8 @@ pub struct World {
 
 impl World {
     pub async fn new() -> Self {
-        let services = Services::start(&[POLICY, FULL_POLICY, SURGING_POLICY, &closed_policy()]).await;
+        let services =
+            Services::start(&[POLICY, FULL_POLICY, SURGING_POLICY, SPENT_POLICY, &closed_policy()]).await;
         let channels = [channel(services.intake), channel(services.queue), channel(services.dispatch)];
         let [at_intake, at_queue, at_dispatch] = channels.clone();
         let mut queue = QueueServiceClient::new(at_queue.clone());
@@ -346,7 +358,7 @@ impl World {
         self.intake.erase_chat(erase).await.expect("erased");
         self.facts.ana = self.fill(self.facts.ana.clone(), "lang:en").await;
         self.facts.ben = self.fill(self.facts.ben.clone(), "lang:es").await;
-        for helpline in [FULL, SURGING] {
+        for helpline in [FULL, SURGING, SPENT] {
             let only_one = v1::RequestChatRequest {
                 helpline: helpline.to_owned(),
                 routing_steps: Vec::new(),
@@ -607,7 +619,7 @@ impl World {
     async fn look(&mut self) -> Seen {
         let floor = self.floor(HELPLINE).await;
         let mut floors = vec![floor.clone()];
-        for other in [FULL, CLOSED, SURGING] {
+        for other in [FULL, CLOSED, SURGING, SPENT] {
             floors.push(self.floor(other).await);
         }
         let standing = |f: &v1::GetFloorResponse| (f.policy_revision, f.reroutes, f.surge_stage_number);

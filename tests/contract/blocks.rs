@@ -1,11 +1,11 @@
 //! Whom two supervisors keep from the line for a time, and what stays theirs.
 
-use crate::fixture::{Fixture, chat, responder, token};
+use crate::fixture::{Fixture, chat, digest, responder, token};
 use holdfast_domain::invariants::broken;
-use holdfast_domain::limits::MAX_BLOCK_PROPOSALS;
+use holdfast_domain::limits::{MAX_BLOCK_PROPOSALS, MAX_BLOCKS};
 use holdfast_domain::{
-    Act, Block, BlockId, ChatState, Command, EndedAs, EventKind, Reason, Refusal, Reply, SubjectDigest, Urgency,
-    Whom,
+    Act, Block, BlockId, ChatId, ChatState, Command, EndedAs, EventKind, Reason, Refusal, Reply, SubjectDigest,
+    Urgency, Whom,
 };
 
 fn id(n: usize) -> BlockId {
@@ -258,6 +258,32 @@ pub async fn so_many_blocks_wait_to_be_confirmed_and_no_more(mut f: Fixture) {
     assert_eq!(f.refused(&propose(MAX_BLOCK_PROPOSALS, last, 60_000)).await, Refusal::TooManyBlocks);
     f.ok(&confirm("dora", 0)).await;
     f.ok(&propose(MAX_BLOCK_PROPOSALS, last, 60_000)).await;
+}
+
+pub async fn so_many_blocks_are_in_force_and_no_more(mut f: Fixture) {
+    f.policy.numbers.max_waiting = 1_000_000;
+    let f = f.ready().await;
+    if !f.count_as_blocks(MAX_BLOCKS - 1).await {
+        for n in 2..=MAX_BLOCKS {
+            let mut request = f.request(0, Urgency::Moderate, &[]);
+            request.chat = ChatId::parse(&format!("another-{n}")).expect("a name");
+            request.request_key = digest(&format!("{n:06x}"));
+            request.token.0[..8].copy_from_slice(&n.to_be_bytes());
+            let act =
+                Act::ProposeBlock { block: id(n), chat: request.chat.clone(), for_ms: 60_000, open_ms: 10_000 };
+            f.ok(&Command::Request(Box::new(request))).await;
+            f.ok(&by("lead", act)).await;
+            f.ok(&confirm("dora", n)).await;
+        }
+    }
+    for n in [0, 1] {
+        f.ask(n, Urgency::Moderate).await;
+        f.ok(&propose(n.into(), n, 60_000)).await;
+    }
+    f.ok(&confirm("dora", 0)).await;
+    assert_eq!(f.refused(&confirm("dora", 1)).await, Refusal::TooManyBlocks);
+    f.ok(&lift("dora", 0)).await;
+    f.ok(&confirm("dora", 1)).await;
 }
 
 pub async fn a_subject_comes_back_with_a_chat_that_the_store_had_lost(f: Fixture) {

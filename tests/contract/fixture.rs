@@ -95,6 +95,20 @@ impl Fixture {
         }
     }
 
+    /// Counts so many blocks in force that are not there otherwise, in a real store; to ask for each would take long.
+    /// Whether there is one.
+    pub async fn count_as_blocks(&self, blocks: usize) -> bool {
+        let key = format!("hf:{{{}}}:blocks", self.helpline);
+        let members: Vec<(u8, String)> = (0..blocks).map(|n| (0, format!("full-{n}"))).collect();
+        for url in &self.urls {
+            let client = redis::Client::open(as_operator(url)).expect("an address");
+            let mut connection = client.get_multiplexed_async_connection().await.expect("a connection");
+            // Of a cluster, one node has the key.
+            let _: Result<u64, _> = redis::cmd("ZADD").arg(&key).arg(&members).query_async(&mut connection).await;
+        }
+        !self.urls.is_empty()
+    }
+
     /// Lets time pass, a second at most, as the service clock would.
     pub fn pass(&self, ms: u64) {
         self.wall_ms.fetch_add(ms, Ordering::Relaxed);

@@ -145,6 +145,7 @@ on_both_stores![
     blocks_are_listed_page_by_page_and_say_who_and_why,
     a_block_stays_and_leads_no_more_to_a_chat_that_was_erased_or_forgotten,
     so_many_blocks_wait_to_be_confirmed_and_no_more,
+    so_many_blocks_are_in_force_and_no_more,
     a_subject_comes_back_with_a_chat_that_the_store_had_lost,
 ];
 

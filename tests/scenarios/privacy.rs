@@ -224,6 +224,9 @@ async fn nothing_of_a_visitor_is_in_the_store_logs_traces_metrics_events_or_answ
     }
     let sent = Place::new("what was collected", collector.everything());
     sent.is_clean(canaries, secrets, "holdfast.v1.IntakeService/RequestChat");
+    let counted = Place::new("the metrics that were collected", collector.metrics());
+    counted.is_clean(canaries, secrets, "holdfast.requests");
+    counted.names_nobody();
     assert!(collector.spans().iter().any(|span| span.trace_id() == crowd::TRACE), "callers' traces go on");
     assert!(!collector.everything().contains("telemetry.dropped"), "something was not on the list");
     nothing_was_found(&crowd);

@@ -93,6 +93,11 @@ impl Collector {
         let received = self.received.lock().expect("no test panicked here");
         format!("{:?} {:?}", received.traces, received.metrics)
     }
+
+    /// All metrics as text, for the same.
+    pub fn metrics(&self) -> String {
+        format!("{:?}", self.received.lock().expect("no test panicked here").metrics)
+    }
 }
 
 #[tonic::async_trait]
