@@ -6,7 +6,8 @@ use holdfast_domain::{
     ChatId, HelplineId, Mask, Policy, Step, Urgency,
     limits::{
         BLOCK_OPEN_MS, MAX_ALTERNATIVES, MAX_BLOCK_MS, MAX_BLOCK_PROPOSALS, MAX_BLOCKS, MAX_CAPACITY,
-        MAX_DURATION_MS, MAX_HANDOFF_BYTES, MAX_STEPS, MAX_SUBJECT_BYTES, MAX_TAGS, MAX_TICKET_BYTES,
+        MAX_CHALLENGE_BITS, MAX_DURATION_MS, MAX_HANDOFF_BYTES, MAX_STEPS, MAX_SUBJECT_BYTES, MAX_TAGS,
+        MAX_TICKET_BYTES,
     },
     policy::{self, Asking, MAX_ANSWERS, MAX_WORD_BYTES},
 };
@@ -435,6 +436,7 @@ pub fn limits(max_message_bytes: usize) -> GetLimitsResponse {
         block_proposal_lapses_after: span(BLOCK_OPEN_MS),
         max_blocks: number(MAX_BLOCKS),
         max_block_proposals: number(MAX_BLOCK_PROPOSALS),
+        max_challenge_bits: MAX_CHALLENGE_BITS,
     }
 }
 

@@ -409,5 +409,5 @@ async fn the_limits_are_published() {
     let line = Line::with(POLICY).await;
     let (_intake, mut visitor) = intake(&line, &[]).await;
     let limits = soon("the limits", visitor.get_limits(GetLimitsRequest {})).await.unwrap().into_inner();
-    assert_eq!((limits.max_answers, limits.max_not_again), (32, 4));
+    assert_eq!((limits.max_answers, limits.max_not_again, limits.max_challenge_bits), (32, 4, 24));
 }
