@@ -29,6 +29,9 @@ pub(crate) const DEV_ISSUER: &str = "holdfast-up";
 /// For whom its tokens are.
 pub(crate) const AUDIENCE: &str = "holdfast";
 
+/// Who asks, where that stands in no record.
+pub(crate) const NOBODY: &str = "terminal";
+
 /// A stream may last as long as this without anybody signing in again.
 const LIFE: Duration = Duration::from_secs(12 * 3600);
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use holdfast::{audit, board, demo, doctor, key, policy, responder, up, visitor};
+use holdfast::{audit, block, board, demo, doctor, key, policy, responder, up, visitor};
 use holdfast_runtime::config::{LogFormat, TelemetryConfig};
 
 /// The door of a crisis line: run it, come to it, watch over it.
@@ -27,6 +27,8 @@ enum Command {
     Responder(responder::Args),
     /// See who waits and who is there, as it happens.
     Board(board::Args),
+    /// Keep somebody who misuses a line from it for a time: two supervisors must agree.
+    Block(block::Args),
     /// Read, show, change and compare what a helpline decides.
     Policy(policy::Args),
     /// Verify and export the audit of a helpline: who decided what.
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
             Command::Visitor(args) => visitor::run(args, &context.stop).await,
             Command::Responder(args) => responder::run(args, &context.stop).await,
             Command::Board(args) => board::run(args, &context.stop).await,
+            Command::Block(args) => block::run(args, &context.stop).await,
             Command::Policy(args) => policy::run(args, &context.stop).await,
             Command::Audit(args) => audit::run(args, &context.stop).await,
             Command::Key(args) => key::key(&args),

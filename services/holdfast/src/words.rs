@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use holdfast_proto::v1::{
-    ChatOutcome, ChatState, Durability, Resource, ResponderStatus, Tag, Urgency, WaitRange,
+    ChatOutcome, ChatState, Durability, Resource, ResponderStatus, SupervisionReason, Tag, Urgency, WaitRange,
     durability::Persistence,
 };
+use jiff::{Span, SpanRelativeTo};
 
 /// How urgent, as it is typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -29,6 +30,48 @@ impl From<UrgencyWord> for Urgency {
             UrgencyWord::High => Self::High,
             UrgencyWord::Imminent => Self::Imminent,
         }
+    }
+}
+
+/// Why a supervisor acts, as it is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReasonWord {
+    /// Somebody is in danger.
+    Safety,
+    /// Too much for one pair of hands.
+    Workload,
+    /// How the conversation goes.
+    Quality,
+    /// The line is misused.
+    Misuse,
+    /// Who is on shift, and who is not.
+    Staffing,
+    /// Another reason.
+    Other,
+}
+
+impl From<ReasonWord> for SupervisionReason {
+    fn from(word: ReasonWord) -> Self {
+        match word {
+            ReasonWord::Safety => Self::Safety,
+            ReasonWord::Workload => Self::Workload,
+            ReasonWord::Quality => Self::Quality,
+            ReasonWord::Misuse => Self::Misuse,
+            ReasonWord::Staffing => Self::Staffing,
+            ReasonWord::Other => Self::Other,
+        }
+    }
+}
+
+pub(crate) fn reason(number: i32) -> &'static str {
+    match SupervisionReason::try_from(number) {
+        Ok(SupervisionReason::Safety) => "safety",
+        Ok(SupervisionReason::Workload) => "workload",
+        Ok(SupervisionReason::Quality) => "quality",
+        Ok(SupervisionReason::Misuse) => "misuse",
+        Ok(SupervisionReason::Staffing) => "staffing",
+        Ok(SupervisionReason::Other) => "other",
+        Ok(SupervisionReason::Unspecified) | Err(_) => "?",
     }
 }
 
@@ -126,7 +169,15 @@ pub(crate) fn duration(from: Option<&prost_types::Duration>) -> Duration {
     from.and_then(|d| Duration::try_from(*d).ok()).unwrap_or_default()
 }
 
-/// A time as people say it: `3.2 ms`, `850 ms`, `12.3 s`, `4 min 10 s`, `2 h 5 min`.
+/// A time as it is typed: `90 s`, `45 min`, `12 h`, `7 d`, or several, as in `1 d 12 h`. A bare number is none: whoever
+/// means days must not get seconds.
+pub(crate) fn time(text: &str) -> Result<Duration, &'static str> {
+    let span: Option<Span> = text.parse().ok();
+    let time = span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok());
+    time.and_then(|time| time.try_into().ok()).ok_or("must be a time such as 45 min, 12 h or 7 d")
+}
+
+/// A time as people say it: `3.2 ms`, `850 ms`, `12.3 s`, `4 min 10 s`, `2 h 5 min`, `7 d 0 h`.
 pub(crate) fn span(time: Duration) -> String {
     let (ms, s) = (time.as_millis(), time.as_secs());
     match () {
@@ -134,7 +185,8 @@ pub(crate) fn span(time: Duration) -> String {
         () if ms < 1_000 => format!("{ms} ms"),
         () if s < 60 => format!("{:.1} s", time.as_secs_f64()),
         () if s < 3_600 => format!("{} min {} s", s / 60, s % 60),
-        () => format!("{} h {} min", s / 3_600, s / 60 % 60),
+        () if s < 86_400 => format!("{} h {} min", s / 3_600, s / 60 % 60),
+        () => format!("{} d {} h", s / 86_400, s / 3_600 % 24),
     }
 }
 
@@ -166,9 +218,22 @@ mod tests {
             (12_340_000, "12.3 s"),
             (250_000_000, "4 min 10 s"),
             (7_500_000_000, "2 h 5 min"),
+            (2_592_000_000_000, "30 d 0 h"),
         ];
         for (us, words) in said {
             assert_eq!(span(Duration::from_micros(us)), words);
+        }
+    }
+
+    #[test]
+    fn a_time_is_typed_with_its_unit() {
+        for (text, seconds) in
+            [("90 s", 90), ("45min", 2_700), ("1.5 h", 5_400), ("7 d", 604_800), ("1 d 12 h 0 min", 129_600)]
+        {
+            assert_eq!(time(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for wrong in ["", "7", "d", "-1 d", "1 month", "12 heures", "7 d 3", "18446744073709551616 s"] {
+            assert!(time(wrong).is_err(), "{wrong}");
         }
     }
 

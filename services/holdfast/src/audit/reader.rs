@@ -8,12 +8,10 @@ use tokio::time::sleep;
 use super::At;
 use crate::{
     Failure,
-    credential::Whom,
+    credential::{NOBODY, Whom},
     remote::{self, Door, Remote},
 };
 
-/// Who asks, where that stands in no record.
-const NOBODY: &str = "terminal";
 /// Entries of a page.
 const PAGE: u32 = 1000;
 

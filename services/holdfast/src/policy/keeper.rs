@@ -10,13 +10,10 @@ use tonic_types::StatusExt;
 use super::{At, PolicyFault};
 use crate::{
     Failure,
-    credential::Whom,
+    credential::{NOBODY, Whom},
     remote::{self, Door, Remote},
     terminal::say,
 };
-
-/// Who asks, where that stands in no record.
-const NOBODY: &str = "terminal";
 
 /// The reason of a refusal by the lint; what it found comes with it.
 const POLICY_REFUSED: &str = "POLICY_REFUSED";

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what tests share fails as tests do")]
 
 mod audit;
+mod block;
 mod people;
 mod policy;
 mod process;

@@ -30,6 +30,15 @@ async fn a_board_without_queue_is_told_so() {
 }
 
 #[tokio::test]
+async fn a_block_without_dispatch_is_told_so() {
+    let proposing = ["block", "propose", "x", "--for", "1 h", "--reason", "misuse", "--dispatch", NOBODY];
+    for args in [&["block", "list", "--dispatch", NOBODY][..], &proposing] {
+        let ended = alone(args).await;
+        assert!(ended.errors.starts_with("holdfast: cannot reach dispatch at http://127.0.0.1:1:"));
+    }
+}
+
+#[tokio::test]
 async fn a_policy_without_queue_is_told_so() {
     let ended = alone(&["policy", "show", "demo", "--queue", NOBODY]).await;
     assert!(ended.errors.starts_with("holdfast: cannot reach queue at http://127.0.0.1:1:"));
