@@ -412,7 +412,7 @@ fn an_ignored_offer_that_goes_to_nobody_is_told_unless_its_visitor_is_away() {
             h.events.insert(end, Event { offer: 1, ..event(45_100, "missed", "c3", "ben") });
             h.events.insert(end, offered(30_100, "c3", "ben", 1));
             h.events.insert(end, event(30_100, "requested", "c3", ""));
-            h.events.insert(end + 4, Event { outcome, reason, ..event(65_200, "ended", "c3", "") });
+            h.events.insert(end + 4, Event { outcome, reason, ..event(59_900, "ended", "c3", "") });
             let word = |what, at_ms| Told { offer: 1, ..told("ben", what, "c3", at_ms) };
             h.told.extend([word("offer", 30_102), word("ignored", 30_102)]);
             h.ops.extend([request("c3", 30_090), last_look("c3", "abandoned")]);
