@@ -92,7 +92,10 @@ fn one_seed_in_a_process_of_its_own() {
     let Some(seed) = std::env::var(PLAY).ok().and_then(|seed| seed.parse().ok()) else {
         return;
     };
-    let run = chance::alone_with(seed, move || world::run(seed));
+    // Before chance is the seed's: a name that another process has taken already makes one draw again.
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let path = folder.path().to_owned();
+    let run = chance::alone_with(seed, move || world::run(seed, &path));
     run.verdict.iter().for_each(|wrong| println!("wrong: {}", wrong.replace('\n', " ")));
     println!("counts: {}", run.counts.to_line());
     println!("digest: {}", records::digest(&run.told));

@@ -10,6 +10,7 @@ use crate::{responder, visitor};
 use futures::FutureExt;
 use holdfast_domain::Snapshot;
 use holdfast_queue::store::{Cursor, Store};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -45,11 +46,11 @@ struct Broken {
     mend: Mend,
 }
 
-pub(crate) fn run(seed: u64) -> Run {
-    let folder = tempfile::tempdir().expect("a temporary directory");
-    furnish(folder.path());
+/// Plays a seed; `folder` is for the services' files.
+pub(crate) fn run(seed: u64, folder: &Path) -> Run {
+    furnish(folder);
     let (records, store) = (Records::default(), Arc::new(Shaky::new(seed)));
-    let mut sim = build(seed, folder.path(), &records, &store);
+    let mut sim = build(seed, folder, &records, &store);
     let mut evidence = Evidence::default();
     let mended = play(seed, &mut sim, &records, &store, &mut evidence);
     evidence.rest_ms = sim.elapsed().saturating_sub(mended).as_millis().try_into().unwrap_or(u64::MAX);
@@ -71,7 +72,7 @@ fn snapshot(store: &Shaky) -> Snapshot {
     store.snapshot(&helpline()).now_or_never().and_then(Result::ok).unwrap_or_default()
 }
 
-fn build<'a>(seed: u64, folder: &std::path::Path, records: &Records, store: &Arc<Shaky>) -> Sim<'a> {
+fn build<'a>(seed: u64, folder: &Path, records: &Records, store: &Arc<Shaky>) -> Sim<'a> {
     let mut sim = turmoil::Builder::new()
         .rng_seed(seed)
         .tick_duration(TICK)
