@@ -39,6 +39,17 @@ struct Lack {
     beside: Instant,
 }
 
+impl Lack {
+    /// What the line said, with what is left by now of the time that it said.
+    fn said_at(&self, now: Instant) -> LinkError {
+        let retry_after = match self.refusal.reason.as_str() {
+            QUOTA_EXCEEDED => Some(self.again - now),
+            _ => self.refusal.retry_after,
+        };
+        LinkError { retry_after, ..self.refusal.clone() }
+    }
+}
+
 impl Room {
     /// What the line would say to one more chat of this helpline; `None` when it is to be asked.
     pub(crate) fn refusal(&self, helpline: &str) -> Option<LinkError> {
@@ -55,7 +66,7 @@ impl Room {
         }
         let later = lack.beside.max(now) + BESIDE;
         if later > now + BESIDE * BESIDE_AT_ONCE {
-            return Some(lack.refusal.clone());
+            return Some(lack.said_at(now));
         }
         lack.beside = later;
         None
@@ -117,6 +128,7 @@ mod tests {
         assert_eq!(room.refusal("another"), None);
         advance(Duration::from_millis(100)).await;
         assert_eq!(asked(&room, 100), 2);
+        assert_eq!(room.refusal(DEMO), quota(Duration::from_millis(300)), "what is left of it");
         advance(Duration::from_millis(300)).await;
         assert_eq!(asked(&room, 100), 1 + 5, "one when there may be room");
         advance(APART).await;

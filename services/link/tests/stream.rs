@@ -350,7 +350,9 @@ async fn a_helpline_that_has_spent_its_quota_costs_the_line_little_and_imminent_
     let crowd: Vec<_> = (0..50).map(|_| ask(&link, request(v1::Urgency::High))).collect();
     let refused = soon("a refusal", select_all(crowd)).await.0.unwrap();
 
-    assert_eq!(refused.unwrap_err(), told, "without asking: nobody has answered");
+    let refused = refused.unwrap_err();
+    assert_eq!((&refused.reason, refused.code), (&told.reason, told.code), "without asking: nobody has answered");
+    assert!(refused.retry_after <= told.retry_after && refused.retry_after > Some(LONG), "{refused:?}");
     let urgent = ask(&link, request(v1::Urgency::Imminent));
     let imminent = loop {
         let asked = stage.request().await;
