@@ -34,7 +34,7 @@ test-long: ## the same with the slow tests and many more random cases
 	$(BUILD_FOR_TESTS)
 	HOLDFAST_LONG=1 HOLDFAST_HISTORIES=$${HOLDFAST_HISTORIES:-50000} cargo test --workspace --locked --no-fail-fast $(ARGS) -- --include-ignored
 
-simulate: ## the services on a simulated network: 10,000 seeds, less than a second of a core each (HOLDFAST_SEEDS=n)
+simulate: ## the services on a simulated network: 10,000 seeds, half a second of a core each (HOLDFAST_SEEDS=n)
 	HOLDFAST_SEEDS=$${HOLDFAST_SEEDS:-10000} cargo test --locked -p holdfast-tests --test simulation whatever -- --nocapture
 
 fuzz: ## decoders and scripts against odd inputs, 200 times as many as test (HOLDFAST_FUZZ=n), another seed each time
