@@ -51,7 +51,8 @@ impl Lack {
 }
 
 impl Room {
-    /// What the line would say to one more chat of this helpline; `None` when it is to be asked.
+    /// What the line would say to one more chat of this helpline. `None` when it is to be asked, which uses up one of the
+    /// times that it may be.
     pub(crate) fn refusal(&self, helpline: &str) -> Option<LinkError> {
         let mut lacking = self.lacking();
         let lack = lacking.get_mut(helpline)?;

@@ -45,7 +45,7 @@ const FLOOD: Duration = Duration::from_secs(6);
 /// Between visitors who come one by one.
 const UNHURRIED: Duration = Duration::from_millis(10);
 const FIRST_RATE: f64 = 100.0;
-/// How many times more is asked for than can be routed.
+/// How many times more is asked for than can be routed here, or than is a helpline's part in `neighbours`.
 pub const FACTOR: f64 = 10.0;
 const PATIENCE: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(1);

@@ -188,7 +188,8 @@ impl Store {
         for node in self.nodes() {
             match ask(node.url(), &["FLUSHALL"]).await {
                 Ok(_) => wiped += 1,
-                // It follows its primary, or was one, and has nobody who follows it: what it holds will not be asked for.
+                // It follows its primary. Or it still takes itself for one and nobody follows it: it acknowledges nothing, and
+                // whoever took its place is asked, too.
                 Err(why) if why.contains("read only replica") || why.contains("NOREPLICAS") => {}
                 Err(why) => return Err(why),
             }
