@@ -124,11 +124,12 @@ impl<'a> Seen<'a> {
         !self.history.broken_within(from_ms.saturating_sub(SETTLE_MS), to_ms, counts)
     }
 
-    /// The visitor of a chat went away before it was offered next: nobody is offered it until they are back.
-    fn is_kept_back(&self, chat: &str, after_ms: u64, offered_ms: Option<u64>) -> bool {
-        let before = |event: &&Event| event.at_ms >= after_ms && offered_ms.is_none_or(|at| event.at_ms < at);
-        let events = self.by_chat.get(chat).into_iter().flatten().copied();
-        events.filter(before).any(|event| event.kind == "away")
+    /// The visitor of a chat went away before it was, or should have been, offered next: nobody is offered it until they are
+    /// back.
+    fn is_kept_back(&self, chat: &str, after_ms: u64, bound_ms: u64, offered_ms: Option<u64>) -> bool {
+        let until_ms = offered_ms.map_or(after_ms + bound_ms, |at| at.min(after_ms + bound_ms));
+        let mut events = self.by_chat.get(chat).into_iter().flatten();
+        events.any(|event| event.kind == "away" && (after_ms..until_ms).contains(&event.at_ms))
     }
 
     /// When a chat was offered next, or needed no offer any more.
@@ -148,9 +149,6 @@ impl<'a> Seen<'a> {
         for (what, bound) in [("vanished", 11_000), ("hung", 16_000)] {
             for told in self.told(what) {
                 let offered = self.next_offer(&told.chat, told.at_ms, 0);
-                if self.is_kept_back(&told.chat, told.at_ms, offered) {
-                    continue;
-                }
                 let quiet = self.quiet(told.at_ms, told.at_ms + bound);
                 let only_jumps = self.quiet_but(told.at_ms, told.at_ms + bound, &["clock_jump"]);
                 let row = match (quiet, only_jumps, what) {
@@ -159,7 +157,9 @@ impl<'a> Seen<'a> {
                     (false, true, _) => &mut jumped,
                     (false, false, _) => continue,
                 };
-                row.take(told.at_ms, offered, &format!("{} {}", told.client, told.chat));
+                if !self.is_kept_back(&told.chat, told.at_ms, row.measured.bound_ms, offered) {
+                    row.take(told.at_ms, offered, &format!("{} {}", told.client, told.chat));
+                }
             }
         }
         for row in [died, hung, jumped] {
@@ -174,7 +174,7 @@ impl<'a> Seen<'a> {
         for told in self.told("ignored") {
             if self.quiet(told.at_ms, told.at_ms + 21_000) {
                 let next = self.next_offer(&told.chat, told.at_ms, told.offer);
-                if !self.is_kept_back(&told.chat, told.at_ms, next) {
+                if !self.is_kept_back(&told.chat, told.at_ms, ignored.measured.bound_ms, next) {
                     ignored.take(told.at_ms, next, &format!("{} {}", told.client, told.chat));
                 }
             }
