@@ -55,6 +55,26 @@ async fn one_source_is_refused_with_where_else_to_turn_and_another_is_let_in() {
 }
 
 #[tokio::test]
+async fn a_source_that_asks_too_often_keeps_nobody_in_danger_out() {
+    let house = behind_a_proxy().await;
+    for _ in 0..4 {
+        from(&house, "203.0.113.7").await.try_ask().await.expect("a chat");
+    }
+    from(&house, "203.0.113.7").await.try_ask().await.expect_err("a refusal");
+
+    for _ in 0..2 {
+        let mut in_danger = from(&house, "203.0.113.7").await.urgent(Urgency::Imminent);
+        let triaged = in_danger.try_ask().await.expect("a chat").triaged.expect("how urgent");
+        assert_eq!(triaged.urgency(), Urgency::Imminent);
+    }
+    let past_both = from(&house, "203.0.113.7").await.urgent(Urgency::Imminent).try_ask().await;
+    let past_both = past_both.expect_err("a refusal");
+    assert_eq!(past_both.get_details_error_info().expect("a reason").reason, "SOURCE_LIMIT");
+    assert!(resources(&past_both).contains(&"Anyone".to_owned()), "{past_both:?}");
+    house.nobody_is_lost(6).await;
+}
+
+#[tokio::test]
 async fn whoever_says_again_and_again_that_it_is_imminent_is_let_in_but_not_before_all_others() {
     let house = behind_a_proxy().await;
     let mut triaged = Vec::new();

@@ -3,8 +3,8 @@
 //!
 //! | what | past its bucket |
 //! | --- | --- |
-//! | a request | is refused, with where else to turn |
-//! | an IMMINENT request | is let in as a HIGH one, with where else to turn, like all others |
+//! | a request | is refused, with where else to turn, unless it is IMMINENT and within the bucket of those |
+//! | an IMMINENT request | is let in as a HIGH one, within the bucket of all |
 
 use std::{num::NonZeroU32, time::Duration};
 

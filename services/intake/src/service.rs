@@ -98,6 +98,8 @@ struct Ready {
     chat: ChatId,
     token_hash: Vec<u8>,
     source: Option<Source>,
+    /// Why it is refused unless it is IMMINENT: so many came from the same source.
+    too_many: Option<Failure>,
     /// How much work stands behind it.
     solved_bits: u32,
     /// Whether it may be IMMINENT, once that was asked: however often it is decided, it is one request.
@@ -173,11 +175,11 @@ impl Intake {
         request: RequestChatRequest,
         until: Instant,
     ) -> Result<RequestChatResponse, Failure> {
-        self.floods.request(source)?;
+        let too_many = self.floods.request(source).err();
         let (locale, region) = (request.locale.clone(), request.region.clone());
         let wanted = convert::wanted_by(caller.subject().map(|name| (name, &self.key)), request)?;
         caller.at(wanted.helpline.as_str())?;
-        let ready = self.ready(wanted, caller, source)?;
+        let ready = self.ready(wanted, caller, source, too_many)?;
         let helpline = &ready.wanted.helpline;
         let accepting = self.lined_up(&ready, until);
         let (accepted, resources) = tokio::join!(accepting, self.resources(helpline, &locale, &region));
@@ -199,14 +201,21 @@ impl Intake {
         })
     }
 
-    fn ready(&self, wanted: Wanted, caller: &Caller, source: Option<Source>) -> Result<Ready, Failure> {
+    fn ready(
+        &self,
+        wanted: Wanted,
+        caller: &Caller,
+        source: Option<Source>,
+        too_many: Option<Failure>,
+    ) -> Result<Ready, Failure> {
         let (again, never) = (&wanted.return_token, &wanted.not_again_tokens);
         let wishes = self.returning.wishes(&wanted.helpline, again, never, wall_ms())?;
         let chat = new_chat_id()?;
         let token = self.key.token(&wanted.helpline, &chat);
         let token_hash = token::hash_of(&token).unwrap_or_default().to_vec();
         let solved_bits = self.solved_bits(&wanted, caller);
-        Ok(Ready { wanted, wishes, chat, token_hash, source, solved_bits, may_be_imminent: OnceLock::new() })
+        let may_be_imminent = OnceLock::new();
+        Ok(Ready { wanted, wishes, chat, token_hash, source, too_many, solved_bits, may_be_imminent })
     }
 
     /// How much work stands behind a request. For whom an integrator vouches by its credential none is asked: somebody
@@ -283,6 +292,11 @@ impl Intake {
             Ok(decision) => decision.clone(),
             Err(_) => Decision { revision: NO_REVISION, ..Decision::unexplained(&ready.wanted) },
         };
+        if let Some(too_many) = &ready.too_many
+            && decision.verdict.urgency != Urgency::Imminent
+        {
+            return Err(too_many.clone());
+        }
         let asking = self.command(&ready.wanted.helpline, ready.command(&decision), left(until));
         let (view, durability) = asking.await?;
         self.consider(ready, &view, &decision);
