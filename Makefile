@@ -57,8 +57,11 @@ chaos: ## break everything under load and judge what people saw: half an hour (A
 	@set -e; case "$(firstword $(ARGS))" in short|herd|census|planted|judge) older= ;; *) older=$$(tests/tools/older) ;; esac; \
 		HOLDFAST_OLDER=$$older cargo run --locked -p holdfast-tests --bin chaos -- $(or $(ARGS),whole)
 
-chaos-long: ## the same in parts until there is enough of it; goes on where it was broken off
+chaos-long: ## the same in parts until there is enough of it (goes on where it was broken off), 20 wipes, 20 partitions
 	$(MAKE) chaos ARGS=long
+	$(BUILD_FOR_TESTS)
+	HOLDFAST_WIPES=20 cargo test --workspace --locked --test scenarios -- --ignored --nocapture twenty_times
+	HOLDFAST_LONG=1 cargo test --workspace --locked --test replicated -- --nocapture fencing
 
 chaos-planted: ## bugs that are planted in the scripts are caught, one run each
 	$(MAKE) chaos ARGS="planted $(ARGS)"

@@ -11,12 +11,14 @@ const USAGE: &str = "chaos [short | whole | single | sentinel | cluster | rolls 
 HOLDFAST_SEED names a plan; without it there is another one each time.";
 
 /// What `long` must come to.
-const LONG: Goal = Goal { chats: 50_000, faults: 200 };
+const LONG: Goal = Goal { chats: 50_000, faults: 200, every_bound: true };
 
 /// What a run must come to, to have shown something.
 struct Goal {
     chats: u64,
     faults: u64,
+    /// Every bound was measured, not just kept.
+    every_bound: bool,
 }
 
 /// Alone in a network where that can be had, so that the kernel can be told what to drop.
@@ -48,7 +50,7 @@ async fn play() -> ExitCode {
         Some("judge") => {
             let judged = |file: String| judge(&History::from(read(file.as_ref())));
             let findings = std::env::args().skip(2).map(judged).fold(nothing(), Findings::and);
-            return verdict(&findings, &Goal { chats: 0, faults: 0 });
+            return verdict(&findings, &Goal { chats: 0, faults: 0, every_bound: false });
         }
         Some("planted") => return catch_all(&more.unwrap_or_default()).await,
         Some(_) => {
@@ -57,7 +59,8 @@ async fn play() -> ExitCode {
         }
     };
     let sum = |of: fn(&Form) -> usize| forms.iter().map(of).sum::<usize>() as u64;
-    let goal = Goal { chats: sum(|form| form.chats), faults: sum(|form| form.wishes.faults) };
+    let (chats, faults) = (sum(|form| form.chats), sum(|form| form.wishes.faults));
+    let goal = Goal { chats, faults, every_bound: forms.len() > 1 };
     let mut all = nothing();
     for form in &forms {
         let Some(findings) = played(form).await else { return ExitCode::FAILURE };
@@ -97,7 +100,13 @@ fn verdict(findings: &Findings, goal: &Goal) -> ExitCode {
     if !enough {
         println!("TOO LITTLE: {chats} of {} chats, {faults} of {} faults", goal.chats, goal.faults);
     }
-    if enough && findings.broken_laws().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let unmeasured = findings.measured.iter().filter(|row| goal.every_bound && row.count == 0);
+    let unmeasured: Vec<_> = unmeasured.map(|row| format!("{} ({})", row.id, row.what)).collect();
+    if !unmeasured.is_empty() {
+        println!("NOT MEASURED: {}", unmeasured.join(", "));
+    }
+    let holds = enough && unmeasured.is_empty() && findings.broken_laws().is_empty();
+    if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// What was found so far for `long`, part by part, in a file: it can be broken off, and goes on where it was. A new one
