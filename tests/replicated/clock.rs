@@ -2,6 +2,7 @@
 //! the same beside ours, to show that the test can fail.
 
 use crate::line::{digest, heartbeat, policy, sign_in};
+use futures::future::join_all;
 use holdfast_domain::{Command, EventKind, HelplineId, Reply};
 use holdfast_queue::store::Store;
 use holdfast_queue::store::redis::{RedisSettings, RedisStore};
@@ -19,7 +20,7 @@ fn lease_and_pause() -> (u64, Duration) {
     if std::env::var_os("HOLDFAST_LONG").is_some() {
         (8_000, Duration::from_secs(15))
     } else {
-        (2_000, Duration::from_secs(3))
+        (4_000, Duration::from_secs(5))
     }
 }
 
@@ -58,9 +59,8 @@ impl Leases {
 
     /// All of them give a sign of life, in both ways.
     async fn beat(&mut self, naive_now_ms: u64) {
-        for (name, session) in &self.sessions {
-            self.apply(&heartbeat(name, *session)).await;
-        }
+        let commands: Vec<_> = self.sessions.iter().map(|(name, session)| heartbeat(name, *session)).collect();
+        join_all(commands.iter().map(|command| self.apply(command))).await;
         let mut lease = redis::cmd("ZADD");
         lease.arg("naive");
         for (name, _) in &self.sessions {

@@ -3,6 +3,7 @@
 use crate::line::{Line, accept, careful, fence, following, heartbeat, request, sign_in};
 use futures::future::join_all;
 use holdfast_domain::Reply;
+use holdfast_queue::store::redis::RedisSettings;
 use holdfast_queue::store::{Store, StoreError};
 use holdfast_tests::redis_cluster::RedisCluster;
 use holdfast_tests::redis_sentinel::{Group, RedisSentinel};
@@ -14,6 +15,11 @@ use tokio::time::{Instant, timeout};
 async fn patient_group() -> RedisSentinel {
     let down_after = Duration::from_secs(60);
     RedisSentinel::start_as(Group { min_replicas_to_write: 0, down_after, ..Group::default() }).await
+}
+
+/// What a replica has confirmed counts, however slow the disks are today.
+fn patient(group: &RedisSentinel) -> RedisSettings {
+    RedisSettings { wait_timeout: Duration::from_secs(2), ..following(group) }
 }
 
 fn freeze_replicas(group: &mut RedisSentinel) {
@@ -66,8 +72,7 @@ async fn whoever_waits_for_replicas_holds_up_nobody_else() {
     let _turn = crate::turn().await;
     let mut group = patient_group().await;
     let settings = following(&group);
-    let settings =
-        holdfast_queue::store::redis::RedisSettings { wait_timeout: Duration::from_secs(3), ..settings };
+    let settings = RedisSettings { wait_timeout: Duration::from_secs(3), ..settings };
     let line = Line::open(&settings, "river").await;
     let session = line.sign_in("ana", 1).await;
 
@@ -93,7 +98,7 @@ async fn whoever_waits_for_replicas_holds_up_nobody_else() {
 async fn commands_that_come_together_share_one_wait() {
     let _turn = crate::turn().await;
     let group = patient_group().await;
-    let line = Line::open(&following(&group), "river").await;
+    let line = Line::open(&patient(&group), "river").await;
     let before = counted(&group.nodes[0], "commandstats", "cmdstat_wait", "calls").await;
 
     let commands: Vec<_> = (0..400).map(request).collect();
@@ -110,7 +115,7 @@ async fn commands_that_come_together_share_one_wait() {
 async fn a_script_that_the_node_has_forgotten_is_run_again_with_a_wait_that_covers_it() {
     let _turn = crate::turn().await;
     let mut group = patient_group().await;
-    let line = Line::open(&following(&group), "river").await;
+    let line = Line::open(&patient(&group), "river").await;
     line.request(0).await;
 
     asked(&group.nodes[0], &["SCRIPT", "FLUSH"]).await;
@@ -160,7 +165,7 @@ async fn every_answer_has_something_to_wait_for_a_repeat_and_a_refusal_too() {
 async fn in_a_cluster_the_replicas_of_the_primary_that_wrote_are_waited_for_and_its_successor_follows() {
     let _turn = crate::turn().await;
     let mut cluster = RedisCluster::start_with_replicas(2).await;
-    let settings = holdfast_queue::store::redis::RedisSettings { cluster: true, ..careful(cluster.urls()) };
+    let settings = RedisSettings { cluster: true, ..careful(cluster.urls()) };
     let lines = three_lines(&cluster, &settings).await;
 
     for line in &lines {
@@ -193,7 +198,7 @@ async fn in_a_cluster_the_replicas_of_the_primary_that_wrote_are_waited_for_and_
 async fn a_slot_that_moves_is_followed_and_one_that_is_on_its_way_is_left_alone() {
     let _turn = crate::turn().await;
     let cluster = RedisCluster::start_with_replicas(1).await;
-    let settings = holdfast_queue::store::redis::RedisSettings { cluster: true, ..careful(cluster.urls()) };
+    let settings = RedisSettings { cluster: true, ..careful(cluster.urls()) };
     let line = &three_lines(&cluster, &settings).await[0];
     let empty = (0..).map(|n| format!("empty-{n}"));
     let mut served = futures::stream::iter(empty);

@@ -49,9 +49,8 @@ async fn a_cool_down_can_be_made_longer_and_never_shorter() {
     rests(&mut ana, 100).await;
     let visitor = asks(&house, Urgency::Moderate).await;
 
-    assert!(!ana.is_offered_within(Duration::from_millis(1_000)).await, "it is not shorter now");
     assert_eq!(ana.offer().await.chat_id, visitor.chat_id());
-    assert!(began.elapsed() >= Duration::from_millis(2_400), "{:?}", began.elapsed());
+    assert!(began.elapsed() >= Duration::from_millis(2_400), "it is shorter now: {:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -216,7 +215,7 @@ async fn a_chat_whose_volunteer_does_not_write_in_time_goes_to_another() {
 
 #[tokio::test]
 async fn a_chat_whose_volunteer_wrote_stays_with_them() {
-    let house = Deployment::with(Numbers { first_reply_ms: 1_000, ..numbers() }).await;
+    let house = Deployment::with(Numbers { first_reply_ms: 3_000, ..numbers() }).await;
     let mut ana = house.responder("ana").await;
     asks(&house, Urgency::Moderate).await;
     let chat = ana.takes().await;
@@ -224,13 +223,13 @@ async fn a_chat_whose_volunteer_wrote_stays_with_them() {
     let engaged = Engaged { chat_id: chat.chat_id.clone(), fence: chat.fence };
     assert_eq!(ana.does(Word::Engaged(engaged)).await.code, 0);
 
-    sleep(Duration::from_millis(1_800)).await;
+    sleep(Duration::from_millis(4_500)).await;
     ana.closes(&chat).await;
 }
 
 #[tokio::test]
 async fn whoever_missed_an_offer_says_that_they_are_ready_before_the_next() {
-    let house = Deployment::with(Numbers { offer_deadline_ms: 800, ..numbers() }).await;
+    let house = Deployment::with(Numbers { offer_deadline_ms: 3_000, ..numbers() }).await;
     let mut ana = house.responder("ana").await;
     let visitor = asks(&house, Urgency::Moderate).await;
     ana.offer().await;

@@ -45,7 +45,7 @@ async fn a_declined_chat_never_loses_its_place() {
 
 #[tokio::test]
 async fn who_misses_an_offer_is_not_asked_again_until_they_say_ready_and_the_chat_goes_on() {
-    let house = Deployment::with(Numbers { offer_deadline_ms: 1_000, ..numbers() }).await;
+    let house = Deployment::with(Numbers { offer_deadline_ms: 3_000, ..numbers() }).await;
     let mut ana = house.responder("ana").await;
     let mut ben = house.responder("ben").await;
     let mut visitor = house.visitor().await;

@@ -135,7 +135,7 @@ async fn a_request_that_is_under_way_when_intake_is_asked_to_stop_is_answered() 
     let redis = house.redis().pid();
     send_signal(redis, "STOP");
     let asking = tokio::spawn(async move { visitor.try_ask().await });
-    sleep(Duration::from_millis(100)).await; // on its way
+    sleep(Duration::from_millis(500)).await; // on its way
 
     house.intakes[0].signal("TERM");
     house.intakes[0].logged("draining").await;
@@ -156,7 +156,7 @@ async fn an_accept_that_is_under_way_when_dispatch_is_asked_to_stop_is_answered(
     let redis = house.redis().pid();
     send_signal(redis, "STOP");
     let accepting = ana.begin(accept(&offer, "come in"));
-    sleep(Duration::from_millis(100)).await; // on its way
+    sleep(Duration::from_millis(500)).await; // on its way
 
     house.dispatches[0].signal("TERM");
     ana.drain().await;

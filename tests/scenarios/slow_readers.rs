@@ -5,8 +5,8 @@ use holdfast_proto::v1::dispatch_service_client::DispatchServiceClient;
 use holdfast_proto::v1::intake_service_client::IntakeServiceClient;
 use holdfast_proto::v1::session_response::Message;
 use holdfast_proto::v1::{
-    Action, ChatState, Heartbeat, SessionRequest, SessionResponse, SignIn, Urgency, WatchChatRequest, action,
-    session_request,
+    Action, ChatState, Heartbeat, SessionRequest, SessionResponse, SignIn, Urgency, VisitorPresence,
+    WatchChatRequest, action, session_request,
 };
 use holdfast_tests::events::Events;
 use holdfast_tests::processes::{Deployment, HELPLINE, numbers};
@@ -132,6 +132,7 @@ async fn a_visitor_whose_device_reads_nothing_is_away_keeps_their_place_and_come
             assert!(since.elapsed() < BOUND + silent, "they are still there after {:?}", since.elapsed());
             let name = format!("stirs-{}-{}", others.len(), std::process::id());
             let mut other = gate.beside(&name).urgent(Urgency::High);
+            other.ask.presence = VisitorPresence::Attested.into(); // nobody must see them to know that they are there
             other.try_ask().await.expect("a chat");
             others.push(other);
         }

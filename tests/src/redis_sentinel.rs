@@ -213,7 +213,7 @@ fn watching(port: u16, quorum: usize, down_after: Duration) -> String {
     format!(
         "sentinel monitor {PRIMARY_NAME} 127.0.0.1 {port} {quorum}\n\
          sentinel down-after-milliseconds {PRIMARY_NAME} {down_after}\n\
-         sentinel failover-timeout {PRIMARY_NAME} 10000\n\
+         sentinel failover-timeout {PRIMARY_NAME} 5000\n\
          sentinel parallel-syncs {PRIMARY_NAME} 1\n"
     )
 }

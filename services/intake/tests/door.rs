@@ -233,7 +233,7 @@ async fn a_visitor_learns_of_a_new_place_when_others_leave() {
 
 #[tokio::test]
 async fn the_open_stream_is_the_proof_of_presence() {
-    let numbers = "away_after_ms = 300\nabandon_after_ms = 600000";
+    let numbers = "away_after_ms = 1500\nabandon_after_ms = 600000";
     let queue = queue(empty_line().await, policy(numbers)).await;
     let (_intake, mut visitor) = intake(&[&queue.address], &[("visitors.beat_every_ms", "50")]).await;
     let (watched, unwatched) = (ask(&mut visitor, "r-1").await, ask(&mut visitor, "r-2").await);
@@ -248,7 +248,7 @@ async fn the_open_stream_is_the_proof_of_presence() {
             break stream;
         }
         drop(stream);
-        tokio::time::sleep(Duration::from_millis(400)).await; // longer than away_after
+        tokio::time::sleep(Duration::from_millis(1800)).await; // longer than away_after
     };
     until(&mut at_last, |chat| !chat.away).await;
 

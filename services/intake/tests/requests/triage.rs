@@ -151,8 +151,7 @@ async fn a_repeat_is_answered_with_its_chat_whatever_became_of_the_policy() {
     // The rule is another one; then the question is not asked any more, and even that is long ago.
     for policy in [POLICY.replace("\"imminent\"", "\"high\""), other_survey(), other_survey(), other_survey()] {
         line.put_policy(&policy);
-        line.tell("policy_set", "");
-        tokio::time::sleep(Duration::from_millis(50)).await; // the notice is on its way
+        told_of_policy(&line).await;
         let again = ask(&mut visitor, asking()).await;
 
         assert!(again.replayed);
@@ -298,6 +297,19 @@ async fn new_answers_raise_and_never_lower() {
     }
 }
 
+/// The notice has come to intake, and it has read the policy.
+async fn told_of_policy(line: &Line) {
+    let before = line.kept().policies_read;
+    line.tell("policy_set", "");
+    soon("a look at the policy", async {
+        while line.kept().policies_read == before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(100)).await; // the answer is on its way
+}
+
 #[tokio::test]
 async fn a_policy_is_known_at_once_when_it_is_told_and_soon_when_it_is_not() {
     let line = Line::with(POLICY).await;
@@ -312,8 +324,7 @@ async fn a_policy_is_known_at_once_when_it_is_told_and_soon_when_it_is_not() {
     assert_eq!(update(&mut visitor, told(&[("distress", "3")])).await.unwrap(), Urgency::Low);
 
     line.put_policy(&POLICY.replace("at_least = 7", "at_least = 3"));
-    line.tell("policy_set", "");
-    tokio::time::sleep(Duration::from_millis(200)).await; // less than it takes without a notice
+    told_of_policy(&line).await;
     assert_eq!(update(&mut visitor, told(&[("distress", "3")])).await.unwrap(), Urgency::High);
 
     line.put_policy(
@@ -335,8 +346,7 @@ async fn a_survey_that_was_replaced_while_somebody_filled_it_in_is_understood() 
     let (_intake, mut visitor) = intake(&line, &[]).await;
     ask(&mut visitor, request("r-1")).await;
     line.put_policy(&other_survey());
-    line.tell("policy_set", "");
-    tokio::time::sleep(Duration::from_millis(200)).await; // the notice is on its way
+    told_of_policy(&line).await;
 
     let old = ask(&mut visitor, answering("r-2", &[("plan", "yes")])).await;
     let new = ask(&mut visitor, answering("r-3", &[("means", "yes")])).await;

@@ -159,6 +159,7 @@ async fn a_webhook_that_is_broken_is_tried_three_times_and_the_line_goes_on() {
             ids.push(told["id"].to_string());
         }
     }
+    assert_eq!(ids.len(), 3, "{ids:?}");
     ids.dedup();
     assert_eq!(ids.len(), 1, "a wave has one id, however often it comes");
 }

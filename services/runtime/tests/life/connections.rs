@@ -35,7 +35,7 @@ async fn an_old_connection_is_cut_and_the_client_comes_back() {
     let service = Waiting::new();
     service.go.add_permits(1);
     let mut config = config();
-    (config.max_connection_age_ms, config.max_connection_age_grace_ms) = (50, 50);
+    (config.max_connection_age_ms, config.max_connection_age_grace_ms) = (500, 500);
     let bench = Bench::with(config, &service).await;
     let mut client = bench.client();
     let mut stream = client.watch(request("")).await.unwrap().into_inner();
