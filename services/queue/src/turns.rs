@@ -14,8 +14,8 @@
 //! Helplines share, in each of these three kinds of turns. Each may have one command on its way
 //! whatever others do; of the turns the next goes to each helpline in its turn, within one in the order in which they came;
 //! and when the places to wait are taken, a helpline that has fewer than its part of them gets one all the same, which the
-//! one with the most gives up. So whoever floods one helpline makes that one refuse, and slows another by what refusing costs (fair queueing
-//! that drops from the longest queue: Suter, Lakshman, Stiliadis and Choudhury, INFOCOM 1998).
+//! one with the most gives up. So whoever floods one helpline makes that one refuse, and slows another by what refusing
+//! costs (fair queueing that drops from the longest queue: Suter, Lakshman, Stiliadis and Choudhury, INFOCOM 1998).
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
