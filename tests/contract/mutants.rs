@@ -21,6 +21,12 @@ const MUTANTS: &[(&str, &str, &str, &str)] = &[
         "r.session ~= session",
         "the dead go on talking",
     ),
+    (
+        "shared/prelude.lua",
+        "if #H.told == 0 and L.term ~= 0 then",
+        "if false then",
+        "another node's events pass for those that were lost",
+    ),
     ("shared/records.lua", "math.max(r.capacity - H.load_of(r), 0)", "r.capacity", "hands are never full"),
     ("shared/matching.lua", "now >= a.at + P.back_off", "now > a.at + P.back_off", "patience is a moment longer"),
     ("shared/matching.lua", "math.min(num(weight), capacity)", "num(weight)", "heavy chats fit nobody"),

@@ -1,8 +1,10 @@
 //! The store follows the primary that Sentinels name.
 
-use crate::line::{Line, following, request};
-use holdfast_queue::store::{Persistence, Store};
-use holdfast_tests::redis_sentinel::RedisSentinel;
+use crate::line::{Line, accept, careful, chat, fence, following, request};
+use holdfast_domain::EventKind;
+use holdfast_queue::store::redis::RedisSettings;
+use holdfast_queue::store::{Cursor, Persistence, Store};
+use holdfast_tests::redis_sentinel::{Group, RedisSentinel};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
@@ -92,4 +94,39 @@ async fn a_primary_that_freezes_is_replaced_and_gives_no_word_when_it_wakes() {
     assert!(stale.is_err(), "the old primary gave a word: {stale:?}");
     group.whole_again().await;
     line.request(3).await;
+}
+
+/// A node is promoted that has not heard the last words of the old primary, which goes on for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_read_more_than_the_promoted_node_had_misses_nothing_of_what_is_told_there() {
+    let _turn = crate::turn().await;
+    let mut group = RedisSentinel::start_as(Group { min_replicas_to_write: 0, ..Group::default() }).await;
+    group.sentinels.clear(); // nobody else promotes or demotes
+    let at = |node: usize, replicas_required: u32| RedisSettings {
+        replicas_required,
+        floor_replicas: 0,
+        ..careful(vec![group.nodes[node].service_url()])
+    };
+    let known_to_all = Line::open(&at(0, 2), "river").await;
+    let ana = known_to_all.sign_in("ana", 1).await;
+    known_to_all.request(0).await;
+    fence(&known_to_all.at_last(&accept("ana", ana, 0)).await).expect("an assignment");
+
+    let mut promoted = group.nodes[1].connection().await;
+    let () = redis::cmd("REPLICAOF").arg("NO").arg("ONE").query_async(&mut promoted).await.expect("a primary");
+    let (old, new) = (Line::at(&at(0, 0), "river").await, Line::at(&at(1, 0), "river").await);
+    for n in 1..=3 {
+        old.request(n).await;
+    }
+    let read = old.store.events(&old.helpline, &Cursor::default(), 100).await.expect("events");
+    let reached = &read.last().expect("an event").cursor;
+    for n in 11..=20 {
+        new.request(n).await;
+    }
+
+    let told = new.store.events(&new.helpline, reached, 100).await.expect("events");
+    let requested = told.iter().filter(|placed| placed.event.kind == EventKind::Requested);
+    let requested: Vec<_> = requested.filter_map(|placed| placed.event.chat.clone()).collect();
+    assert_eq!(requested, (11..=20).map(chat).collect::<Vec<_>>());
+    assert!(told.iter().all(|placed| placed.cursor.term > reached.term), "{told:?}");
 }

@@ -280,7 +280,7 @@ impl Line {
         &self.state
     }
 
-    /// The line goes on on another node, as after a failover: the next epoch begins a new term.
+    /// The line goes on on another node, as after a failover: the next event begins a new term.
     pub fn move_to_node(&mut self, node: u32) {
         self.node = node;
     }
@@ -398,7 +398,12 @@ impl Line {
         self.state.policy.as_ref().map(|p| p.numbers.clone()).unwrap_or_default()
     }
 
+    /// What is told is numbered by term and sequence. On another node the end of the line may be missing, and with it the
+    /// last numbers: what is told there is never taken for what was told before, since it begins a term.
     fn tell(&mut self, kind: EventKind, about: About<'_>) {
+        if self.events.is_empty() && self.state.term.node.is_some() {
+            self.begin_term_if_moved();
+        }
         self.state.events += 1;
         self.events.push(Event {
             sequence: self.state.events,

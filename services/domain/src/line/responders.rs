@@ -475,9 +475,9 @@ impl Line {
         );
     }
 
-    /// A line that finds itself on another node may have forgotten epochs that were minted: it begins a new term,
-    /// above every older one.
-    fn begin_term_if_moved(&mut self) {
+    /// A line that finds itself on another node may have forgotten epochs that were minted and events that were told: it
+    /// begins a new term, above every older one.
+    pub(super) fn begin_term_if_moved(&mut self) {
         if self.has_moved() {
             // The very first term may be what was lost; in a new life the hold has begun already.
             if self.state.term.node.is_some() || self.now >= self.recovers_at() {

@@ -377,7 +377,8 @@ H.TERM_EPOCH_MS = 1577836800000 -- 2020-01-01
 H.EPOCHS_PER_TERM = 1048576 -- 2^20
 H.TICKER_LEASE_MS = 1000
 
--- A line that finds itself on another node may have forgotten epochs: it begins a term above every older one.
+-- A line that finds itself on another node may have forgotten epochs that were minted and events that were told: it begins
+-- a term above every older one.
 function H.begin_term_if_moved()
   local node = H.this_node()
   if not H.has_moved(node) then return end
@@ -387,8 +388,11 @@ function H.begin_term_if_moved()
 end
 
 function H.this_node()
-  local replid = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
-  return tonumber(string.sub(replid, 1, 8), 16)
+  if not H.found_node then
+    local replid = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+    H.found_node = tonumber(string.sub(replid, 1, 8), 16)
+  end
+  return H.found_node
 end
 
 -- The line finds itself on another node than the one that minted last.

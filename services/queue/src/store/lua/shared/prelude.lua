@@ -123,9 +123,11 @@ function H.flush_line()
   if #changes > 0 then redis.call('HSET', line_key, unpack(changes)) end
 end
 
--- Events are told in order, appended to the stream and published in one piece with the change.
+-- Events are told in order, appended to the stream and published in one piece with the change. On another node the last
+-- numbers may be missing: the first event there begins a term.
 H.told = {}
 function H.tell(kind, about)
+  if #H.told == 0 and L.term ~= 0 then H.begin_term_if_moved() end
   L.events = L.events + 1
   local words = { 's=' .. str(L.events), 't=' .. str(L.term), 'a=' .. str(now), 'k=' .. kind,
     'p=' .. str(L.revision) }
