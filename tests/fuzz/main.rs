@@ -10,5 +10,6 @@ mod messages;
 mod mutate;
 mod papers;
 mod policies;
+mod proofs;
 mod scripts;
 mod texts;

@@ -147,15 +147,19 @@ fn items(list: &str) -> Vec<String> {
     items.filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
 
-/// The layer to blame is the first one with which the same complaint appears.
+/// The layer to blame: the last one that sets the key, or else the first one with which the same complaint appears. Of
+/// several mistakes another one may be found each time, so complaints alone do not tell.
 fn blame<T: DeserializeOwned>(layers: &[Layer], error: &config::ConfigError) -> ConfigError {
+    let (key, message) = explain(error);
+    let unknown = unknown_in(&key, &message);
     let same = |n: &usize| {
         let seen = merge::<T>(layers.get(..*n).unwrap_or_default()).err();
         seen.is_some_and(|e| e.to_string() == error.to_string())
     };
-    let culprit = (1..=layers.len()).find(same).and_then(|n| layers.get(n - 1));
-    let (key, message) = explain(error);
-    let key = culprit.and_then(|layer| full_key(layer, &key, &message)).unwrap_or(key);
+    let complained = || (1..=layers.len()).find(same).and_then(|n| layers.get(n - 1));
+    let sets_it = |layer: &&Layer| layer.keys().contains(&unknown.as_deref().unwrap_or(&key));
+    let culprit = layers.iter().rev().find(sets_it).or_else(complained);
+    let key = culprit.zip(unknown).and_then(|(layer, unknown)| full_key(layer, &unknown)).unwrap_or(key);
     ConfigError::Setting {
         origin: culprit.map_or_else(|| "configuration".to_owned(), |layer| layer.origin(&key)),
         key,
@@ -179,14 +183,17 @@ fn explain(error: &config::ConfigError) -> (String, String) {
     (key.unwrap_or_default(), message.replace('\n', ", "))
 }
 
-/// serde names an unknown field but not its section; the layer that set it knows both.
-fn full_key(layer: &Layer, key: &str, message: &str) -> Option<String> {
-    let rest = message.strip_prefix("unknown field `")?;
-    let (field, _) = rest.split_once('`')?;
-    let inside = if key.is_empty() { field.to_owned() } else { format!("{key}.{field}") };
+/// The key of an unknown field: serde names it, and the section as far as it is known.
+fn unknown_in(section: &str, message: &str) -> Option<String> {
+    let (field, _) = message.strip_prefix("unknown field `")?.split_once('`')?;
+    Some(if section.is_empty() { field.to_owned() } else { format!("{section}.{field}") })
+}
+
+/// The layer that set an unknown field knows all of its key.
+fn full_key(layer: &Layer, unknown: &str) -> Option<String> {
     let of_layer = layer.keys();
-    let is_it =
-        |k: &&&str| **k == inside || k.rsplit('.').next() == Some(field) || k.split('.').any(|s| s == field);
-    let exact = of_layer.iter().find(|k| **k == inside);
+    let field = unknown.rsplit('.').next().unwrap_or(unknown);
+    let is_it = |k: &&&str| k.split('.').any(|s| s == field);
+    let exact = of_layer.iter().find(|k| **k == unknown);
     exact.or_else(|| of_layer.iter().find(is_it)).map(|k| (*k).to_owned())
 }

@@ -120,6 +120,16 @@ fn an_unknown_key_in_the_file_is_named_with_the_file() {
 }
 
 #[test]
+fn of_several_mistakes_in_the_file_one_is_named_with_the_file() {
+    let file =
+        file("[server]\nlisen = '127.0.0.1:1'\nreflexion = true\n[telemetry]\nlog = 'x'\nlevel = 1\nrate = 0\n");
+    for _ in 0..20 {
+        let error = read(Some(file.path()), &[], &[]).unwrap_err().to_string();
+        assert!(error.starts_with(&file.path().display().to_string()), "{error}");
+    }
+}
+
+#[test]
 fn an_unknown_variable_is_named() {
     let error = read(None, &[("HF_T__SERVER__LISEN", "x")], &[]).unwrap_err().to_string();
     let start = "environment HF_T__SERVER__LISEN: server.lisen: unknown field `lisen`";
