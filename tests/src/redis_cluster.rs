@@ -8,6 +8,8 @@ use std::time::Duration;
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// As in `deploy/redis/cluster-node.conf`.
+const OF_A_CLUSTER: &str = "cluster-node-timeout 2000\ncluster-require-full-coverage no\n";
 const SLOTS: [(u16, u16); 3] = [(0, 5460), (5461, 10922), (10923, 16383)];
 
 /// A running cluster. Dropping it stops its nodes.
@@ -26,7 +28,7 @@ impl RedisCluster {
     /// Starts three primaries with so many replicas each, durable, and waits until every replica is in step. Another
     /// node takes over from one that is silent for two seconds.
     pub async fn start_with_replicas(replicas: usize) -> Self {
-        let settings = format!("{NODE}cluster-node-timeout 2000\nmin-replicas-to-write {}\n", replicas.min(1));
+        let settings = format!("{NODE}{OF_A_CLUSTER}min-replicas-to-write {}\n", replicas.min(1));
         Self::start_from(replicas, &settings).await
     }
 
