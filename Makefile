@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run demo test test-long simulate fuzz lint chaos chaos-long chaos-planted bench image tools clean
+.PHONY: help run demo test test-long test-valkey simulate fuzz lint chaos chaos-long chaos-planted bench image tools clean
 
 ARGS ?=
 
@@ -33,6 +33,13 @@ test-long: ## the same with the slow tests and many more random cases
 	tests/tools/setup test
 	$(BUILD_FOR_TESTS)
 	HOLDFAST_LONG=1 HOLDFAST_HISTORIES=$${HOLDFAST_HISTORIES:-50000} cargo test --workspace --locked --no-fail-fast $(ARGS) -- --include-ignored
+
+test-valkey: ## what the store promises, on Valkey instead of Redis
+	tests/tools/setup test
+	tests/tools/setup valkey
+	$(BUILD_FOR_TESTS)
+	HOLDFAST_REDIS_SERVER="$(CURDIR)/.tools/bin/valkey-server" RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} \
+		cargo test --workspace --locked --test contract --test replicated $(ARGS)
 
 simulate: ## the services on a simulated network: 10,000 seeds, half a second of a core each (HOLDFAST_SEEDS=n)
 	HOLDFAST_SEEDS=$${HOLDFAST_SEEDS:-10000} cargo test --locked -p holdfast-tests --test simulation whatever -- --nocapture
