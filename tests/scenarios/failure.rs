@@ -327,7 +327,7 @@ pub(crate) async fn until_done(
     }
 }
 
-fn unknown(code: Code) -> bool {
+pub(crate) fn unknown(code: Code) -> bool {
     [Code::Unavailable, Code::DeadlineExceeded].contains(&code)
 }
 

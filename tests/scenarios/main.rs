@@ -22,6 +22,7 @@ mod offers;
 mod operation;
 mod overflow;
 mod policy;
+mod power;
 mod presence;
 mod privacy;
 mod shutdown;

@@ -150,6 +150,17 @@ impl RedisServer {
         self.child = spawn(&self.args, &self.environment, self.ready);
     }
 
+    /// Starts it again with what it had written, where nobody but us finds it; its address there. It comes back to its
+    /// place by being killed and started again.
+    pub fn start_again_aside(&mut self) -> String {
+        let socket = self.dir().join("aside.sock");
+        let usual = self.args.clone();
+        self.args.extend(owned(&["--port", "0", "--unixsocket", text(&socket)]));
+        self.start_again();
+        self.args = usual;
+        format!("redis+unix://{}", socket.display())
+    }
+
     /// Kills it and starts it again where it was, with nothing: its disk is lost.
     pub fn start_again_empty(&mut self) {
         self.lose_the_disk();
