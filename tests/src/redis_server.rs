@@ -2,6 +2,7 @@
 
 use crate::pki::Files;
 use crate::processes::{free_port as lasting_port, send_signal};
+use redis::AsyncConnectionConfig;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,6 +17,9 @@ const SERVICE: &str = "holdfast-queue";
 const PASSWORD: &str = "only-good-on-this-machine";
 
 const START_WITHIN: Duration = Duration::from_secs(20);
+
+/// Longer than a node takes that works, on a slow disk too.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a server says when it serves, and what a Sentinel says.
 const READY: &str = "eady to accept connections";
@@ -272,7 +276,10 @@ impl RedisServer {
     /// A connection for looking at it from outside.
     pub async fn connection(&self) -> redis::aio::MultiplexedConnection {
         let client = redis::Client::open(self.url.as_str()).expect("an address");
-        client.get_multiplexed_async_connection().await.expect("a connection")
+        let patient = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(ANSWERS_WITHIN))
+            .set_response_timeout(Some(ANSWERS_WITHIN));
+        client.get_multiplexed_async_connection_with_config(&patient).await.expect("a connection")
     }
 }
 
