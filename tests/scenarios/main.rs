@@ -21,6 +21,7 @@ mod matching;
 mod offers;
 mod operation;
 mod overflow;
+mod partition;
 mod policy;
 mod power;
 mod presence;

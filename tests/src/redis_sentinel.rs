@@ -1,6 +1,8 @@
 //! A real primary with two replicas, and a Sentinel beside each of them: the replicated tier of `deploy/redis` in
 //! small, on loopback. Every change is on the primary's disk before it is answered.
 
+use crate::processes::free_port;
+use crate::proxy::{Flow, Link, Mode};
 use crate::redis_server::RedisServer;
 use futures::{Stream, StreamExt};
 use redis::aio::MultiplexedConnection;
@@ -46,6 +48,10 @@ pub struct RedisSentinel {
     pub nodes: Vec<RedisServer>,
     /// The Sentinels, one beside each node.
     pub sentinels: Vec<RedisServer>,
+    /// Where nodes and Sentinels find each node.
+    found_at: Vec<u16>,
+    /// What stands before each node there, for a group that can be partitioned.
+    links: Vec<Link>,
 }
 
 /// How to start one.
@@ -57,11 +63,13 @@ pub struct Group {
     pub min_replicas_to_write: usize,
     /// For so long a node may be silent before Sentinels take it for dead.
     pub down_after: Duration,
+    /// Nodes and Sentinels speak over links that can be held, while whoever has a node's own address reaches it past them.
+    pub linked: bool,
 }
 
 impl Default for Group {
     fn default() -> Self {
-        Self { replicas: 2, min_replicas_to_write: 1, down_after: DOWN_AFTER }
+        Self { replicas: 2, min_replicas_to_write: 1, down_after: DOWN_AFTER, linked: false }
     }
 }
 
@@ -73,15 +81,24 @@ impl RedisSentinel {
 
     /// Starts one, and waits until replicas are in step and Sentinels know each other.
     pub async fn start_as(group: Group) -> Self {
-        let settings = format!("{NODE}min-replicas-to-write {}\n", group.min_replicas_to_write);
-        let primary = RedisServer::start_with_file(&settings);
-        let port = primary.port();
-        let replica = format!("{settings}replicaof 127.0.0.1 {port}\n");
-        let mut nodes = vec![primary];
-        nodes.extend((0..group.replicas).map(|_| RedisServer::start_with_file(&replica)));
-        let watch = watching(port, nodes.len() / 2 + 1, group.down_after);
+        let ports: Vec<u16> = (0..=group.replicas).map(|_| free_port()).collect();
+        let mut links = Vec::new();
+        for (n, port) in ports.iter().enumerate().filter(|_| group.linked) {
+            links.push(Link::to(&format!("group>node-{n}"), *port).await);
+        }
+        let found_at = if group.linked { links.iter().map(Link::port).collect() } else { ports.clone() };
+        let mut nodes = Vec::new();
+        let primary = found_at[0];
+        for (port, found_at) in ports.iter().zip(&found_at) {
+            let least = group.min_replicas_to_write;
+            let settings = format!("{NODE}min-replicas-to-write {least}\nreplica-announce-port {found_at}\n");
+            let follows =
+                if nodes.is_empty() { String::new() } else { format!("replicaof 127.0.0.1 {primary}\n") };
+            nodes.push(RedisServer::start_with_file_at(*port, &(settings + &follows)));
+        }
+        let watch = watching(primary, nodes.len() / 2 + 1, group.down_after);
         let sentinels = nodes.iter().map(|_| RedisServer::start_sentinel(&watch)).collect();
-        let started = Self { nodes, sentinels };
+        let started = Self { nodes, sentinels, found_at, links };
         started.wait_until("a group in step", READY_WITHIN, async || started.is_whole().await).await;
         started
     }
@@ -100,7 +117,7 @@ impl RedisSentinel {
             }
         }
         let (port, count) = votes.into_iter().max_by_key(|(_, count)| *count)?;
-        let named = self.nodes.iter().position(|node| node.port() == port);
+        let named = self.found_at.iter().position(|found_at| *found_at == port);
         named.filter(|_| count * 2 > self.sentinels.len())
     }
 
@@ -128,6 +145,17 @@ impl RedisSentinel {
     pub async fn whole_again(&self) -> usize {
         self.wait_until("a whole group", FAILOVER_WITHIN, async || self.is_whole().await).await;
         self.primary().await.expect("a primary")
+    }
+
+    /// No node and no Sentinel hears that one any more, and it hears none of them: nothing is refused and nothing ends, it
+    /// is only silent. Whoever has its own address still reaches it.
+    pub fn cut_off(&self, node: usize) {
+        self.links[node].set(Mode { there: Flow::Held, back: Flow::Held, refuses: false });
+    }
+
+    /// They hear each other again, and what was said meanwhile.
+    pub fn mend(&self, node: usize) {
+        self.links[node].set(Mode::default());
     }
 
     /// Replicas hear nothing more of the primary, the first node, from now on; what it was told before, they have. Some

@@ -117,16 +117,21 @@ impl RedisServer {
     /// Starts a node on a free port of loopback with a file of settings, one a line. What is changed at run time and
     /// written back to the file is still so after a restart.
     pub fn start_with_file(settings: &str) -> Self {
-        Self::start_from_file(settings, &[], READY)
+        Self::start_with_file_at(lasting_port(), settings)
+    }
+
+    /// The same on this port.
+    pub fn start_with_file_at(port: u16, settings: &str) -> Self {
+        Self::start_from_file(port, settings, &[], READY)
     }
 
     /// Starts a Sentinel on a free port of loopback.
     pub fn start_sentinel(settings: &str) -> Self {
-        Self::start_from_file(settings, &["--sentinel"], WATCHING)
+        Self::start_from_file(lasting_port(), settings, &["--sentinel"], WATCHING)
     }
 
-    fn start_from_file(settings: &str, more: &[&str], ready: &'static str) -> Self {
-        let (dir, port) = (TempDir::new().expect("a temporary directory"), lasting_port());
+    fn start_from_file(port: u16, settings: &str, more: &[&str], ready: &'static str) -> Self {
+        let dir = TempDir::new().expect("a temporary directory");
         let file = dir.path().join("redis.conf");
         let users = if ready == READY { format!("user {}\n", service().join(" ")) } else { String::new() };
         let own = format!("port {port}\nbind 127.0.0.1\ndir {}\n{users}", text(dir.path()));
