@@ -2,7 +2,7 @@
 //! outside, between the store and its client.
 
 use crate::differential::Bench;
-use holdfast_domain::histories::{history, seed};
+use holdfast_domain::histories::{history, history_of_losses, seed};
 use holdfast_tests::script_editor::{Edit, Editor};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::path::Path;
 
 /// Histories that a mistake may survive at most.
-const HISTORIES: u32 = 600;
+const HISTORIES: u32 = 3_000;
 
 /// The file, what it says, what it says instead, and what goes wrong then.
 const MUTANTS: &[(&str, &str, &str, &str)] = &[
@@ -162,7 +162,8 @@ fn is_caught((file, from, to, breaks): &(&str, &'static str, &'static str, &str)
         ..Config::default()
     };
     let played = RefCell::new(0u32);
-    let outcome = TestRunner::new(config).run(&(any::<u8>(), history(160)), |(which, ops)| {
+    let histories = prop_oneof![4 => history(160), 1 => history_of_losses(160)];
+    let outcome = TestRunner::new(config).run(&(any::<u8>(), histories), |(which, ops)| {
         *played.borrow_mut() += 1;
         bench.borrow_mut().play(which, &ops).map(drop)
     });

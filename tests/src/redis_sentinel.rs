@@ -182,8 +182,19 @@ impl RedisSentinel {
         if self.claimants().await != [primary] {
             return false;
         }
-        let in_step = online_replicas(&self.nodes[primary]).await == Some(self.nodes.len() - 1);
-        in_step && self.sentinels_know(self.nodes.len() - 1).await
+        let online = online_replicas(&self.nodes[primary]).await == Some(self.nodes.len() - 1);
+        online && self.have_synchronized(primary).await && self.sentinels_know(self.nodes.len() - 1).await
+    }
+
+    /// A primary may call a replica online that is still reading the copy (Valkey does); the replica knows.
+    async fn have_synchronized(&self, primary: usize) -> bool {
+        for (n, node) in self.nodes.iter().enumerate() {
+            let told = replication(node).await.unwrap_or_default();
+            if n != primary && told.get("master_link_status").is_none_or(|status| status != "up") {
+                return false;
+            }
+        }
+        true
     }
 
     async fn sentinels_know(&self, replicas: usize) -> bool {
