@@ -1,10 +1,12 @@
 //! The store is made worse while people use it. Each time intake says within ten seconds that it takes no new chats and
 //! where else to turn, what was begun goes on, and nobody is promised more than was true five seconds before.
 
+use holdfast_domain::policy::Numbers;
+use holdfast_proto::v1::action::Action as Word;
 use holdfast_proto::v1::durability::Persistence;
-use holdfast_proto::v1::{Assignment, ChatState};
-use holdfast_tests::people::{Responder, close, engage};
-use holdfast_tests::processes::{Deployment, PATIENCE, Setup};
+use holdfast_proto::v1::{Assignment, ChatState, Offer, SessionResponse, SignOut, session_response};
+use holdfast_tests::people::{Responder, accept, close, decline, engage};
+use holdfast_tests::processes::{Deployment, PATIENCE, Setup, numbers};
 use holdfast_tests::redis_sentinel::{PRIMARY_NAME, RedisSentinel, replication};
 use holdfast_tests::redis_server::RedisServer;
 use std::time::Duration;
@@ -16,7 +18,7 @@ use tonic_types::StatusExt;
 use crate::failure::{accepting, asks_until_heard, resources, until_done};
 
 /// A sabotage must be noticed within this.
-const NOTICED_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const NOTICED_WITHIN: Duration = Duration::from_secs(10);
 /// What was true so long ago may still be claimed; a little for the way.
 const CLAIMED_FOR: Duration = Duration::from_millis(5_500);
 
@@ -25,8 +27,17 @@ struct Sabotage {
     name: &'static str,
     spoil: fn(&mut RedisServer, &mut RedisServer) -> Vec<Vec<String>>,
     mend: fn(&mut RedisServer, &mut RedisServer) -> Vec<Vec<String>>,
-    /// What was begun goes on meanwhile.
-    goes_on: bool,
+    /// What becomes of what was begun.
+    begun: Begun,
+}
+
+/// What becomes of what was begun, below the floor.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    /// It goes on: somebody may still accept, decline and close.
+    GoesOn,
+    /// Nobody is given a word, for none can be kept, and the same words count afterwards.
+    Waits,
 }
 
 fn set(name: &str, value: &str) -> Vec<Vec<String>> {
@@ -50,25 +61,25 @@ const SABOTAGES: [Sabotage; 8] = [
         name: "the log is turned off",
         spoil: |_, _| set("appendonly", "no"),
         mend: |_, _| set("appendonly", "yes"),
-        goes_on: true,
+        begun: Begun::GoesOn,
     },
     Sabotage {
         name: "the log is written only every second",
         spoil: |_, _| set("appendfsync", "everysec"),
         mend: |_, _| set("appendfsync", "always"),
-        goes_on: true,
+        begun: Begun::GoesOn,
     },
     Sabotage {
         name: "keys may be evicted",
         spoil: |_, _| set("maxmemory-policy", "allkeys-lru"),
         mend: |_, _| set("maxmemory-policy", "noeviction"),
-        goes_on: true,
+        begun: Begun::GoesOn,
     },
     Sabotage {
         name: "the memory is full",
         spoil: |_, _| set("maxmemory", "1"),
         mend: |_, _| set("maxmemory", "0"),
-        goes_on: true,
+        begun: Begun::GoesOn,
     },
     Sabotage {
         name: "the replica hears nothing",
@@ -80,13 +91,13 @@ const SABOTAGES: [Sabotage; 8] = [
             replica.go_on();
             Vec::new()
         },
-        goes_on: false,
+        begun: Begun::Waits,
     },
     Sabotage {
         name: "the primary is demoted",
         spoil: |_, replica| replica_of("127.0.0.1", &replica.port().to_string()),
         mend: |_, _| replica_of("NO", "ONE"),
-        goes_on: false,
+        begun: Begun::Waits,
     },
     Sabotage {
         name: "the store is frozen",
@@ -98,7 +109,7 @@ const SABOTAGES: [Sabotage; 8] = [
             primary.go_on();
             Vec::new()
         },
-        goes_on: false,
+        begun: Begun::Waits,
     },
     Sabotage {
         name: "the disk is full",
@@ -113,7 +124,7 @@ const SABOTAGES: [Sabotage; 8] = [
             primary.start_again();
             Vec::new()
         },
-        goes_on: false,
+        begun: Begun::Waits,
     },
 ];
 
@@ -127,18 +138,27 @@ async fn each_way_to_make_the_store_worse_is_noticed_and_recovered_from() {
     let chat = ana.takes().await;
 
     for sabotage in SABOTAGES {
+        let mut ben = Volunteer::with_full_hands(&house, sabotage.name).await;
         let spoilt = Instant::now();
         let words = (sabotage.spoil)(house.redis(), &mut replica);
         tell(house.redis(), &words).await;
+        let tried = (sabotage.begun == Begun::Waits).then(|| ben.tries());
         let claims = until_not_accepting(&house, spoilt).await;
         let noticed = spoilt.elapsed();
         refuses_with_resources(&house, sabotage.name).await;
-        if sabotage.goes_on {
+        if let Some(tried) = tried {
+            ben.is_given_no_word(tried).await;
+        } else {
             goes_on(&mut ana, &chat, sabotage.name).await;
+            ben.empties_hands(Begun::GoesOn).await;
         }
         let words = (sabotage.mend)(house.redis(), &mut replica);
         tell(house.redis(), &words).await;
         let mended = Instant::now();
+        if sabotage.begun == Begun::Waits {
+            ben.empties_hands(Begun::Waits).await;
+        }
+        ben.goes_home().await;
         until_accepting(&house, sabotage.name).await;
         println!(
             "{:<40} noticed {noticed:?}, {claims} words meanwhile, over {:?}",
@@ -204,9 +224,84 @@ async fn when_the_primary_dies_people_wait_some_seconds_and_what_they_were_told_
     house.nobody_is_lost(2).await;
 }
 
+/// A volunteer who has something to accept, something to decline and something to close.
+struct Volunteer {
+    ben: Responder,
+    offers: [Offer; 2],
+    chat: Assignment,
+    /// While this is so.
+    during: &'static str,
+}
+
+impl Volunteer {
+    async fn with_full_hands(house: &Deployment, during: &'static str) -> Self {
+        let mut ben = house.stranger("ben").await;
+        ben.sign_in.capacity = 3;
+        ben.sign_in().await;
+        for _ in 0..3 {
+            asks_until_heard(&mut house.visitor().await).await;
+        }
+        let chat = ben.takes().await;
+        let offers = [ben.offer().await, ben.offer().await];
+        Self { ben, offers, chat, during }
+    }
+
+    fn words(&self) -> [Word; 3] {
+        [accept(&self.offers[0], ""), decline(&self.offers[1]), close(&self.chat)]
+    }
+
+    /// Says all three words, without waiting for what becomes of them; their numbers.
+    fn tries(&mut self) -> [u64; 3] {
+        self.words().map(|word| self.ben.begin(word))
+    }
+
+    /// What becomes of each word that was said is unknown, and nothing is handed over.
+    async fn is_given_no_word(&mut self, tried: [u64; 3]) {
+        for number in tried {
+            let result = self.ben.result(number).await;
+            let code = Code::from_i32(result.code);
+            assert!([Code::Unavailable, Code::DeadlineExceeded].contains(&code), "{}: {result:?}", self.during);
+            assert_eq!(result.assignment, None, "{}", self.during);
+        }
+        let chat = &self.offers[0].chat_id;
+        let handed_over = |response: &SessionResponse| match &response.message {
+            Some(session_response::Message::Assignment(given)) if given.chat_id == *chat => Some(()),
+            _ => None,
+        };
+        assert_eq!(self.ben.inbox().comes_within(Duration::ZERO, handed_over).await, None, "{}", self.during);
+    }
+
+    /// Says all three words, and each counts: now, or since it was tried.
+    async fn empties_hands(&mut self, begun: Begun) {
+        for word in self.words() {
+            let result = until_done(&mut self.ben, || word.clone()).await;
+            // Unlike the other two, turning down again what is turned down is not answered the same.
+            let is_gone = matches!(word, Word::Decline(_)) && result.reason == "OFFER_GONE";
+            let has_counted = begun == Begun::Waits && is_gone;
+            assert!(result.code == 0 || has_counted, "{}: {word:?}: {result:?}", self.during);
+            if let Some(accepted) = result.assignment {
+                assert_eq!(accepted.chat_id, self.offers[0].chat_id);
+                self.chat = accepted;
+            }
+        }
+        let has_accepted = self.chat.chat_id == self.offers[0].chat_id;
+        assert!(has_accepted, "{}: nothing was handed over", self.during);
+    }
+
+    /// Ends what was accepted, and goes.
+    async fn goes_home(mut self) {
+        assert_eq!(until_done(&mut self.ben, || close(&self.chat)).await.code, 0, "after {}", self.during);
+        // The stream may end before the result of that has come.
+        self.ben.begin(Word::SignOut(SignOut {}));
+        assert!(self.ben.inbox().end().await.is_ok());
+    }
+}
+
 /// A store with a replica, and queues that give no word that the replica has not heard.
 async fn replicated() -> (Deployment, RedisServer) {
-    let mut house = Deployment::start(Setup::default()).await;
+    // Nothing that was begun ends by itself while the store is spoilt.
+    let numbers = Numbers { offer_deadline_ms: 120_000, away_after_ms: 120_000, ..numbers() };
+    let mut house = Deployment::with(numbers).await;
     let port = house.redis().port().to_string();
     let replica = RedisServer::start_on_port(&["--replicaof", "127.0.0.1", &port]);
     let until = Instant::now() + PATIENCE;

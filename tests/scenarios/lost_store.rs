@@ -11,7 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tonic::Code;
+use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_types::StatusExt;
+
+use crate::durability::NOTICED_WITHIN;
+use crate::shutdown::{health, until_health};
 
 /// People who share a connection: fewer than it may have streams.
 const STREAMS: usize = 250;
@@ -202,6 +206,26 @@ async fn nobody_new_is_taken_until_those_who_came_back_may_be_offered() {
         sleep(Duration::from_millis(100)).await; // polls what is waited for
     }
     assert_eq!(house.responder("ben").await.offer().await.chat_id, new.chat_id());
+}
+
+#[tokio::test]
+async fn while_those_who_were_lost_come_back_health_says_that_no_new_chats_are_taken() {
+    let hold = Duration::from_secs(3);
+    let mut house = Deployment::with(Numbers { recovery_hold_ms: 3_000, ..held() }).await;
+    house.visitor().await.asks().await;
+    let mut accepting = health(&house.intakes[0], "holdfast.intake.accepting").await;
+
+    let since = Instant::now();
+    wipe(&mut house).await;
+    until_health(&mut accepting, ServingStatus::NotServing).await;
+    let noticed = since.elapsed();
+    until_health(&mut accepting, ServingStatus::Serving).await;
+    let over = since.elapsed();
+
+    println!("no new chats after {noticed:?}, and again after {over:?}");
+    assert!(noticed < NOTICED_WITHIN, "the loss was noticed after {noticed:?}");
+    assert!(over >= hold - Duration::from_millis(500), "new chats are taken after {over:?} of {hold:?}");
+    house.visitor().await.asks().await;
 }
 
 #[tokio::test]

@@ -16,10 +16,11 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 /// What the settings of these scenarios leave a process to end in, and a little more.
 const DEADLINE: Duration = Duration::from_millis(300 + 3_000 + 2_000);
 
-/// What health says about the process, as it changes.
-async fn health(process: &Process) -> Inbox<HealthCheckResponse> {
+/// What health says about a name of the process (the whole of it has none), as it changes.
+pub(crate) async fn health(process: &Process, name: &str) -> Inbox<HealthCheckResponse> {
     let mut client = HealthClient::new(connect(&process.url()).await);
-    let watching = client.watch(HealthCheckRequest::default()).await.expect("health").into_inner();
+    let request = HealthCheckRequest { service: name.to_owned() };
+    let watching = client.watch(request).await.expect("health").into_inner();
     let mut inbox = Inbox::new("health", |inbox| async move {
         let mut watching = watching;
         while let Some(status) = watching.next().await {
@@ -32,7 +33,7 @@ async fn health(process: &Process) -> Inbox<HealthCheckResponse> {
     inbox
 }
 
-async fn until_health(health: &mut Inbox<HealthCheckResponse>, status: ServingStatus) {
+pub(crate) async fn until_health(health: &mut Inbox<HealthCheckResponse>, status: ServingStatus) {
     health.until(status.as_str_name(), |said| (said.status() == status).then_some(())).await;
 }
 
@@ -41,7 +42,7 @@ async fn an_intake_that_is_asked_to_stop_sends_its_visitors_elsewhere() {
     let mut house = Deployment::usual().await;
     let mut visitor = house.visitor().await;
     visitor.asks().await;
-    let mut health = health(&house.intakes[0]).await;
+    let mut health = health(&house.intakes[0], "").await;
 
     house.intakes[0].signal("TERM");
 
@@ -67,7 +68,7 @@ async fn a_dispatch_that_is_asked_to_stop_sends_its_volunteers_elsewhere_with_al
     let chat = ana.takes().await;
     asking.asks().await;
     let offer = ana.offer().await;
-    let mut health = health(&house.dispatches[0]).await;
+    let mut health = health(&house.dispatches[0], "").await;
 
     house.dispatches[0].signal("TERM");
 
@@ -91,7 +92,7 @@ async fn a_queue_that_is_asked_to_stop_sends_its_peers_elsewhere_and_nobody_noti
     let mut ana = house.responder("ana").await;
     let mut peer = attached(&house.queues[0]).await;
     let mut events = Events::after(&house.queues[0], "").await;
-    let mut health = health(&house.queues[0]).await;
+    let mut health = health(&house.queues[0], "").await;
 
     house.queues[0].signal("TERM");
 

@@ -445,9 +445,7 @@ impl Responder {
 
     /// Turns an offer down.
     pub async fn declines(&mut self, offer: &Offer) {
-        let reason = DeclineReason::Busy.into();
-        let (chat_id, offer_number) = (offer.chat_id.clone(), offer.offer_number);
-        self.done(Word::Decline(Decline { chat_id, offer_number, reason })).await;
+        self.done(decline(offer)).await;
     }
 
     /// Ends a conversation.
@@ -481,6 +479,12 @@ impl Responder {
 pub fn accept(offer: &Offer, reply: &str) -> Word {
     let (chat_id, offer_number) = (offer.chat_id.clone(), offer.offer_number);
     Word::Accept(Accept { chat_id, offer_number, reply_handoff: reply.as_bytes().to_vec() })
+}
+
+/// Turning an offer down.
+pub fn decline(offer: &Offer) -> Word {
+    let reason = DeclineReason::Busy.into();
+    Word::Decline(Decline { chat_id: offer.chat_id.clone(), offer_number: offer.offer_number, reason })
 }
 
 /// Writing for the first time, or again.
