@@ -1,7 +1,7 @@
 //! A process that is asked to stop: it says so, finishes what is in hand, and ends in order.
 
 use holdfast_proto::v1::{AttachRequest, Hello, queue_service_client::QueueServiceClient};
-use holdfast_proto::v1::{ChatState, attach_request, attach_response, hello};
+use holdfast_proto::v1::{ChatState, Drain, attach_request, attach_response, hello};
 use holdfast_tests::events::Events;
 use holdfast_tests::inbox::Inbox;
 use holdfast_tests::people::accept;
@@ -15,6 +15,21 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 /// What the settings of these scenarios leave a process to end in, and a little more.
 const DEADLINE: Duration = Duration::from_millis(300 + 3_000 + 2_000);
+
+/// Enough of them for chance to spread them.
+const MANY: usize = 24;
+/// `reconnect_within_ms` of visitors and of sessions, here.
+const RECONNECT_WITHIN: Duration = Duration::from_millis(300);
+
+/// Whoever is sent away together does not come back together: the times differ, and reach over a good part of what they may.
+fn come_back_apart(drains: &[Drain]) {
+    let after = |drain: &Drain| Duration::try_from(drain.reconnect_after.expect("a time")).expect("a time");
+    let mut times: Vec<_> = drains.iter().map(after).collect();
+    times.sort_unstable();
+    let (first, middle, last) = (times[0], times[times.len() / 2], times[times.len() - 1]);
+    assert!(last <= RECONNECT_WITHIN, "{last:?}");
+    assert!(middle > first && last - first > RECONNECT_WITHIN / 3, "they come back together: {times:?}");
+}
 
 /// What health says about a name of the process (the whole of it has none), as it changes.
 pub(crate) async fn health(process: &Process, name: &str) -> Inbox<HealthCheckResponse> {
@@ -42,13 +57,21 @@ async fn an_intake_that_is_asked_to_stop_sends_its_visitors_elsewhere() {
     let mut house = Deployment::usual().await;
     let mut visitor = house.visitor().await;
     visitor.asks().await;
+    let mut others: Vec<_> =
+        (1..MANY).map(|n| visitor.beside(&format!("{}-{n}", visitor.ask.request_id))).collect();
+    for other in &mut others {
+        other.asks().await;
+    }
     let mut health = health(&house.intakes[0], "").await;
 
     house.intakes[0].signal("TERM");
 
     until_health(&mut health, ServingStatus::NotServing).await;
-    let drain = visitor.drain().await;
-    assert!(drain.reconnect_after.is_some());
+    let mut drains = vec![visitor.drain().await];
+    for other in &mut others {
+        drains.push(other.drain().await);
+    }
+    come_back_apart(&drains);
     assert!(visitor.inbox().end().await.is_ok());
     assert_eq!(house.intakes[0].ended(DEADLINE).await.code(), Some(0));
     house.intakes[0].start_again().await;
@@ -63,6 +86,13 @@ async fn a_dispatch_that_is_asked_to_stop_sends_its_volunteers_elsewhere_with_al
     let mut ana = house.stranger("ana").await;
     ana.sign_in.capacity = 2;
     ana.sign_in().await;
+    let mut others = Vec::new();
+    for n in 1..MANY {
+        let mut other = house.stranger(&format!("away-{n}")).await;
+        other.sign_in.ready = false;
+        other.sign_in().await;
+        others.push(other);
+    }
     let (mut talking, mut asking) = (house.visitor().await, house.visitor().await);
     talking.asks().await;
     let chat = ana.takes().await;
@@ -73,7 +103,11 @@ async fn a_dispatch_that_is_asked_to_stop_sends_its_volunteers_elsewhere_with_al
     house.dispatches[0].signal("TERM");
 
     until_health(&mut health, ServingStatus::NotServing).await;
-    assert!(ana.drain().await.reconnect_after.is_some());
+    let mut drains = vec![ana.drain().await];
+    for other in &mut others {
+        drains.push(other.drain().await);
+    }
+    come_back_apart(&drains);
     assert!(ana.inbox().end().await.is_ok());
     assert_eq!(house.dispatches[0].ended(DEADLINE).await.code(), Some(0));
     ana.goes_to(&house.dispatches[1].url());

@@ -18,8 +18,8 @@ use std::time::Duration;
 use holdfast_dispatch::{Bound, Config};
 use holdfast_proto::v1::{
     self, Accept, ActRequest, Action, ActionResult, Assignment, ChatKey, ChatOutcome, ChatState, Close, Decline,
-    Heartbeat, LeaveChatRequest, Offer, RequestChatRequest, RequestChatResponse, ResponderStatus, SessionRequest,
-    SessionResponse, SetStatus, SignIn, SignOut, SignedIn, WatchChatRequest, WatchRequest, action,
+    Drain, Heartbeat, LeaveChatRequest, Offer, RequestChatRequest, RequestChatResponse, ResponderStatus,
+    SessionRequest, SessionResponse, SetStatus, SignIn, SignOut, SignedIn, WatchChatRequest, WatchRequest, action,
     dispatch_service_client::DispatchServiceClient, intake_service_client::IntakeServiceClient, session_request,
     session_response::Message, watch_chat_response,
 };
@@ -27,7 +27,10 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming, transport::Channel};
 use tonic_types::StatusExt;
-use world::{Proxy, Running, Settings, context, empty_line, owned, policy, queue, socket, soon};
+use world::{MANY, Proxy, Running, Settings, are_spread, context, empty_line, owned, policy, queue, socket, soon};
+
+/// `reconnect_within_ms` of sessions, as it comes.
+const RECONNECT_WITHIN: Duration = Duration::from_millis(1500);
 
 type Door = DispatchServiceClient<Channel>;
 type Visitors = IntakeServiceClient<Channel>;
@@ -167,6 +170,10 @@ impl Responder {
 
     async fn assignment(&mut self) -> Assignment {
         self.until(|m| if let Message::Assignment(a) = m { Some(a) } else { None }).await
+    }
+
+    async fn drain(&mut self) -> Drain {
+        self.until(|m| if let Message::Drain(drain) = m { Some(drain) } else { None }).await
     }
 
     async fn send(&mut self, action: action::Action) -> u64 {
@@ -351,8 +358,7 @@ async fn in_the_drain_a_responder_finds_elsewhere_what_they_had_here() {
     let offer = ana.offer().await;
 
     floor.dispatch.context.stop.trigger();
-    let drain = ana.until(|m| if let Message::Drain(d) = m { Some(d) } else { None }).await;
-    assert!(Duration::try_from(drain.reconnect_after.unwrap()).unwrap() <= Duration::from_millis(1500));
+    ana.drain().await;
     ana.ends().await;
     let (mut ana, _) = Responder::ready(&mut other_door, "ana").await;
     let (mut same_offer, mut assignment) = (None, None);
@@ -371,6 +377,23 @@ async fn in_the_drain_a_responder_finds_elsewhere_what_they_had_here() {
     assert_eq!(assignment.handoff, b"for the responder");
     drop(floor.door);
     soon("the end of dispatch", floor.dispatch.ended).await.unwrap();
+}
+
+#[tokio::test]
+async fn in_the_drain_responders_are_not_told_to_come_back_all_at_once() {
+    let mut floor = floor().await;
+    let mut responders = Vec::new();
+    for n in 0..MANY {
+        responders.push(Responder::ready(&mut floor.door, &format!("ana-{n}")).await.0);
+    }
+
+    floor.dispatch.context.stop.trigger();
+
+    let mut times = Vec::new();
+    for responder in &mut responders {
+        times.push(responder.drain().await.reconnect_after.unwrap().try_into().unwrap());
+    }
+    are_spread(&times, RECONNECT_WITHIN);
 }
 
 #[tokio::test]

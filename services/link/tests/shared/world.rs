@@ -81,6 +81,17 @@ impl Running {
     }
 }
 
+/// Enough of them for chance to spread them.
+pub(crate) const MANY: usize = 24;
+
+/// Whoever is sent away together does not come back together: the times differ, and reach over a good part of what they may.
+pub(crate) fn are_spread(times: &[Duration], within: Duration) {
+    let (first, last) = (*times.iter().min().unwrap(), *times.iter().max().unwrap());
+    let others = times.iter().filter(|time| **time != first).count();
+    assert!(last <= within, "{last:?} is later than {within:?}");
+    assert!(others > times.len() / 2 && last - first > within / 3, "they come back together: {times:?}");
+}
+
 /// Settings on top of the defaults.
 pub(crate) type Settings<'a> = &'a [(&'a str, &'a str)];
 

@@ -1,13 +1,22 @@
 //! The end of a replica: those who are attached are told, and what is in hand is finished.
 
+use std::time::Duration;
+
 use holdfast_proto::v1::{self, attach_response as to, command::Command};
 use tonic::Code;
 
 use crate::bench::{Bench, key};
 
+fn reconnect_after(message: &v1::AttachResponse) -> Option<prost_types::Duration> {
+    match &message.message {
+        Some(to::Message::Drain(drain)) => drain.reconnect_after,
+        _ => None,
+    }
+}
+
 #[tokio::test]
 async fn attached_replicas_are_told_and_commands_in_flight_finish() {
-    let bench = Bench::with(&[("attach.reconnect_within_ms", "300")]).await;
+    let bench = Bench::start().await;
     let mut intake = bench.intake().await;
     let mut dispatch = bench.dispatch().await;
     bench.store.close_gate();
@@ -18,18 +27,34 @@ async fn attached_replicas_are_told_and_commands_in_flight_finish() {
 
     bench.context.stop.trigger();
     for attached in [&mut intake, &mut dispatch] {
-        let after = attached.first(|message| match &message.message {
-            Some(to::Message::Drain(drain)) => drain.reconnect_after,
-            _ => None,
-        });
-        let after = after.await;
-        assert!(after.seconds == 0 && after.nanos <= 300_000_000, "{after:?}");
+        attached.first(reconnect_after).await;
     }
     bench.store.open_gate();
 
     assert_eq!(intake.answer(number).await.unwrap_err().reason, "UNKNOWN_CHAT");
     assert_eq!(intake.next().await.unwrap_err().code(), Code::Ok, "the stream just ends");
     bench.ended().await.unwrap();
+}
+
+#[tokio::test]
+async fn attached_replicas_are_not_told_to_come_back_all_at_once() {
+    let within = Duration::from_millis(300);
+    let bench = Bench::with(&[("attach.reconnect_within_ms", "300")]).await;
+    let mut doors = Vec::new();
+    for _ in 0..24 {
+        doors.push(bench.intake().await);
+    }
+
+    bench.context.stop.trigger();
+
+    let mut times: Vec<Duration> = Vec::new();
+    for door in &mut doors {
+        times.push(door.first(reconnect_after).await.try_into().unwrap());
+    }
+    times.sort_unstable();
+    let (first, last) = (times[0], times[23]);
+    assert!(last <= within, "{last:?}");
+    assert!(times[12] > first && last - first > within / 3, "they come back together: {times:?}");
 }
 
 #[tokio::test]
