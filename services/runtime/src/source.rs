@@ -6,11 +6,12 @@ use std::{
     fmt,
     net::{IpAddr, Ipv6Addr},
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
+use tokio::time::Instant;
 
 /// How many sources there are.
 pub const SOURCES: usize = 1 << 20;
@@ -107,6 +108,7 @@ fn network(address: Ipv6Addr) -> [u8; 16] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::time::advance;
 
     fn peer(sources: &Sources, address: &str) -> Option<Source> {
         sources.of_peer(address.parse().unwrap())
@@ -134,12 +136,30 @@ mod tests {
         }
     }
 
+    fn of_all(sources: &Sources) -> Vec<Option<Source>> {
+        (0..8).map(|last| peer(sources, &format!("192.0.2.{last}"))).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_comes_again_after_a_day_comes_from_another_source() {
+        let sources = Sources::new();
+        let first_day = of_all(&sources);
+
+        advance(SECRET_LIFE - Duration::from_millis(1)).await;
+        assert_eq!(of_all(&sources), first_day);
+        advance(Duration::from_millis(1)).await;
+        let second_day = of_all(&sources);
+        assert_ne!(second_day, first_day);
+        advance(SECRET_LIFE - Duration::from_millis(1)).await;
+        assert_eq!(of_all(&sources), second_day, "its secret lasts as long");
+        advance(Duration::from_millis(1)).await;
+        assert_ne!(of_all(&sources), second_day);
+    }
+
     #[test]
     fn another_secret_makes_other_sources_and_nothing_is_printed() {
         let (one, other) = (Sources::new(), Sources::new());
-        let of =
-            |sources: &Sources| (0..8).map(|last| peer(sources, &format!("192.0.2.{last}"))).collect::<Vec<_>>();
-        assert_ne!(of(&one), of(&other));
+        assert_ne!(of_all(&one), of_all(&other));
         assert_eq!(format!("{:?} {:?}", one, peer(&one, "192.0.2.1")), "Sources Some(Source)");
     }
 }
