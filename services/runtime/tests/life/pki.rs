@@ -3,12 +3,23 @@
 use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tempfile::TempDir;
 
 /// A certificate and its key, as files hold them.
 pub(crate) struct Pair {
     pub(crate) cert: String,
     pub(crate) key: String,
+}
+
+impl Pair {
+    pub(crate) fn certificate(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()
+    }
+
+    pub(crate) fn private_key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap()
+    }
 }
 
 /// Somebody who may vouch for others.
@@ -35,8 +46,17 @@ impl Authority {
 
     /// One that was good until the end of 2001.
     pub(crate) fn expired(&self, names: &[&str]) -> Pair {
+        self.good_in(2001, names)
+    }
+
+    /// One that will be good in 4001.
+    pub(crate) fn not_yet_good(&self, names: &[&str]) -> Pair {
+        self.good_in(4001, names)
+    }
+
+    fn good_in(&self, year: i32, names: &[&str]) -> Pair {
         let mut params = Self::params(names);
-        (params.not_before, params.not_after) = (date_time_ymd(2001, 1, 1), date_time_ymd(2001, 12, 31));
+        (params.not_before, params.not_after) = (date_time_ymd(year, 1, 1), date_time_ymd(year, 12, 31));
         self.signed(params)
     }
 

@@ -1,6 +1,6 @@
 //! TLS: who is let in, who is believed, and what happens when files change.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use holdfast_runtime::{
     client,
@@ -13,10 +13,10 @@ use rustls::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     time::{Instant, sleep, timeout},
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tonic::{Request, Response, Status, transport::Channel};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse,
@@ -69,16 +69,25 @@ impl Site {
         ClientTlsConfig::of(path("ca.pem"), path("client.pem"), path("client.key"))
     }
 
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.authority.pem.as_bytes()).unwrap()).unwrap();
+        roots
+    }
+
     async fn start(&self) -> Bench {
         Bench::standard(self.config()).await
     }
 }
 
 fn call(bench: &Bench, name: Option<&str>, tls: ClientTlsConfig) -> HealthClient<Channel> {
+    call_at(&format!("https://{}", bench.address), name, tls)
+}
+
+fn call_at(address: &str, name: Option<&str>, tls: ClientTlsConfig) -> HealthClient<Channel> {
     let mut config = client_config();
     config.tls = tls;
-    let address = format!("https://{}", bench.address);
-    HealthClient::new(client::channel_to(&address, name, &config).unwrap())
+    HealthClient::new(client::channel_to(address, name, &config).unwrap())
 }
 
 /// Everything that was said about why, from the outside to the inside.
@@ -180,15 +189,81 @@ async fn a_server_with_another_name_or_authority_is_not_believed() {
     assert!(wrong_authority.contains("invalid peer certificate"), "{wrong_authority}");
 }
 
+/// A client that shows whatever it has; what the server says to that, before it says anything else.
+async fn answer_to(bench: &Bench, site: &Site, pair: &Pair) -> Result<u8, String> {
+    let with_versions = ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into());
+    let with_versions = with_versions.with_protocol_versions(&[&rustls::version::TLS13]).unwrap();
+    let with_roots = with_versions.with_root_certificates(site.roots());
+    let mut client = with_roots.with_client_auth_cert(vec![pair.certificate()], pair.private_key()).unwrap();
+    client.alpn_protocols = vec![b"h2".to_vec()];
+    let socket = TcpStream::connect(bench.address).await.unwrap();
+    let name = ServerName::try_from("queue.test").unwrap();
+    let mut stream = TlsConnector::from(Arc::new(client)).connect(name, socket).await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let first = timeout(PATIENCE, stream.read_u8()).await.expect("an answer in time");
+    first.map_err(|refusal| refusal.to_string())
+}
+
+#[tokio::test]
+async fn a_client_whose_certificate_is_not_good_now_is_refused() {
+    let site = Site::new();
+    let bench = site.start().await;
+    let names = ["intake.test"];
+
+    let good = answer_to(&bench, &site, &site.authority.pair(&names)).await;
+    let expired = answer_to(&bench, &site, &site.authority.expired(&names)).await.unwrap_err();
+    let not_yet = answer_to(&bench, &site, &site.authority.not_yet_good(&names)).await.unwrap_err();
+
+    assert!(good.is_ok(), "{good:?}");
+    assert!(expired.contains("CertificateExpired"), "{expired}");
+    // In the words of TLS that is the same.
+    assert!(not_yet.contains("CertificateExpired"), "{not_yet}");
+}
+
+/// A server that shows whatever it has, to one caller, and says nothing; where it is.
+async fn shows(pair: &Pair) -> String {
+    let with_versions =
+        rustls::ServerConfig::builder_with_provider(rustls::crypto::ring::default_provider().into());
+    let with_versions = with_versions.with_protocol_versions(&[&rustls::version::TLS13]).unwrap();
+    let nobody_asked = with_versions.with_no_client_auth();
+    let mut server = nobody_asked.with_single_cert(vec![pair.certificate()], pair.private_key()).unwrap();
+    server.alpn_protocols = vec![b"h2".to_vec()];
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("https://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(server));
+        // What a caller who was convinced finds is no server of ours.
+        drop(acceptor.accept(socket).await);
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_server_whose_certificate_is_not_good_now_is_not_believed() {
+    let site = Site::new();
+    let names = ["127.0.0.1"];
+    let refusal = async |pair: Pair| {
+        let address = shows(&pair).await;
+        why(&call_at(&address, None, site.client()).check(request("")).await.unwrap_err())
+    };
+
+    let good = refusal(site.authority.pair(&names)).await;
+    let expired = refusal(site.authority.expired(&names)).await;
+    let not_yet = refusal(site.authority.not_yet_good(&names)).await;
+
+    assert!(!good.contains("invalid peer certificate"), "{good}");
+    assert!(expired.contains("invalid peer certificate: certificate expired"), "{expired}");
+    assert!(not_yet.contains("invalid peer certificate: certificate not valid yet"), "{not_yet}");
+}
+
 #[tokio::test]
 async fn plaintext_and_older_tls_are_refused() {
     let site = Site::new();
     let bench = site.start().await;
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(site.authority.pem.as_bytes()).unwrap()).unwrap();
     let older = ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into());
     let older = older.with_protocol_versions(&[&rustls::version::TLS12]).unwrap();
-    let older = TlsConnector::from(std::sync::Arc::new(older.with_root_certificates(roots).with_no_client_auth()));
+    let older = TlsConnector::from(Arc::new(older.with_root_certificates(site.roots()).with_no_client_auth()));
     let socket = TcpStream::connect(bench.address).await.unwrap();
     let name = ServerName::try_from("queue.test").unwrap();
 
