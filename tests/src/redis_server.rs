@@ -286,6 +286,22 @@ impl RedisServer {
             .set_response_timeout(Some(ANSWERS_WITHIN));
         client.get_multiplexed_async_connection_with_config(&patient).await.expect("a connection")
     }
+
+    /// The same to one that speaks TLS, as whoever has these files.
+    pub async fn connection_with(&self, files: &Files) -> redis::aio::MultiplexedConnection {
+        self.try_connection_with(files).await.expect("a connection")
+    }
+
+    /// The same, if it lets them in.
+    pub async fn try_connection_with(
+        &self,
+        files: &Files,
+    ) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
+        let read = |path: &Path| std::fs::read(path).expect("a file");
+        let own = redis::ClientTlsConfig { client_cert: read(&files.cert), client_key: read(&files.key) };
+        let tls = redis::TlsCertificates { client_tls: Some(own), root_cert: Some(read(&files.ca)) };
+        redis::Client::build_with_tls(self.url.as_str(), tls)?.get_multiplexed_async_connection().await
+    }
 }
 
 impl Drop for RedisServer {
