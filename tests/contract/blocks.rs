@@ -54,9 +54,8 @@ async fn blocks(f: &Fixture) -> Vec<Block> {
     f.store.blocks(&f.helpline, None, 100).await.expect("a page").blocks
 }
 
-/// A cluster has no one place to scan, so only single stores are looked at whole.
 async fn is_whole(f: &Fixture) {
-    if let Ok(snapshot) = f.store.snapshot(&f.helpline).await {
+    if let Some(snapshot) = f.snapshot().await {
         assert_eq!(broken(&snapshot), Vec::<String>::new());
     }
 }

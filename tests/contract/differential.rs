@@ -8,7 +8,7 @@ use holdfast_queue::store::Store;
 use holdfast_queue::store::redis::RedisStore;
 
 use holdfast_tests::proxy::Link;
-use holdfast_tests::redis_server::{RedisServer, as_service};
+use holdfast_tests::redis_server::{RedisServer, as_reader};
 use holdfast_tests::script_editor::Editor;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
@@ -55,8 +55,8 @@ impl Bench {
         let runtime = Runtime::new().expect("a runtime");
         let link = editor.map(|editor| runtime.block_on(Link::edited("store", server.port(), Some(editor))));
         let (store, connection) = runtime.block_on(async {
-            let through = link.as_ref().map(|link| as_service(&format!("redis://127.0.0.1:{}", link.port())));
-            let settings = settings(vec![through.unwrap_or_else(|| server.service_url())], false);
+            let through = link.as_ref().map(|link| as_reader(&format!("redis://127.0.0.1:{}", link.port())));
+            let settings = settings(vec![through.unwrap_or_else(|| server.reader_url())], false);
             let store = RedisStore::connect_with_given_time(&settings).await.expect("a store");
             (Arc::new(store), server.connection().await)
         });

@@ -4,7 +4,7 @@ use holdfast_domain::histories;
 use holdfast_domain::ids::DigestHex;
 use holdfast_domain::{
     Applied, Chat, ChatId, Command, EventKind, Fence, HelplineId, Mask, OfferId, Policy, Refusal, Reply, Request,
-    ResponderId, Step, TokenHash, Urgency,
+    ResponderId, Snapshot, Step, TokenHash, Urgency,
 };
 use holdfast_queue::store::Store;
 use holdfast_queue::store::memory::MemoryStore;
@@ -25,6 +25,8 @@ pub struct Fixture {
     given: Option<Arc<RedisStore>>,
     urls: Vec<String>,
     memory: Option<Arc<MemoryStore>>,
+    /// A cluster has no one place to look for keys, so only single stores are looked at whole.
+    is_whole: bool,
 }
 
 /// How to reach a test's Redis.
@@ -51,14 +53,15 @@ impl Fixture {
         let store = RedisStore::connect_with_given_time(&settings).await.expect("a store");
         store.set_life("first");
         let store = Arc::new(store);
-        Self { urls, ..Self::with(store.clone(), Arc::new(AtomicU64::new(START_MS)), Some(store)) }
+        let is_whole = !cluster;
+        Self { urls, is_whole, ..Self::with(store.clone(), Arc::new(AtomicU64::new(START_MS)), Some(store)) }
     }
 
     fn with(store: Arc<dyn Store>, wall_ms: Arc<AtomicU64>, given: Option<Arc<RedisStore>>) -> Self {
         let helpline = HelplineId::parse("test").expect("a name");
         let mut policy = histories::policy(0);
         policy.numbers.first_reply_ms = 0;
-        Self { store, helpline, policy, wall_ms, given, urls: Vec::new(), memory: None }
+        Self { store, helpline, policy, wall_ms, given, urls: Vec::new(), memory: None, is_whole: true }
     }
 
     /// The same on another helpline.
@@ -72,6 +75,14 @@ impl Fixture {
         let policy = Box::new(self.policy.clone());
         self.ok(&Command::SetPolicy { policy, expected: 0, by: None }).await;
         self
+    }
+
+    /// All that the store has of the line, where it can be looked at whole.
+    pub async fn snapshot(&self) -> Option<Snapshot> {
+        if !self.is_whole {
+            return None;
+        }
+        Some(self.store.snapshot(&self.helpline).await.expect("a line that can be read whole"))
     }
 
     /// The store loses this helpline's line.

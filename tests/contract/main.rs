@@ -52,7 +52,7 @@ macro_rules! on_both_stores {
             $(#[tokio::test]
             async fn $promise() {
                 let server = holdfast_tests::redis_server::RedisServer::start(&["--appendonly", "no"]);
-                crate::keep(stringify!($promise), crate::fixture::Fixture::on_redis(vec![server.service_url()], false).await).await;
+                crate::keep(stringify!($promise), crate::fixture::Fixture::on_redis(vec![server.reader_url()], false).await).await;
             })+
         }
     };

@@ -53,7 +53,7 @@ impl Fixture {
     }
 
     async fn is_whole(&self) {
-        if let Ok(snapshot) = self.store.snapshot(&self.helpline).await {
+        if let Some(snapshot) = self.snapshot().await {
             assert_eq!(invariants::broken(&snapshot), Vec::<String>::new());
         }
     }

@@ -82,7 +82,7 @@ impl Bench {
         let server = RedisServer::start(&["--appendonly", "no"]);
         let runtime = Runtime::new().expect("a runtime");
         let (store, connection) = runtime.block_on(async {
-            let settings = RedisSettings::at(vec![server.service_url()]);
+            let settings = RedisSettings::at(vec![server.reader_url()]);
             let store = RedisStore::connect_with_given_time(&settings).await.expect("a store");
             (store, server.connection().await)
         });

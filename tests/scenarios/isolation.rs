@@ -34,6 +34,7 @@ async fn a_stolen_password_of_the_queues_opens_the_line_and_nothing_else() {
         &["EVAL", "return redis.call('GET', 'elsewhere')", "0"],
         &["EVAL", "return redis.call('FLUSHALL')", "0"],
         &["KEYS", "*"],
+        &["SCAN", "0"],
         &["RANDOMKEY"],
         &["DUMP", &line],
         &["RENAME", &line, "hf:mine"],

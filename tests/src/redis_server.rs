@@ -14,6 +14,8 @@ use tempfile::TempDir;
 const USERS: &str = include_str!("../../deploy/redis/users.conf");
 /// The services' user there, and its password here.
 const SERVICE: &str = "holdfast-queue";
+/// May do the same and also look for keys, which services never do: for tests that compare whole lines.
+const READER: &str = "reader-of-whole-lines";
 const PASSWORD: &str = "only-good-on-this-machine";
 
 const START_WITHIN: Duration = Duration::from_secs(20);
@@ -73,7 +75,7 @@ impl RedisServer {
         let mut args = vec!["--port", "0", "--unixsocket", socket.to_str().expect("a path in UTF-8")];
         args.extend(["--save", "", "--maxmemory-policy", "noeviction", "--dir", text(dir.path())]);
         args.extend(settings);
-        let (args, url) = (with_service(owned(&args)), format!("redis+unix://{}", socket.display()));
+        let (args, url) = (with_users(owned(&args)), format!("redis+unix://{}", socket.display()));
         Self::launch(dir, url, args, READY)
     }
 
@@ -94,7 +96,7 @@ impl RedisServer {
         let mut args = vec!["--port", port_text.as_str(), "--bind", "127.0.0.1", "--save", ""];
         args.extend(["--dir", text(dir.path())]);
         args.extend(settings);
-        let args = with_service(owned(&args));
+        let args = with_users(owned(&args));
         let url = format!("redis://127.0.0.1:{port}");
         let child = spawn(&args, environment, READY);
         Self { child, dir, url, args, environment: environment.to_vec(), ready: READY, stopped: false }
@@ -110,7 +112,7 @@ impl RedisServer {
         args.extend(["--tls-ca-cert-file", text(&files.ca), "--tls-auth-clients", "yes"]);
         args.extend(["--dir", text(dir.path())]);
         args.extend(settings);
-        let args = with_service(owned(&args));
+        let args = with_users(owned(&args));
         Self::launch(dir, format!("rediss://127.0.0.1:{port}"), args, READY)
     }
 
@@ -246,6 +248,11 @@ impl RedisServer {
         as_service(&self.url)
     }
 
+    /// The same for a store whose snapshot is taken.
+    pub fn reader_url(&self) -> String {
+        as_reader(&self.url)
+    }
+
     /// Its port, for one that was started on a port.
     pub fn port(&self) -> u16 {
         self.url.rsplit(':').next().and_then(|p| p.parse().ok()).expect("a port")
@@ -313,9 +320,18 @@ impl Drop for RedisServer {
 
 /// The address of a server as services name it.
 pub fn as_service(url: &str) -> String {
+    with_user(url, SERVICE)
+}
+
+/// The same for a store whose snapshot is taken.
+pub fn as_reader(url: &str) -> String {
+    with_user(url, READER)
+}
+
+fn with_user(url: &str, user: &str) -> String {
     match url.split_once("://") {
-        Some(("redis+unix", path)) => format!("redis+unix://{path}?user={SERVICE}&pass={PASSWORD}"),
-        Some((scheme, place)) => format!("{scheme}://{SERVICE}:{PASSWORD}@{place}"),
+        Some(("redis+unix", path)) => format!("redis+unix://{path}?user={user}&pass={PASSWORD}"),
+        Some((scheme, place)) => format!("{scheme}://{user}:{PASSWORD}@{place}"),
         None => panic!("{url} is no address"),
     }
 }
@@ -335,10 +351,12 @@ fn service() -> Vec<String> {
     words.map(|word| word.replace("PASSWORD", PASSWORD)).collect()
 }
 
-/// Tests that compare whole lines read every key, which services never do.
-fn with_service(mut args: Vec<String>) -> Vec<String> {
+/// Adds the services' user, who may do what is deployed and no more, and the reader of whole lines.
+fn with_users(mut args: Vec<String>) -> Vec<String> {
     args.push("--user".to_owned());
     args.extend(service());
+    args.extend(owned(&["--user", READER]));
+    args.extend(service().into_iter().skip(1));
     args.push("+scan".to_owned());
     args
 }
