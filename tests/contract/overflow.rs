@@ -16,7 +16,7 @@ use std::sync::Arc;
 use world::World;
 
 async fn on(server: &RedisServer) -> World {
-    let settings = settings(vec![server.service_url()], false);
+    let settings = settings(vec![server.reader_url()], false);
     let store = Arc::new(RedisStore::connect_with_given_time(&settings).await.expect("a store"));
     let clock = Arc::clone(&store);
     World::new(store, Box::new(move |ms| clock.set_time(ms)))

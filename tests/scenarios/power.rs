@@ -16,7 +16,7 @@ use holdfast_tests::chaos::seed;
 use holdfast_tests::chaos::shim::Shim;
 use holdfast_tests::people::{Responder, Visitor, close};
 use holdfast_tests::processes::{Deployment, HELPLINE, PATIENCE, Setup, free_port, numbers};
-use holdfast_tests::redis_server::{RedisServer, as_service};
+use holdfast_tests::redis_server::{RedisServer, as_reader};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
@@ -256,7 +256,7 @@ impl Evening {
     }
 
     async fn starts_aside(&mut self) -> RedisStore {
-        let settings = RedisSettings::at(vec![as_service(&self.redis.start_again_aside())]);
+        let settings = RedisSettings::at(vec![as_reader(&self.redis.start_again_aside())]);
         RedisStore::connect(&settings).await.expect("a store")
     }
 
