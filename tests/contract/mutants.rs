@@ -2,15 +2,15 @@
 //! outside, between the store and its client.
 
 use crate::differential::Bench;
-use holdfast_domain::histories::{history, history_of_losses, seed};
+use holdfast_domain::histories::{TimedOp, history, history_of_losses, seed};
 use holdfast_tests::script_editor::{Edit, Editor};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
 use std::cell::RefCell;
 use std::path::Path;
 
-/// Histories that a mistake may survive at most.
-const HISTORIES: u32 = 3_000;
+/// Histories that a mistake may survive at most, and as many in which the store loses something.
+const HISTORIES: u32 = 600;
 
 /// The file, what it says, what it says instead, and what goes wrong then.
 const MUTANTS: &[(&str, &str, &str, &str)] = &[
@@ -124,7 +124,6 @@ const MUTANTS: &[(&str, &str, &str, &str)] = &[
     ("confirm_block.lua", "if b.by == by then return H.refuse('same_person') end", "", "one person blocks alone"),
     ("confirm_block.lua", "now + b.lasts", "b.open_till", "a block counts from its proposal"),
     ("shared/seldom.lua", "and now < b.till", "", "a block outlasts its time"),
-    ("resume.lua", "if H.is_blocked(H.whom(c)) then return H.refuse('blocked') end", "", "a token comes back"),
     ("erase.lua", "  H.unlink_block(c)\n", "", "a block leads to what was erased"),
     ("engage.lua", "if c.engaged == 0 then", "if true then", "every word is the first"),
     ("engage.lua", "  H.delivery_done(c)\n", "", "what failed is never made good"),
@@ -162,11 +161,13 @@ fn is_caught((file, from, to, breaks): &(&str, &'static str, &'static str, &str)
         ..Config::default()
     };
     let played = RefCell::new(0u32);
-    let histories = prop_oneof![4 => history(160), 1 => history_of_losses(160)];
-    let outcome = TestRunner::new(config).run(&(any::<u8>(), histories), |(which, ops)| {
+    let play = |(which, ops): (u8, Vec<TimedOp>)| {
         *played.borrow_mut() += 1;
         bench.borrow_mut().play(which, &ops).map(drop)
-    });
+    };
+    let outcome = TestRunner::new(config.clone())
+        .run(&(any::<u8>(), history(160)), play)
+        .and_then(|()| TestRunner::new(config).run(&(any::<u8>(), history_of_losses(160)), play));
     assert!(editor.all_planted(), "{file}: the store does not load {from:?}");
     let how = match outcome {
         Ok(()) => "SURVIVED".to_owned(),
