@@ -34,14 +34,24 @@ fn challenge(status: &Status) -> Challenge {
     Challenge::decode(any.value.as_slice()).unwrap()
 }
 
-/// As a client works by the contract's formula.
+/// By the contract's formula.
+fn is_solved(challenge: &Challenge, request_id: &str, nonce: &[u8]) -> bool {
+    let hash = Sha256::digest([challenge.token.as_slice(), request_id.as_bytes(), nonce].concat());
+    u32::from_be_bytes(hash[..4].try_into().unwrap()).leading_zeros() >= challenge.bits
+}
+
+/// As a client works.
 fn solved(challenge: &Challenge, request_id: &str) -> ChallengeSolution {
-    let is_solved = |nonce: &Vec<u8>| {
-        let hash = Sha256::digest([challenge.token.as_slice(), request_id.as_bytes(), nonce].concat());
-        u32::from_be_bytes(hash[..4].try_into().unwrap()).leading_zeros() >= challenge.bits
-    };
-    let nonce = (0_u64..).map(|n| n.to_be_bytes().to_vec()).find(is_solved).unwrap();
+    let mut nonces = (0_u64..).map(|n| n.to_be_bytes().to_vec());
+    let nonce = nonces.find(|nonce| is_solved(challenge, request_id, nonce)).unwrap();
     ChallengeSolution { token: challenge.token.clone(), nonce }
+}
+
+/// Work for one request that is none for another, as one in 256 of these would be by chance.
+fn solved_for_one_alone(challenge: &Challenge, request_id: &str, not: &str) -> ChallengeSolution {
+    let mut nonces = (0_u64..).map(|n| n.to_be_bytes().to_vec());
+    let fits = |nonce: &Vec<u8>| is_solved(challenge, request_id, nonce) && !is_solved(challenge, not, nonce);
+    ChallengeSolution { token: challenge.token.clone(), nonce: nonces.find(fits).unwrap() }
 }
 
 fn with(solution: ChallengeSolution, id: &str) -> RequestChatRequest {
@@ -78,7 +88,7 @@ async fn work_for_another_request_helpline_or_key_is_none_and_brings_a_fresh_cha
     forged.token[8] = 0;
 
     for solution in [
-        solved(&ours, "r-2"),
+        solved_for_one_alone(&ours, "r-2", "r-1"),
         solved(&theirs, "r-1"),
         solved(&forged, "r-1"),
         ChallengeSolution { nonce: vec![0; 8], ..ChallengeSolution::default() },
